@@ -1,0 +1,141 @@
+"""Instructions and layout: the only place where text for a model is written.
+
+A conversation is a system message (the instruction), a user message (the scene) and, once decided, an assistant
+message `<decision process>\\nBehavior: [X]`. The same functions serve decide, score, distill, eval and simulate, so
+what is scored is what is trained is what is served.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import TypedDict
+
+from usermirrorer.llm.protocol import Conversation
+
+
+LABELS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+INSTRUCTIONS = {
+    # The three-stage process after Engel, Kollat and Blackwell; stages and factor lists as in the paper's section 3.
+    "ekb": """\
+You are the person described below, not an assistant. From the profile, the history and the list of options, work \
+out how this person comes to pick one option, and tell it in the first person. Go through three stages, then give \
+the one choice.
+
+Stimulus: what need or occasion sets the choice off; tie it to place, time, theme, cause or company where the text \
+allows.
+Stimulus Factors: one to three of
+  Internal States: boredom, hunger, thirst, fatigue or restlessness, emotional state, curiosity, need for \
+achievement, inspiration;
+  External Cues: time of day, day of week, weather, location, social factors, special occasion, notification, \
+advertising, financial situation, availability.
+Knowledge: which attributes of the options speak to this person, and what the person already knows.
+Knowledge Factors: two to four of
+  Product or Service: price, quality, features, convenience, novelty, brand reputation, personal relevance, \
+emotional appeal, time commitment, risk;
+  Information: visual presentation, recommendation source, review content, rating score, social proof;
+  Prior Knowledge: past experience, user preferences and history.
+Evaluation: why the chosen option wins over the others.
+Evaluation Style: one of Logical, Intuitive, Impulsive, Habitual.
+
+Answer in exactly this form, with a single letter at the end:
+Thought:
+Stimulus: ...
+Stimulus Factors: ...
+Knowledge: ...
+Knowledge Factors: ...
+Evaluation: ...
+Evaluation Style: ...
+Behavior: [X]""",
+    "plain": "You are this user. Say what you like, then choose.",
+    "direct": "You are this user. Answer with the one option of the exposure list that you choose, as Behavior: [X].",
+}
+
+BEHAVIOR = "Behavior: ["
+
+# The label a writer gave: `Behavior: [B]`, forgiving missing brackets and bold marks, on the last such line.
+_BEHAVIOR_LINE = re.compile(r"^[ \t*]*Behavior[ \t*]*:[ \t*]*\[?[ \t]*([A-Z])\b.*$", re.MULTILINE)
+_BEHAVIOR_START = re.compile(r"^[ \t*]*Behavior[ \t*]*:", re.MULTILINE)
+
+
+class SceneText(TypedDict):
+    """What a model sees of a scene."""
+
+    profile: str
+    history: str
+    action_list: list[str]
+
+
+def history_entries(history: str) -> list[str]:
+    """Split a rendered history, oldest first: entries of several lines are parted by blank lines, others by lines."""
+    separator = "\n\n" if "\n\n" in history else "\n"
+    return [entry for entry in history.split(separator) if entry.strip()]
+
+
+def join_history(entries: Sequence[str]) -> str:
+    """Inverse of `history_entries`."""
+    return ("\n\n" if any("\n" in entry for entry in entries) else "\n").join(entries)
+
+
+def conversation(text: SceneText, instruction: str) -> Conversation:
+    """System and user message of a scene. `instruction` is a key of `INSTRUCTIONS`; empty sections are left out."""
+    sections = []
+    if text["profile"].strip():
+        sections.append("# User Profile\n" + text["profile"].strip())
+    if text["history"].strip():
+        sections.append("## History\n" + text["history"].strip())
+    options = [f"[{LABELS[i]}] {option.strip()}" for i, option in enumerate(text["action_list"])]
+    sections.append("# Exposure List\n" + "\n".join(options))
+    return [
+        {"role": "system", "content": INSTRUCTIONS[instruction]},
+        {"role": "user", "content": "\n\n".join(sections)},
+    ]
+
+
+def answered(decision: str, behavior: int) -> str:
+    """The assistant turn of a decision process that ends in option `behavior` (0-based)."""
+    return f"{decision}\n{BEHAVIOR}{LABELS[behavior]}]"
+
+
+def opened(messages: Conversation, decision: str | None) -> Conversation:
+    """The conversation with an open assistant turn whose next token is a label; `None` asks without deciding."""
+    content = BEHAVIOR if decision is None else f"{decision}\n{BEHAVIOR}"
+    return [*messages, {"role": "assistant", "content": content}]
+
+
+def parse(output: str, options: int) -> tuple[str, int | None]:
+    """Split a model's output into the decision process and the 0-based option it names.
+
+    The text ends before the last `Behavior:` line. The option is None where there is no such line, or its label is
+    not one of the `options` offered.
+    """
+    starts = list(_BEHAVIOR_START.finditer(output))
+    if not starts:
+        return output.strip(), None
+    named = _BEHAVIOR_LINE.match(output, starts[-1].start())
+    behavior = LABELS.index(named.group(1)) if named else None
+    return output[: starts[-1].start()].strip(), behavior if behavior is not None and behavior < options else None
+
+
+def fit(
+    text: SceneText,
+    instruction: str,
+    count_tokens: Callable[[Sequence[Conversation]], list[int]],
+    limit: int,
+) -> tuple[SceneText, int] | None:
+    """Shed the oldest history until the prompt has at most `limit` tokens; the text and how many entries went.
+
+    None where it does not fit even without history: instruction and options are never cut.
+    """
+    if count_tokens([conversation(text, instruction)])[0] <= limit:
+        return text, 0
+    entries = history_entries(text["history"])
+    shed_texts: list[SceneText] = [
+        {**text, "history": join_history(entries[dropped:])} for dropped in range(1, len(entries) + 1)
+    ]
+    lengths = count_tokens([conversation(shed, instruction) for shed in shed_texts]) if shed_texts else []
+    for dropped, (shed, length) in enumerate(zip(shed_texts, lengths, strict=True), start=1):
+        if length <= limit:
+            return shed, dropped
+    return None

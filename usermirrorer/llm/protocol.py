@@ -1,0 +1,66 @@
+"""What the framework asks of a language model, whoever runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypedDict
+
+import numpy as np
+
+
+class Message(TypedDict):
+    role: str
+    content: str
+
+
+Conversation = list[Message]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How decision processes are drawn. Defaults: the published settings (temperature 1.0, top-p 0.9, 1,024 tokens)."""
+
+    temperature: float = 1.0
+    top_p: float = 0.9
+    max_tokens: int = 1024
+
+
+@dataclass(frozen=True)
+class Output:
+    """One sampled answer. `finish_reason` is `stop` (the model ended its turn) or `length` (cut at max_tokens)."""
+
+    text: str
+    finish_reason: str
+
+
+class LanguageModel(Protocol):
+    """A model that writes decision processes, tells the probability of every option, and embeds texts."""
+
+    name: str
+    """As in the SPEC, e.g. `vllm:Qwen/Qwen2.5-3B-Instruct`; goes into manifests."""
+
+    max_length: int | None
+    """Tokens of prompt and answer together; None where the model sets no limit."""
+
+    def generate(
+        self, conversations: Sequence[Conversation], n: int, sampling: Sampling, seeds: Sequence[int]
+    ) -> list[list[Output]]:
+        """`n` answers to each conversation, drawn with that conversation's own seed: the same bytes in any batch."""
+        ...
+
+    def choice_probs(self, conversations: Sequence[Conversation], labels: Sequence[Sequence[str]]) -> list[np.ndarray]:
+        """Probability of each label as the next token, shape `(options,)` per conversation, summing to one.
+
+        Each conversation ends in an assistant message that is continued, not closed (it ends in `Behavior: [`).
+        Raises UserError where a label is not a single, distinct token there, or the server can't tell.
+        """
+        ...
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """Vectors of unit length, `(texts, width)`, float32."""
+        ...
+
+    def count_tokens(self, conversations: Sequence[Conversation]) -> list[int]:
+        """Length of each rendered conversation in tokens (words where the model has no tokenizer)."""
+        ...
