@@ -1,0 +1,50 @@
+"""The only rooms that talk to a language model: vLLM in process, an OpenAI-compatible server, scripted users."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from usermirrorer.errors import UserError
+from usermirrorer.llm.protocol import LanguageModel
+
+
+TINY_BASE = Path(__file__).parent.parent / "tiny_base"
+
+
+def load_model(spec: str, *, base_url: str | None = None) -> LanguageModel:
+    """The model of a SPEC: `vllm:MODEL`, `openai:MODEL` (at `base_url` or OPENAI_BASE_URL) or `scripted:NAME`.
+
+    Nothing is loaded before the first request. Raises UserError for a SPEC of another form.
+    """
+    kind, _, name = spec.partition(":")
+    if not name or kind not in ("vllm", "openai", "scripted"):
+        raise UserError(f"'{spec}' is no model: write vllm:MODEL, openai:MODEL or scripted:NAME")
+    if base_url is not None and kind != "openai":
+        raise UserError(f"--base-url is for openai:MODEL, not for '{spec}': leave it out or name the server's model")
+    if kind == "vllm":
+        from usermirrorer.llm.vllm import VLLMModel
+
+        return VLLMModel(name)
+    if kind == "openai":
+        from usermirrorer.llm.openai import OpenAIModel
+
+        return OpenAIModel(name, base_url=base_url)
+    from usermirrorer.llm.scripted import load_scripted
+
+    return load_scripted(name)
+
+
+def model_path(name: str) -> str:
+    """What to load for a model's name: the packaged directory for `tiny-base`, else a directory or Hub id as given.
+
+    Raises UserError where the name can only be a path (it starts with `.`, `/` or `~`, or has two slashes) and
+    nothing is there.
+    """
+    if name == "tiny-base":
+        name = str(TINY_BASE)
+    path = Path(name).expanduser()
+    if path.exists():
+        return str(path)
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise UserError(f"There is no model at '{name}': give a directory that exists, a Hub id or tiny-base")
+    return name
