@@ -1,0 +1,210 @@
+"""A step's output on disk: fixed shards, a manifest, a lock, and resumption.
+
+A directory holds `part-00000.parquet …` of 4,096 rows each in canonical order, `.manifest.json` and a card. The
+manifest's `content` block decides the bytes and is compared on resume; its `run` block (times, host) is not.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from usermirrorer.errors import UserError
+
+
+SHARD_ROWS = 4096
+MANIFEST = ".manifest.json"
+JOURNAL = ".journal.jsonl"
+
+
+class Step:
+    """The output directory of one step while it is being written. Open it with `open_step`."""
+
+    def __init__(self, directory: Path, recipe: Mapping[str, Any], schema: pa.Schema | None):
+        self.directory = directory
+        self.recipe = json.loads(json.dumps(recipe))
+        self.schema = schema
+        self.started = time.time()
+        manifest = read_manifest(directory)
+        if manifest is not None and manifest["content"]["recipe"] != self.recipe:
+            changed = _changes(manifest["content"]["recipe"], self.recipe)
+            raise UserError(f"{directory} was made with other settings ({changed}); delete it or use another --work")
+        self.complete = manifest is not None and manifest["content"].get("finished", False)
+        self.content: dict[str, Any] = manifest["content"] if manifest else {}
+        self._pending: list[dict[str, Any]] = []
+        self._shards = 0
+        if manifest is None:
+            self._write_manifest({"recipe": self.recipe, "finished": False}, {})
+
+    def resume(self) -> int:
+        """Rows already on disk, in whole shards and in the journal; `append` goes on after them."""
+        while (self.directory / part_name(self._shards)).is_file():
+            self._shards += 1
+        journal = self.directory / JOURNAL
+        if journal.is_file():
+            kept = [line for line in journal.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+            entries = [json.loads(line) for line in kept]
+            rows = [row for entry in entries for row in entry["rows"]]
+            first = entries[0]["first_row"] if entries else 0
+            # A shard may have been finished just before the journal was cut down to what lies after it.
+            self._pending = rows[self._shards * SHARD_ROWS - first :] if entries else []
+            self._rewrite_journal()
+        return self._shards * SHARD_ROWS + len(self._pending)
+
+    def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Add rows in canonical order; they survive a kill from here on."""
+        first = self._shards * SHARD_ROWS + len(self._pending)
+        self._pending.extend(dict(row) for row in rows)
+        with open(self.directory / JOURNAL, "ab") as journal:
+            journal.write(_journal_line(first, rows))
+        if len(self._pending) >= SHARD_ROWS:
+            while len(self._pending) >= SHARD_ROWS:
+                self._flush(SHARD_ROWS)
+            self._rewrite_journal()
+
+    def write_shard(self, index: int, table: pa.Table) -> None:
+        """Write one whole shard at once, for steps whose shards are made independently of each other."""
+        write_parquet(table, self.directory / part_name(index))
+
+    def finish(self, **results: Any) -> None:
+        """Write what is pending, the shards' digests, the results and the card; the step is then complete."""
+        if self._pending:
+            self._flush(len(self._pending))
+        (self.directory / JOURNAL).unlink(missing_ok=True)
+        digests = {path.name: file_digest(path) for path in sorted(self.directory.glob("*.parquet"))}
+        if not digests and self.schema is not None:
+            self.write_shard(0, self.schema.empty_table())
+            digests = {part_name(0): file_digest(self.directory / part_name(0))}
+        self.content = {"recipe": self.recipe, "finished": True, **results, "files": digests}
+        run = {
+            "seconds": round(time.time() - self.started, 3),
+            "finished_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "host": platform.node(),
+            "python": platform.python_version(),
+        }
+        self._write_manifest(self.content, run)
+        (self.directory / "README.md").write_text(_card(self.directory, self.content), encoding="utf-8")
+        self.complete = True
+
+    def _flush(self, count: int) -> None:
+        rows, self._pending = self._pending[:count], self._pending[count:]
+        self.write_shard(self._shards, pa.Table.from_pylist(rows, schema=self.schema))
+        self._shards += 1
+
+    def _rewrite_journal(self) -> None:
+        line = _journal_line(self._shards * SHARD_ROWS, self._pending) if self._pending else b""
+        write_bytes(self.directory / JOURNAL, line)
+
+    def _write_manifest(self, content: Mapping[str, Any], run: Mapping[str, Any]) -> None:
+        text = json.dumps({"content": content, "run": run}, indent=1, ensure_ascii=False)
+        write_bytes(self.directory / MANIFEST, (text + "\n").encode())
+
+
+@contextmanager
+def open_step(directory: Path, recipe: Mapping[str, Any], schema: pa.Schema | None = None) -> Iterator[Step]:
+    """Lock `directory` and compare its manifest with `recipe`.
+
+    Raises UserError where another process is writing there, or where it holds the result of another recipe.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    with open(directory / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(f"{directory} is being written by another process; wait for it to end") from None
+        yield Step(directory, recipe, schema)
+
+
+def part_name(index: int) -> str:
+    return f"part-{index:05d}.parquet"
+
+
+def read_manifest(directory: Path) -> dict[str, Any] | None:
+    """The manifest of a step's directory, or None. Raises UserError where it is not JSON."""
+    path = directory / MANIFEST
+    if not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: not a manifest ({error}); delete {directory} and run the step again") from None
+
+
+def finished_content(directory: Path, command: str) -> dict[str, Any]:
+    """The content block of a finished step. Raises UserError naming the `command` that makes it."""
+    manifest = read_manifest(directory)
+    if manifest is None or not manifest["content"].get("finished"):
+        raise UserError(f"{directory} is not there or not finished; run `usermirrorer {command}` first")
+    return manifest["content"]
+
+
+def fingerprint(directory: Path) -> str:
+    """16 hex digits of a step's content block: what later steps record of their inputs."""
+    manifest = read_manifest(directory)
+    if manifest is None:
+        raise UserError(f"{directory} has no {MANIFEST}; run the step that makes it")
+    text = json.dumps(manifest["content"], sort_keys=True, ensure_ascii=False)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    temporary = path.with_name(f".{path.name.lstrip('.')}.tmp")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)
+
+
+def write_parquet(table: pa.Table, path: Path) -> None:
+    """Write a parquet file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    pq.write_table(table, temporary, compression="zstd")
+    os.replace(temporary, path)
+
+
+def read_parts(directory: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """All shards of a step in order."""
+    parts = sorted(directory.glob("part-*.parquet"))
+    if not parts:
+        raise UserError(f"{directory} holds no part-*.parquet; run the step that makes it")
+    return pa.concat_tables([pq.read_table(path, columns=list(columns) if columns else None) for path in parts])
+
+
+def file_digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
+
+
+def _journal_line(first_row: int, rows: Sequence[Mapping[str, Any]]) -> bytes:
+    entry = {"first_row": first_row, "rows": [dict(row) for row in rows]}
+    return json.dumps(entry, ensure_ascii=False).encode() + b"\n"
+
+
+def _changes(before: Any, now: Any) -> str:
+    """The settings that differ, as `seed: 0 → 1`."""
+    if not (isinstance(before, dict) and isinstance(now, dict)):
+        return f"{before} → {now}"
+    keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    return ", ".join(f"{key}: {before.get(key)} → {now.get(key)}" for key in keys)
+
+
+def _card(directory: Path, content: Mapping[str, Any]) -> str:
+    """A README that `datasets` can read beside the shards: what was made, from what, and what was counted."""
+    lines = ["---", f"pretty_name: {directory.parent.name}/{directory.name}", "---", ""]
+    lines += [f"# {content['recipe'].get('step', 'output')}: {directory.parent.name}/{directory.name}", ""]
+    for title, block in content.items():
+        if title in ("finished", "files"):
+            continue
+        lines += [f"## {title}", "", "```json", json.dumps(block, indent=1, ensure_ascii=False), "```", ""]
+    lines += [f"{len(content['files'])} files; digests in `{MANIFEST}`.", ""]
+    return "\n".join(lines)
