@@ -10,17 +10,13 @@ scene has a closed form, `best_possible`: the bar that no honest model can pass.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
+from usermirrorer.data.domains.domain import RawTables
 from usermirrorer.data.prompts import SceneText, history_entries
 from usermirrorer.errors import UserError
-
-
-if TYPE_CHECKING:
-    from usermirrorer.data.domains import RawTables
 
 
 TASTES = ("sweet", "salty", "sour", "bitter", "spicy", "smoky")
@@ -96,8 +92,6 @@ def generate(seed: int) -> RawTables:
 
     `users` carries only ids: the latent tastes are in `latent_tastes`, out of reach of whatever renders a scene.
     """
-    from usermirrorer.data.domains import RawTables
-
     rng = np.random.default_rng([seed, 1])
     taste_of_user = latent_tastes(seed)
     times, users = _occasions(rng)
