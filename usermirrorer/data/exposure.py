@@ -1,0 +1,184 @@
+"""What is shown beside the choice. Each mode maps choices to distractors, `(scenes, most)` item rows padded with -1.
+
+`natural`: other people's choices among the last 5,000 before the scene, under the law that choices follow.
+`hard`: each source proposes the item at a rank that real choices had there earlier.
+`retrieved`: heads of the sources' lists, the published way; kept for comparison, it gives the choice away.
+`logged`: the rest of the real impression.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from usermirrorer.data.candidates import WINDOW, queries
+from usermirrorer.data.choices import Choices
+from usermirrorer.data.keyed import uniforms
+from usermirrorer.data.window import Window, blocks, coarse
+
+
+DRAWS = 32
+ROUNDS = 16
+"""Natural distractors are drawn in rounds; a scene that is still short after all of them is dropped and counted."""
+
+LIST_HEAD = 32
+"""Candidates that a source proposes in `retrieved`, at least three times the longest list (paper, section 3)."""
+
+STREAM_LENGTH, STREAM_POSITION, STREAM_HISTORY, STREAM_EXPOSURE = 0, 1, 2, 16
+
+MODES = ("natural", "hard", "retrieved", "logged")
+
+
+def distractors(
+    window: Window, choices: Choices, wanted: np.ndarray, mode: str
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Distractors, the source of each, and the sources' names. `wanted` is how many each scene asks for.
+
+    A scene that could not be filled has -1 within its first `wanted` columns.
+    """
+    if mode == "natural":
+        picked = natural(window, choices, wanted)
+        return picked, np.zeros_like(picked), ["natural"]
+    if mode == "logged":
+        picked = logged(window, choices, int(wanted.max(initial=1)))
+        return picked, np.zeros_like(picked), ["logged"]
+    sources = [*window.models, "random"] if mode == "retrieved" else list(window.models)
+    proposed = [
+        (_heads if mode == "retrieved" else _at_observed_ranks)(window, choices.take(block), wanted[block])
+        for block in blocks(len(choices))
+    ]
+    return np.concatenate([p[0] for p in proposed]), np.concatenate([p[1] for p in proposed]), sources
+
+
+def natural(window: Window, choices: Choices, wanted: np.ndarray) -> np.ndarray:
+    """Other people's choices among the last `WINDOW`, weighted by min(cap, n_u) / n_u.
+
+    n_u is the number of choices in that pool by the user u who made them: the weight that u's choices themselves
+    have once scenes per user are capped, so that choice and distractors follow the same law.
+    """
+    pool = window.pool
+    high = pool.position(choices.time)
+    low = np.maximum(high - WINDOW, 0)
+    picked = np.full((len(choices), int(wanted.max(initial=1))), -1, dtype=np.int32)
+    have = np.zeros(len(choices), dtype=np.int64)
+    forbidden = _peer_keys(choices, pool.items)
+    for round_ in range(ROUNDS):
+        rows = np.flatnonzero((have < wanted) & (high > low))
+        if not len(rows):
+            break
+        draws = uniforms(choices.key[rows], STREAM_EXPOSURE + round_, 2 * DRAWS)
+        event = low[rows, None] + (draws[:, :DRAWS] * (high - low)[rows, None]).astype(np.int64)
+        user, item = pool.user[event], pool.item[event]
+        theirs = pool.by_user.count(user, high[rows, None]) - pool.by_user.count(user, low[rows, None])
+        usable = draws[:, DRAWS:] < np.minimum(window.cap, theirs) / theirs
+        usable &= (user != choices.user[rows, None]) & (item != choices.item[rows, None])
+        usable &= window.available_from[item] <= choices.time[rows, None]
+        usable &= ~np.isin(rows[:, None].astype(np.int64) * pool.items + item, forbidden)
+        if not window.tables.domain.repeats:
+            usable &= ~window.seen.before(choices.user[rows, None], item, choices.time[rows, None])
+        for draw in range(DRAWS):
+            _take(picked, have, rows, item[:, draw], usable[:, draw] & (have[rows] < wanted[rows]))
+    return picked
+
+
+def logged(window: Window, choices: Choices, most: int) -> np.ndarray:
+    """The other items of the impression in which the choice was made; unknown items leave the scene short."""
+    import polars as pl
+
+    impressions, items = window.tables.impressions, window.tables.items
+    if impressions is None:
+        raise AssertionError("logged choices without impressions")
+    shown = impressions[choices.impression].select(pl.Series("scene", np.arange(len(choices))), item_id="items")
+    shown = shown.explode("item_id").join(items.select("item_id").with_row_index("item"), on="item_id", how="left")
+    shown = shown.with_columns(pl.col("item").cast(pl.Int64).fill_null(-2)).unique(maintain_order=True)
+    scene, item = shown["scene"].to_numpy(), shown["item"].to_numpy()
+    other = item != choices.item[scene]
+    scene, item = scene[other], item[other]
+    slot = np.arange(len(scene)) - np.searchsorted(scene, scene, side="left")
+    picked = np.full((len(choices), max(most, int(slot.max(initial=0)) + 1)), -1, dtype=np.int32)
+    picked[scene, slot] = item
+    return picked
+
+
+def _heads(window: Window, choices: Choices, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Interleave the heads of all sources' lists, each list in its own order, the source of each slot at random."""
+    head = max(LIST_HEAD, 3 * int(wanted.max(initial=1)))
+    allowed = _allowed(window, choices)
+    asked = queries(window.pool, choices.user, choices.time)
+    lists = [_ranked(np.where(allowed, coarse(model.scores(asked)), -np.inf), head) for model in window.models.values()]
+    existing = np.searchsorted(window.available_from, choices.time, side="right")
+    random = (uniforms(choices.key, STREAM_EXPOSURE, head) * existing[:, None]).astype(np.int64)
+    random = np.where(np.take_along_axis(allowed, random, axis=1), random, -1)
+    candidates = np.stack([*lists, random], axis=1)
+    turns = (uniforms(choices.key, STREAM_EXPOSURE + 1, 8 * head) * candidates.shape[1]).astype(np.int64)
+    picked = np.full((len(choices), int(wanted.max(initial=1))), -1, dtype=np.int32)
+    source = np.full_like(picked, -1)
+    have, rows = np.zeros(len(choices), dtype=np.int64), np.arange(len(choices))
+    next_rank = np.zeros(candidates.shape[:2], dtype=np.int64)
+    for turn in turns.T:
+        if (have >= wanted).all():
+            break
+        at = next_rank[rows, turn]
+        item = candidates[rows, turn, np.minimum(at, head - 1)]
+        next_rank[rows, turn] += 1
+        before = have.copy()
+        _take(picked, have, rows, item, (item >= 0) & (at < head) & (have < wanted))
+        added = have > before
+        source[rows[added], before[added]] = turn[added]
+    return picked, source
+
+
+def _at_observed_ranks(window: Window, choices: Choices, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each slot: a source at random, then the item at a rank drawn from those that real choices had there."""
+    allowed = _allowed(window, choices)
+    asked = queries(window.pool, choices.user, choices.time)
+    names = list(window.models)
+    depth = max(int(window.observed_ranks[name].max()) + 1 for name in names)
+    lists = [_ranked(np.where(allowed, coarse(window.models[n].scores(asked)), -np.inf), depth) for n in names]
+    tries = 8 * int(wanted.max(initial=1))
+    turns = (uniforms(choices.key, STREAM_EXPOSURE, tries) * len(names)).astype(np.int64)
+    quantile = uniforms(choices.key, STREAM_EXPOSURE + 1, tries)
+    picked = np.full((len(choices), int(wanted.max(initial=1))), -1, dtype=np.int32)
+    source = np.full_like(picked, -1)
+    have, rows = np.zeros(len(choices), dtype=np.int64), np.arange(len(choices))
+    observed = [window.observed_ranks[name] for name in names]
+    for column in range(tries):
+        turn = turns[:, column]
+        rank = np.select(
+            [turn == s for s in range(len(names))],
+            [ranks[(quantile[:, column] * len(ranks)).astype(np.int64)] for ranks in observed],
+        )
+        item = np.stack([lists[s][rows, np.minimum(rank, lists[s].shape[1] - 1)] for s in range(len(names))])
+        item = item[turn, rows]
+        before = have.copy()
+        _take(picked, have, rows, item, (item >= 0) & (have < wanted))
+        added = have > before
+        source[rows[added], before[added]] = turn[added]
+    return picked, source
+
+
+def _allowed(window: Window, choices: Choices) -> np.ndarray:
+    """Items that may stand beside the choice: bool `(scenes, items)`."""
+    allowed = window.allowed(choices.user, choices.time)
+    allowed[np.arange(len(choices)), choices.item] = False
+    scene = np.repeat(np.arange(len(choices)), np.diff(choices.peer_start))
+    allowed[scene, choices.peer_item] = False
+    return allowed
+
+
+def _ranked(scores: np.ndarray, depth: int) -> np.ndarray:
+    """The first `depth` items by descending score, ties in item order, -1 where the score is -inf."""
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :depth]
+    return np.where(np.isfinite(np.take_along_axis(scores, order, axis=1)), order, -1)
+
+
+def _take(picked: np.ndarray, have: np.ndarray, rows: np.ndarray, item: np.ndarray, usable: np.ndarray) -> None:
+    """Add to each row its item, where it is usable and not yet there."""
+    fresh = usable & ~(picked[rows] == item[:, None]).any(axis=1)
+    picked[rows[fresh], have[rows[fresh]]] = item[fresh]
+    have[rows[fresh]] += 1
+
+
+def _peer_keys(choices: Choices, items: int) -> np.ndarray:
+    """Scene × items + item for every other item of the choice's occasion."""
+    scene = np.repeat(np.arange(len(choices), dtype=np.int64), np.diff(choices.peer_start))
+    return scene * items + choices.peer_item

@@ -1,0 +1,32 @@
+"""Random numbers that belong to a scene: a function of (seed, scene_id, stream), whatever else is drawn around it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def scene_keys(seed: int, scene_ids: np.ndarray) -> np.ndarray:
+    """A 64-bit key for each scene id (16 hex digits): `(scenes,)`, uint64. Their order is the order of draws."""
+    digits = np.ascontiguousarray(scene_ids, dtype="S16").view(np.uint8).reshape(-1, 16)
+    nibbles = np.where(digits >= ord("a"), digits - ord("a") + 10, digits - ord("0")).astype(np.uint64)
+    ids = np.zeros(len(nibbles), dtype=np.uint64)
+    for column in range(16):
+        ids = (ids << np.uint64(4)) | nibbles[:, column]
+    return _mix(ids ^ _mix(np.array([seed], dtype=np.int64).astype(np.uint64) + _GOLDEN))
+
+
+def uniforms(keys: np.ndarray, stream: int, count: int) -> np.ndarray:
+    """Numbers in [0, 1), `(scenes, count)`; each `stream` of a scene is independent of the others."""
+    counters = np.arange(1, count + 1, dtype=np.uint64) + (np.uint64(stream) << np.uint64(32))
+    bits = _mix(keys[:, None] + counters[None, :] * _GOLDEN)
+    return (bits >> np.uint64(11)) * (1.0 / (1 << 53))
+
+
+def _mix(values: np.ndarray) -> np.ndarray:
+    """The finaliser of splitmix64 (Steele, Lea and Flood, 2014)."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))

@@ -1,0 +1,76 @@
+"""A log of interactions as arrays in time order, with the questions that "as of a time" asks of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Log:
+    """Events in order of (time, user, item). Users and items are row numbers of their tables."""
+
+    user: np.ndarray
+    """int32 `(events,)`"""
+    item: np.ndarray
+    """int32 `(events,)`"""
+    time: np.ndarray
+    """int64 `(events,)`, UTC milliseconds, floored to the clock of the domain: equal times are one occasion"""
+    users: int
+    items: int
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+    def take(self, rows: np.ndarray) -> Log:
+        """The log of some events (a boolean mask or ascending row numbers)."""
+        return Log(self.user[rows], self.item[rows], self.time[rows], self.users, self.items)
+
+    def before(self, time: int) -> Log:
+        """The log of what happened earlier than `time`."""
+        return self.take(np.arange(self.position(np.array([time]))[0]))
+
+    def position(self, times: np.ndarray) -> np.ndarray:
+        """Number of events before each time: `(queries,)`."""
+        return np.searchsorted(self.time, times, side="left")
+
+    @cached_property
+    def by_user(self) -> Grouped:
+        return Grouped.of(self.user, self.users)
+
+    @cached_property
+    def by_item(self) -> Grouped:
+        return Grouped.of(self.item, self.items)
+
+
+@dataclass(frozen=True)
+class Grouped:
+    """Events listed group by group (a user's, an item's), each group in time order."""
+
+    events: np.ndarray
+    """int64 `(events,)`: row numbers in the log"""
+    start: np.ndarray
+    """int64 `(groups + 1,)`: where each group begins in `events`"""
+    key: np.ndarray
+    """int64 `(events,)`: group × (events + 1) + row number, ascending"""
+
+    @staticmethod
+    def of(group: np.ndarray, groups: int) -> Grouped:
+        events = np.argsort(group, kind="stable")
+        start = np.zeros(groups + 1, dtype=np.int64)
+        np.cumsum(np.bincount(group, minlength=groups), out=start[1:])
+        return Grouped(events, start, group[events].astype(np.int64) * (len(group) + 1) + events)
+
+    def count(self, group: np.ndarray, position: np.ndarray) -> np.ndarray:
+        """How many events of each group lie before each position in the log; both `(queries, …)`."""
+        wanted = group.astype(np.int64) * (len(self.events) + 1) + position
+        return np.searchsorted(self.key, wanted, side="left") - self.start[group]
+
+
+def ragged_ranges(start: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Row of each entry and the running index `start[row] + 0 … length[row] - 1`, flattened: `(sum of lengths,)`."""
+    rows = np.repeat(np.arange(len(length)), length)
+    offsets = np.arange(len(rows)) - np.repeat(np.cumsum(length) - length, length)
+    return rows, start[rows] + offsets

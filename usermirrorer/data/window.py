@@ -1,0 +1,134 @@
+"""A window of time with what was fitted before it: all that scenes of one split are made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from usermirrorer.data.candidates import CandidateModel, fit_models, queries
+from usermirrorer.data.choices import USER_CAP, Choices, available_from, qualifying
+from usermirrorer.data.log import Log, ragged_ranges
+from usermirrorer.data.tables import Cuts, Tables
+
+
+BLOCK = 256
+"""Scenes scored against the whole catalogue at a time: bounds memory."""
+
+CALIBRATION_SHARE = 0.8
+"""Share of what precedes a window on which models are fitted when the ranks of real choices are observed."""
+
+CALIBRATION_CHOICES = 2000
+
+
+@dataclass(frozen=True)
+class Window:
+    """The tables, the log of choices, and the candidate models fitted on what precedes the window."""
+
+    tables: Tables
+    split: str
+    start: int
+    cap: int
+    pool: Log
+    vectors: np.ndarray
+    models: dict[str, CandidateModel]
+
+    @cached_property
+    def available_from(self) -> np.ndarray:
+        return available_from(self.tables)
+
+    @cached_property
+    def seen(self) -> Seen:
+        return Seen.of(self.tables.log)
+
+    @cached_property
+    def observed_ranks(self) -> dict[str, np.ndarray]:
+        """Ranks that real choices had in each model's list, observed entirely before the window."""
+        fitted = self.pool.before(self.start)
+        split = int(len(fitted) * CALIBRATION_SHARE)
+        models = fit_models(fitted.take(np.arange(split)), fitted, self.vectors)
+        rows = np.unique(np.linspace(split, len(fitted) - 1, min(CALIBRATION_CHOICES, len(fitted) - split)).astype(int))
+        user, item, time = fitted.user[rows], fitted.item[rows], fitted.time[rows]
+        ranks: dict[str, list[np.ndarray]] = {name: [] for name in models}
+        for block in blocks(len(rows)):
+            asked = queries(fitted, user[block], time[block])
+            allowed = self.allowed(user[block], time[block])
+            allowed[np.arange(len(block)), item[block]] = True
+            for name, model in models.items():
+                scores = np.where(allowed, coarse(model.scores(asked)), -np.inf)
+                own = scores[np.arange(len(block)), item[block]][:, None]
+                tied = (scores == own) & (np.arange(scores.shape[1]) < item[block][:, None])
+                ranks[name].append((scores > own).sum(axis=1) + tied.sum(axis=1))
+        return {name: np.sort(np.concatenate(found)) for name, found in ranks.items()}
+
+    def allowed(self, user: np.ndarray, time: np.ndarray) -> np.ndarray:
+        """Items that exist and, where a domain has no repeats, are new to the user: bool `(scenes, items)`."""
+        existing = np.searchsorted(self.available_from, time, side="right")
+        mask = np.arange(self.tables.log.items) < existing[:, None]
+        if not self.tables.domain.repeats:
+            log = self.tables.log
+            length = log.by_user.count(user, log.position(time))
+            row, index = ragged_ranges(log.by_user.start[user], length)
+            mask[row, log.item[log.by_user.events[index]]] = False
+        return mask
+
+
+@dataclass(frozen=True)
+class Seen:
+    """When each (user, item) pair first occurred."""
+
+    pair: np.ndarray
+    first: np.ndarray
+    items: int
+
+    @staticmethod
+    def of(log: Log) -> Seen:
+        pair, index = np.unique(log.user.astype(np.int64) * log.items + log.item, return_index=True)
+        return Seen(pair, log.time[index], log.items)
+
+    def before(self, user: np.ndarray, item: np.ndarray, time: np.ndarray) -> np.ndarray:
+        """Whether the user had an event with the item before the time; arrays broadcast together."""
+        return self._first(user, item) < time
+
+    def after(self, user: np.ndarray, item: np.ndarray, time: np.ndarray, log: Log) -> np.ndarray:
+        """Whether the user has an event with the item later than the time."""
+        pair, index = np.unique(log.user[::-1].astype(np.int64) * log.items + log.item[::-1], return_index=True)
+        wanted = user.astype(np.int64) * self.items + item
+        at = np.minimum(np.searchsorted(pair, wanted), len(pair) - 1)
+        last = log.time[::-1][index]
+        return (pair[at] == wanted) & (last[at] > time)
+
+    def _first(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
+        wanted = user.astype(np.int64) * self.items + item
+        at = np.minimum(np.searchsorted(self.pair, wanted), len(self.pair) - 1)
+        return np.where(self.pair[at] == wanted, self.first[at], np.iinfo(np.int64).max)
+
+
+def open_window(tables: Tables, cuts: Cuts, split: str, choice: str, vectors: np.ndarray, cap: int | None = None) -> Window:
+    """Fit the candidate models on what precedes the `split` window. `vectors` are `(items, width)`."""
+    start = cuts.train if split == "train" else cuts.test
+    pool = tables.log.take(np.flatnonzero(qualifying(tables, choice)))
+    models = fit_models(pool.before(start), pool, vectors[: len(tables.items)])
+    return Window(tables, split, start, cap or USER_CAP[split], pool, vectors[: len(tables.items)], models)
+
+
+def score_options(window: Window, choices: Choices, options: np.ndarray) -> dict[str, np.ndarray]:
+    """Every model's score of every option, `(scenes, options)`; -1 pads `options` and gives NaN."""
+    scores = {name: np.full(options.shape, np.nan, dtype=np.float32) for name in window.models}
+    for block in blocks(len(choices)):
+        asked = queries(window.pool, choices.user[block], choices.time[block])
+        for name, model in window.models.items():
+            found = np.take_along_axis(coarse(model.scores(asked)), np.maximum(options[block], 0), axis=1)
+            scores[name][block] = np.where(options[block] >= 0, found, np.nan)
+    return scores
+
+
+def blocks(count: int) -> list[np.ndarray]:
+    return [np.arange(a, min(a + BLOCK, count)) for a in range(0, count, BLOCK)]
+
+
+def coarse(scores: np.ndarray) -> np.ndarray:
+    """Scores with 15 bits of mantissa: the last bits of a matrix product depend on the size of the block."""
+    bits = np.ascontiguousarray(scores, dtype=np.float32).view(np.int32)
+    return ((bits + 0x80) & ~np.int32(0xFF)).view(np.float32)
