@@ -64,9 +64,7 @@ def choose(
         probs = model.choice_probs([opened(messages, None) for messages in conversations], labels)
         return [[Process("", None, "stop", False, row)] for row in probs]
     outputs = model.generate(conversations, repeat, _fitting(model, sampling), seeds)
-    parsed = [
-        [parse(output.text, count) for output in row] for row, count in zip(outputs, options, strict=True)
-    ]
+    parsed = [[parse(output.text, count) for output in row] for row, count in zip(outputs, options, strict=True)]
     contexts = [
         # Only a text cut off at its limit can have grown past the model's length on being tokenised again.
         _closed(model, messages, text) if output.finish_reason == "length" else opened(messages, text)
@@ -95,7 +93,7 @@ def prompt_limit(model: LanguageModel, sampling: Sampling, mode: str) -> int | N
 
 
 def trained_prompt(name: str, mode: str = "decision") -> str:
-    """The instruction a model is asked with: `direct` in direct mode, else as trained (`usermirrorer.json`), else `ekb`.
+    """The instruction to ask a model with: `direct` in direct mode, else as trained (`usermirrorer.json`), else `ekb`.
 
     `name` is a model's name as in a SPEC, with or without `vllm:`.
     """

@@ -1,0 +1,287 @@
+"""Language models under vLLM, in this process. One engine is alive at a time and shared by all steps."""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from usermirrorer.data.prompts import BEHAVIOR, LABELS
+from usermirrorer.errors import StepFailed, UserError
+from usermirrorer.llm import model_path
+from usermirrorer.llm.protocol import Conversation, Output, Sampling
+
+
+if TYPE_CHECKING:
+    from vllm import LLM
+
+LONGEST = 8192
+
+# (model directory or Hub id, runner) -> the engine; at most one entry, since a GPU holds no two.
+_engines: dict[tuple[str, str], LLM] = {}
+_cpu_threads: list[tuple[Any, int]] = []
+
+
+class VLLMModel:
+    """A causal model, or a LoRA adapter on one, given by directory or Hub id. Nothing is loaded before it is used."""
+
+    def __init__(self, model: str) -> None:
+        self.name = f"vllm:{model}"
+        self.path = model_path(model)
+
+    def generate(
+        self, conversations: Sequence[Conversation], n: int, sampling: Sampling, seeds: Sequence[int]
+    ) -> list[list[Output]]:
+        """`n` answers to each conversation, drawn with its own seed; shape `(conversations, n)`.
+
+        `max_tokens` is cut to what the model's length leaves. Raises UserError where it leaves nothing.
+        """
+        from vllm import SamplingParams
+
+        prompts = self._tokens(conversations, add_generation_prompt=True)
+        self._check_lengths(prompts)
+        # vLLM refuses several greedy samples, which could only be the same text.
+        draws = n if sampling.temperature > 0 else 1
+        params = [
+            SamplingParams(
+                n=draws,
+                seed=seed,
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                max_tokens=min(sampling.max_tokens, self.max_length - len(prompt)),
+            )
+            for prompt, seed in zip(prompts, seeds, strict=True)
+        ]
+        results = self._run(prompts, params)
+        return [[Output(out.text, out.finish_reason) for out in result.outputs] * (n // draws) for result in results]
+
+    def choice_probs(self, conversations: Sequence[Conversation], labels: Sequence[Sequence[str]]) -> list[np.ndarray]:
+        """Probability of each label as the next token of the last, open assistant turn; `(options,)` each.
+
+        All other tokens are masked, so each row is the model's distribution given that it names one of the options.
+        Raises UserError where a label is no single, distinct token there or a conversation is too long.
+        """
+        from vllm import SamplingParams
+
+        prompts = self._tokens(conversations, continue_final_message=True)
+        self._check_lengths(prompts)
+        allowed = {names: self.label_tokens(names) for names in {tuple(row) for row in labels}}
+        params = {
+            names: SamplingParams(
+                max_tokens=1, temperature=1.0, allowed_token_ids=ids, logprobs=len(ids), detokenize=False
+            )
+            for names, ids in allowed.items()
+        }
+        results = self._run(prompts, [params[tuple(row)] for row in labels])
+        rows = []
+        for result, names in zip(results, labels, strict=True):
+            found = result.outputs[0].logprobs[0]
+            ids = allowed[tuple(names)]
+            missing = [name for name, token in zip(names, ids, strict=True) if token not in found]
+            if missing:
+                raise StepFailed(f"vLLM gave no probability for the label '{missing[0]}' of {self.name}")
+            probs = np.exp([found[token].logprob for token in ids])
+            if abs(probs.sum() - 1) > 1e-4:
+                raise StepFailed(f"vLLM's probabilities of {len(ids)} labels of {self.name} sum to {probs.sum():.6f}")
+            rows.append(probs / probs.sum())
+        return rows
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """Vectors of unit length, `(texts, width)`, float32. A text longer than the model keeps its beginning."""
+        llm = engine(self.path, "pooling")
+        limit = llm.model_config.max_model_len
+        tokenize = {"truncate_prompt_tokens": limit}
+        outputs = llm.embed(list(texts), use_tqdm=False, tokenization_kwargs=tokenize)
+        vectors = np.array([output.outputs.embedding for output in outputs], dtype=np.float32)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    def count_tokens(self, conversations: Sequence[Conversation]) -> list[int]:
+        """Tokens of each conversation as it is sent: open for an answer, or, ending in one, open to go on."""
+        asked = [messages for messages in conversations if messages[-1]["role"] != "assistant"]
+        opened = [messages for messages in conversations if messages[-1]["role"] == "assistant"]
+        asked_lengths = map(len, self._tokens(asked, add_generation_prompt=True))
+        opened_lengths = map(len, self._tokens(opened, continue_final_message=True))
+        return [
+            next(opened_lengths if messages[-1]["role"] == "assistant" else asked_lengths)
+            for messages in conversations
+        ]
+
+    def label_tokens(self, labels: Sequence[str]) -> list[int]:
+        """Token of each label behind `Behavior: [`; UserError names the first that is no single, distinct token."""
+        return check_labels(self.tokenizer, labels, self.name)
+
+    @cached_property
+    def max_length(self) -> int:
+        """Tokens of prompt and answer together: what the model was made for, at most 8,192."""
+        from transformers import AutoConfig
+
+        config = _load(AutoConfig, adapter_base(self.path) or self.path)
+        return min(getattr(config.get_text_config(), "max_position_embeddings", LONGEST), LONGEST)
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The model's own tokenizer; an adapter saved without one has its base's."""
+        from transformers import AutoTokenizer
+
+        base = adapter_base(self.path)
+        own = base is None or (Path(self.path) / "tokenizer_config.json").is_file()
+        tokenizer = _load(AutoTokenizer, self.path if own else base)
+        if not tokenizer.chat_template:
+            raise UserError(f"{self.name} has no chat template: use an instruction-tuned model")
+        return tokenizer
+
+    def close(self) -> None:
+        """Free the engine. The next request starts it again."""
+        if any(path == self.path for path, _ in _engines):
+            close()
+
+    def _tokens(self, conversations: Sequence[Conversation], **mode: bool) -> list[list[int]]:
+        # Templates that know thinking (Qwen3) open an empty thought: our own decision process takes its place.
+        if not conversations:
+            return []
+        thinking = {"enable_thinking": False} if "enable_thinking" in self.tokenizer.chat_template else {}
+        texts = self.tokenizer.apply_chat_template(list(conversations), tokenize=False, **mode, **thinking)
+        return self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+
+    def _check_lengths(self, prompts: Sequence[Sequence[int]]) -> None:
+        for index, prompt in enumerate(prompts):
+            if len(prompt) >= self.max_length:
+                raise UserError(
+                    f"Conversation {index} has {len(prompt)} tokens, which leaves {self.name} with its length of "
+                    f"{self.max_length} no room to answer: shorten its history"
+                )
+
+    def _run(self, prompts: Sequence[list[int]], params: Sequence[Any]) -> Any:
+        llm = engine(self.path)
+        lora = None
+        if adapter_base(self.path):
+            from vllm.lora.request import LoRARequest
+
+            lora = LoRARequest("adapter", 1, self.path)
+        inputs = [{"prompt_token_ids": prompt} for prompt in prompts]
+        return llm.generate(inputs, list(params), use_tqdm=False, lora_request=lora)
+
+
+def engine(path: str, runner: str = "generate") -> LLM:
+    """The engine of a model, started at the first call; any other model's engine is closed first.
+
+    Without a GPU it runs in float32, eagerly, in this process, and without chunked prefill, on which seeded requests
+    die there: text and probabilities are then the same bits alone and in any batch. On a GPU it has vLLM's own
+    settings and results depend on the batch by rounding.
+    """
+    key = (path, runner)
+    if key not in _engines:
+        close()
+        _engines[key] = _start(path, runner)
+    return _engines[key]
+
+
+def close() -> None:
+    """Free the engine, its memory and its processes."""
+    for llm in _engines.values():
+        llm.llm_engine.engine_core.shutdown()
+    _engines.clear()
+    gc.collect()
+    if _cpu_threads:
+        import torch
+
+        # vLLM takes torch down to one thread and disables the setter; a training that follows wants them back.
+        torch.set_num_threads, threads = _cpu_threads.pop()
+        torch.set_num_threads(threads)
+
+
+def adapter_base(path: str) -> str | None:
+    """The base model of a directory that holds a LoRA adapter; None for a whole model."""
+    config = Path(path) / "adapter_config.json"
+    if not config.is_file():
+        return None
+    return model_path(json.loads(config.read_text())["base_model_name_or_path"])
+
+
+def check_labels(tokenizer: Any, labels: Sequence[str], name: str) -> list[int]:
+    """Token id of each label behind `Behavior: [`, in training's `Behavior: [X]` as in scoring's open turn.
+
+    Raises UserError that names the first label which is not a single, distinct token there.
+    """
+    before = f"I take it.\n{BEHAVIOR}"
+    texts = [before, *(before + label for label in labels), *(before + label + "]" for label in labels)]
+    prefix, *rows = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    tokens: list[int] = []
+    for label, opened, closed in zip(labels, rows[: len(labels)], rows[len(labels) :], strict=True):
+        single = len(opened) == len(prefix) + 1 and opened[:-1] == prefix and closed[: len(opened)] == opened
+        if not single or opened[-1] in tokens:
+            raise UserError(
+                f"The label '{label}' is not a single token of its own after '[' in {name}: use a model whose "
+                f"tokenizer keeps the letters {LABELS[0]}-{LABELS[-1]} apart"
+            )
+        tokens.append(opened[-1])
+    return tokens
+
+
+def _start(path: str, runner: str) -> LLM:
+    on_cpu = _prepare_environment()
+    import torch
+    from vllm import LLM
+
+    base = adapter_base(path)
+    model = base or path
+    settings: dict[str, Any] = {"model": model, "runner": runner, "seed": 0, "enable_prefix_caching": True}
+    if runner == "generate":
+        settings |= {
+            "max_model_len": VLLMModel(path).max_length,
+            # Otherwise the probabilities are those before masking, and labels outside the top ones are missing.
+            "logprobs_mode": "processed_logprobs",
+            "max_logprobs": len(LABELS),
+        }
+    if base:
+        rank = json.loads((Path(path) / "adapter_config.json").read_text())["r"]
+        settings |= {"enable_lora": True, "max_lora_rank": max(8, 1 << (rank - 1).bit_length())}
+    if on_cpu:
+        settings |= {"dtype": "float32", "enforce_eager": True, "use_tqdm_on_load": False}
+        if runner == "generate":
+            settings["enable_chunked_prefill"] = False
+        _cpu_threads.append((torch.set_num_threads, torch.get_num_threads()))
+    else:
+        settings |= {"dtype": "bfloat16", "gpu_memory_utilization": 0.9}
+    try:
+        return LLM(**settings)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"vLLM can't load '{path}': {reason}") from error
+
+
+def _prepare_environment() -> bool:
+    """Set what vLLM and torch read at import, unless the user has; True without a GPU."""
+    import torch
+
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    if torch.cuda.device_count() > 0:
+        return False
+    # An engine in this process starts in a second where one of its own takes as long as the import of vLLM.
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    # Saves the compiler and its time at the first masked request.
+    os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
+    if "torch._dynamo" in sys.modules and os.environ["TORCHDYNAMO_DISABLE"] == "1":
+        torch._dynamo.config.disable = True
+    logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
+    return True
+
+
+def _load(kind: Any, model: str) -> Any:
+    try:
+        return kind.from_pretrained(model)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"'{model}' is no model that can be loaded: give a directory that holds one, a Hub id or tiny-base"
+        ) from error
