@@ -1,0 +1,141 @@
+"""Rows are counted by reason, and what would train the wrong tokens is refused."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import CHATML, pair_rows, write_pairs, write_yaml
+
+from usermirrorer.data.prompts import LABELS
+from usermirrorer.errors import UserError
+from usermirrorer.train import config, launch, model, rows
+
+
+@pytest.fixture
+def prepare(settings, tmp_path):
+    def prepared(method="dpo", **changes):
+        path = write_yaml(tmp_path / "r.yaml", {**settings, **changes})
+        run = config.parse(method, ["--config", str(path)])
+        return rows.prepare(run, model.load_tokenizer(run))
+
+    return prepared
+
+
+def test_only_the_columns_of_the_method(prepare, pairs):
+    dataset, data = prepare("dpo")
+    assert dataset.column_names == ["prompt", "chosen", "rejected"]
+    assert prepare("sft")[0].column_names == ["prompt", "completion"]
+    assert (data["rows"], data["kept"], data["dropped"], data["prompt"]) == (24, 24, {}, "plain")
+    assert (data["path"], data["fingerprint"]) == (str(pairs), "0123456789abcdef")
+    assert dataset[3]["chosen"] == pair_rows(24)[3]["chosen"]
+
+
+def test_over_long_rows_are_counted_and_bounded(prepare, tmp_path, caplog):
+    long = pair_rows(20)
+    long[4]["prompt"][1]["content"] = "chose sweet cake\n" * 40 + long[4]["prompt"][1]["content"]
+    long[4]["scene_id"] = "feedfeedfeedfeed"
+    name = str(write_pairs(tmp_path / "long", long))
+    with caplog.at_level("INFO", logger="usermirrorer.train"):
+        dataset, data = prepare(dataset_name=name)
+    assert len(dataset) == 19 and data["dropped"] == {"over max_length 512": 1}
+    assert long[4]["prompt"] not in [row["prompt"] for row in dataset]
+    assert "feedfeedfeedfeed" in caplog.text and "longest" in caplog.text
+    with pytest.raises(UserError, match=r"1 of 20 rows are over max_length 512 .*max_over_length 0.01"):
+        prepare(dataset_name=name, max_over_length=0.01)
+    with pytest.raises(UserError, match="no row is left"):
+        prepare(dataset_name=name, max_over_length=1.0, max_length=16)
+
+
+def test_length_counts_the_longer_answer(prepare, tmp_path):
+    long = pair_rows(20)
+    long[0]["rejected"][0]["content"] = "I like it. " * 30 + long[0]["rejected"][0]["content"]
+    name = str(write_pairs(tmp_path / "long", long))
+    assert prepare("dpo", dataset_name=name)[1]["kept"] == 19
+    assert prepare("sft", dataset_name=name)[1]["kept"] == 20
+
+
+def published(path: Path, count: int, kind: str) -> str:
+    found = [
+        {"messages_chosen": row["prompt"] + row["chosen"], "messages_rejected": row["prompt"] + row["rejected"]}
+        for row in pair_rows(count)
+    ]
+    user = found[2]["messages_chosen"][1]
+    found[2]["messages_chosen"][1] = {**user, "content": user["content"].replace("[B] ", "[B]\n[C] ").split("[D]")[0]}
+    found[3]["messages_rejected"][-1] = {"role": "assistant", "content": ""}
+    path.mkdir()
+    if kind == "jsonl":
+        (path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found))
+    else:
+        pq.write_table(pa.Table.from_pylist(found), path / "train.parquet")
+    return str(path)
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_published_rows(prepare, tmp_path, kind):
+    dataset, data = prepare("dpo", dataset_name=published(tmp_path / "published", 8, kind))
+    assert (data["rows"], data["kept"], data["dropped"]) == (8, 6, {"blanked for licence": 2})
+    assert dataset.column_names == ["prompt", "chosen", "rejected"]
+    ours = pair_rows(8)
+    assert dataset[0] == {key: ours[0][key] for key in ("prompt", "chosen", "rejected")}
+    assert data["prompt"] == "plain" and len(data["fingerprint"]) == 16
+
+
+def test_options_on_several_lines_are_not_blank(prepare, tmp_path):
+    several = pair_rows(4)
+    for row in several:
+        row["prompt"][1]["content"] = row["prompt"][1]["content"].replace("] ", "]\n")
+    assert prepare(dataset_name=str(write_pairs(tmp_path / "several", several)))[1]["kept"] == 4
+
+
+def test_a_missing_column_is_named(prepare, tmp_path, settings):
+    (tmp_path / "short").mkdir()
+    pq.write_table(pa.table({"prompt": ["a"], "chosen": ["b"]}), tmp_path / "short" / "part-00000.parquet")
+    with pytest.raises(UserError, match="short lacks rejected .it has prompt, chosen"):
+        prepare(dataset_name=str(tmp_path / "short"))
+    recipe = write_yaml(tmp_path / "l.yaml", {**settings, "dataset_name": str(tmp_path / "short")})
+    with pytest.raises(UserError, match="lacks rejected"):
+        launch.launch("dpo", recipe, None)
+    with pytest.raises(UserError, match="There are no pairs at"):
+        prepare(dataset_name=str(tmp_path / "none"))
+
+
+def with_template(tiny, path, template):
+    shutil.copytree(tiny, path)
+    (path / "chat_template.jinja").write_text(template)
+    return str(path)
+
+
+def test_a_prompt_that_is_no_prefix_is_refused(prepare, tiny, tmp_path):
+    thinking = CHATML.replace("assistant\n{% endif %}", "assistant\n<think>{% endif %}")
+    with pytest.raises(UserError, match=r"0000000000000000: the prompt is no prefix .*think"):
+        prepare(model_name_or_path=with_template(tiny, tmp_path / "thinking", thinking))
+
+
+def test_labels_are_single_distinct_tokens(prepare, tiny, tmp_path):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny)
+    tokens = rows.label_tokens(tokenizer, LABELS)
+    assert tokenizer.convert_ids_to_tokens(tokens) == list(LABELS)
+    tokenizer.add_tokens(["C]"])
+    tokenizer.save_pretrained(tmp_path / "merged")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "merged")
+    with pytest.raises(UserError, match="label 'C' is not a single token"):
+        rows.label_tokens(tokenizer, LABELS)
+
+
+def test_a_template_that_writes_the_date_writes_the_same_on_every_day(tiny, settings, tmp_path):
+    import trl
+
+    template = (Path(trl.__file__).parent / "chat_templates" / "llama3_2.jinja").read_text()
+    assert "strftime_now" in template
+    name = with_template(tiny, tmp_path / "llama", template)
+    run = config.parse("sft", ["--config", str(write_yaml(tmp_path / "r.yaml", {**settings, "model_name_or_path": name}))])
+    tokenizer = model.load_tokenizer(run)
+    shown = tokenizer.apply_chat_template([{"role": "user", "content": "a"}], tokenize=False)
+    assert "Today Date: 26 Jul 2024\n" in shown
+    tokenizer.save_pretrained(tmp_path / "saved")
+    assert "26 Jul 2024" in (tmp_path / "saved" / "chat_template.jinja").read_text()

@@ -1,0 +1,230 @@
+"""Settings of a training run: one recipe file over TRL's own keys, read strictly.
+
+A recipe names TRL's settings (`SFTConfig` or `DPOConfig`, `ModelConfig`) and the few of `PairsArguments`; command-line
+flags win over the file. A name nobody knows is refused with its line and the nearest right name, before any model is
+loaded, because TRL's own scripts train to the end with a misspelt learning rate.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import yaml
+
+from usermirrorer.errors import UserError
+from usermirrorer.train.provenance import is_secret
+
+
+if TYPE_CHECKING:
+    from trl import DPOConfig, ModelConfig, SFTConfig, TrlParser
+
+METHODS = ("sft", "dpo")
+
+# What older recipes say, and what takes its place in the pinned TRL and transformers.
+REMOVED = {
+    "torch_dtype": "write dtype",
+    "warmup_ratio": "write warmup_steps, where a number below 1 is a share of all steps (warmup_steps: 0.1)",
+    "max_seq_length": "write max_length",
+    "max_prompt_length": "write max_length, which bounds prompt and answer together",
+    "max_completion_length": "write max_length, which bounds prompt and answer together",
+    "overwrite_output_dir": "leave it out and name another output_dir, since a run goes on from its last checkpoint",
+    "dataset_mixture": "write dataset_name; pairs are mixed by `usermirrorer distill`",
+    "dataset_mixer": "write dataset_name; pairs are mixed by `usermirrorer distill`",
+    "datasets": "write dataset_name; pairs are mixed by `usermirrorer distill`",
+    "test_split_size": "leave it out, since no split is made in a trainer; scenes are split when they are built",
+    "evaluation_strategy": "leave it out; models are measured by `usermirrorer eval`",
+    "chat_template": "leave it out; the model's own chat template is used, here and in eval",
+    "logging_dir": "leave it out; logs go to output_dir and report_to",
+    "group_by_length": "write train_sampling_strategy: group_by_length",
+    "use_flash_attention_2": "write attn_implementation: flash_attention_2",
+    "tokenizer_name_or_path": "leave it out; the tokenizer comes with model_name_or_path",
+}
+
+
+@dataclass
+class PairsArguments:
+    """What is trained on.
+
+    Parameters:
+        dataset_name (`str`):
+            Directory of pairs (`usermirrorer distill`), directory of published training rows, or Hub id of either.
+        dataset_split (`str`, *optional*, defaults to `"train"`):
+            Split of a Hub dataset.
+        max_over_length (`float`, *optional*, defaults to `0.05`):
+            Share of rows that may be longer than `max_length`. They are dropped and counted; above the share the run
+            is refused.
+    """
+
+    dataset_name: str = field(metadata={"help": "Directory or Hub id of pairs."})
+    dataset_split: str = field(default="train", metadata={"help": "Split of a Hub dataset."})
+    max_over_length: float = field(
+        default=0.05, metadata={"help": "Share of rows that may be over max_length; they are dropped and counted."}
+    )
+
+
+@dataclass
+class Run:
+    """A parsed run. `recipe` holds what file and command line said, secrets left out."""
+
+    method: str
+    pairs: PairsArguments
+    training: SFTConfig | DPOConfig
+    model: ModelConfig
+    recipe: dict[str, Any]
+
+
+def parse(method: str, args: Sequence[str]) -> Run:
+    """The run that `--config FILE --name value …` describes. Raises UserError for any name or value that is not right.
+
+    A Hub token in the recipe moves to the environment variable HF_TOKEN: there the Hub client finds it, while what
+    trainer and trackers write down does not have it.
+    """
+    parser, recipe = check(method, args)
+    try:
+        pairs, training, model = parser.parse_args_and_config(list(args))
+    except ValueError as error:
+        raise UserError(f"{_config_path(args) or 'command line'}: {error}") from None
+    if training.hub_token:
+        os.environ["HF_TOKEN"] = training.hub_token
+        training.hub_token = None
+    if training.eval_strategy != "no":
+        raise UserError(
+            f"eval_strategy: {training.eval_strategy} has nothing to evaluate on, for no split is made in a trainer; "
+            "leave it out and measure with `usermirrorer eval`"
+        )
+    if training.push_to_hub:
+        raise UserError(
+            f"push_to_hub: leave it out, and upload the finished model with `hf upload NAME {training.output_dir}`"
+        )
+    return Run(method, pairs, training, model, recipe)
+
+
+def check(method: str, args: Sequence[str]) -> tuple[TrlParser, dict[str, Any]]:
+    """Check every name and value of a recipe and of the flags over it, without setting anything up.
+
+    Returns the parser and the recipe with the flags in it, secrets left out.
+    """
+    path = _config_path(args)
+    recipe, lines = read_recipe(path) if path else ({}, {})
+    # Set before the libraries that read them are imported.
+    os.environ.update({key: str(value) for key, value in (recipe.get("env") or {}).items()})
+    parser = _parser(method)
+    known = {action.dest for action in parser._actions} - {"help"}
+    flags = _flags(args)
+    _check_names({name: f"{path}:{line}" for name, line in lines.items() if name != "env"}, known, method)
+    options = {option.lstrip("-") for option in parser._option_string_actions} | {"config"}
+    _check_names({name: f"--{name}" for name in flags}, options, method)
+    for name in flags:
+        if is_secret(name):
+            raise UserError(f"--{name}: a command line is seen by others and written to logs; set HF_TOKEN instead")
+    parser.set_defaults_with_config(**{key: value for key, value in recipe.items() if key != "env"})
+    parser.error = lambda message: _refuse_value(message, path, lines)  # type: ignore[method-assign]
+    rest = [arg for i, arg in enumerate(args) if arg != "--config" and (i == 0 or args[i - 1] != "--config")]
+    given = parser.parse_args(rest)
+    for name in ("model_name_or_path", "output_dir"):
+        if not getattr(given, name):
+            raise UserError(f"{path or 'command line'}: {name} is missing; add `{name}: …` or --{name}")
+    if Path(given.output_dir).resolve() == Path(given.model_name_or_path).resolve():
+        raise UserError(f"output_dir {given.output_dir} is the model that is trained from; name another directory")
+    return parser, {**recipe, **{name: value for name, value in flags.items() if name != "config"}}
+
+
+def read_recipe(path: str) -> tuple[dict[str, Any], dict[str, int]]:
+    """A recipe's settings and the line of each. Raises UserError for what is no mapping or says a thing twice."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        recipe = yaml.safe_load(text)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; give a recipe, such as one under recipes/") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{path}:{mark.line + 1}" if mark else path
+        raise UserError(f"{place}: not YAML ({getattr(error, 'problem', error)})") from None
+    if not isinstance(node, yaml.MappingNode):
+        raise UserError(f"{path}: a recipe is a mapping of settings, one `name: value` per line")
+    lines: dict[str, int] = {}
+    for key, _ in node.value:
+        line = key.start_mark.line + 1
+        if key.value in lines:
+            raise UserError(f"{path}:{line}: '{key.value}' is already set in line {lines[key.value]}; keep one")
+        lines[key.value] = line
+    if not isinstance(recipe.get("env") or {}, dict):
+        raise UserError(f"{path}:{lines['env']}: env is a mapping of environment variables")
+    return recipe, lines
+
+
+def _parser(method: str) -> TrlParser:
+    from trl import DPOConfig, ModelConfig, SFTConfig, TrlParser
+
+    # `name: value` has to be spelled out: argparse would take --learning_rat for --learning_rate.
+    return TrlParser(
+        (PairsArguments, {"sft": SFTConfig, "dpo": DPOConfig}[method], ModelConfig),
+        prog=f"python -m usermirrorer.train.{method}",
+        allow_abbrev=False,
+    )
+
+
+def _config_path(args: Sequence[str]) -> str | None:
+    places = [i for i, arg in enumerate(args) if arg.partition("=")[0] == "--config"]
+    if not places:
+        return None
+    if len(places) > 1 or "=" in args[places[0]] or places[0] + 1 == len(args):
+        raise UserError("--config takes one recipe file, written as --config FILE")
+    return args[places[0] + 1]
+
+
+def _flags(args: Sequence[str]) -> dict[str, Any]:
+    """Flags as names and values: `--a 1 --b x y --c=2 --d` gives a: 1, b: [x, y], c: 2, d: True."""
+    flags: dict[str, list[str]] = {}
+    name = ""
+    for arg in args:
+        if arg.startswith("--"):
+            name, equals, value = arg[2:].partition("=")
+            flags[name] = [value] if equals else []
+        elif name:
+            flags[name].append(arg)
+        elif arg != "-h":
+            raise UserError(f"'{arg}' is no setting; write --name value")
+    return {
+        name: True if not values else yaml.safe_load(values[0]) if len(values) == 1 else values
+        for name, values in flags.items()
+        if name != "help"
+    }
+
+
+def _check_names(places: Mapping[str, str], known: Iterable[str], method: str) -> None:
+    known = set(known)
+    for name, place in places.items():
+        if name in known:
+            continue
+        if name in REMOVED:
+            raise UserError(f"{place}: '{name}' is no longer a setting; {REMOVED[name]}")
+        near = difflib.get_close_matches(name, sorted(known), n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"`python -m usermirrorer.train.{method} --help` lists all"
+        raise UserError(f"{place}: '{name}' is not a setting of {method} training; {hint}")
+
+
+def _refuse_value(message: str, path: str | None, lines: Mapping[str, int]) -> NoReturn:
+    named = re.match(r"argument --(\w+)", message)
+    line = lines.get(named.group(1)) if named else None
+    raise UserError(f"{path}:{line}: {message}" if line else f"{path or 'command line'}: {message}")
+
+
+def exit_status(main: Any) -> int:
+    """Run a script's `main(args)` on the command line's arguments: 0, or 1 or 2 after one sentence on stderr."""
+    from usermirrorer.errors import StepFailed
+
+    try:
+        main(sys.argv[1:])
+    except (UserError, StepFailed) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UserError) else 1
+    return 0

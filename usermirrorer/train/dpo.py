@@ -1,0 +1,70 @@
+r"""Direct preference optimisation on pairs: what the user chose over what the same prompt also led to.
+
+The model trained from, usually the checkpoint that `sft` saved, is also the reference.
+
+Full training on eight GPUs:
+
+    accelerate launch --config_file accelerate_configs/zero2.yaml -m usermirrorer.train.dpo \
+        --config recipes/qwen2.5-3b-instruct/dpo/config_full.yaml
+
+The adapter of a LoRA SFT, trained on, on one GPU:
+
+    accelerate launch --config_file accelerate_configs/single_gpu.yaml -m usermirrorer.train.dpo \
+        --config recipes/qwen2.5-3b-instruct/dpo/config_lora.yaml --learning_rate 1e-5
+
+`usermirrorer train dpo --config … [--accelerate …] [--learning_rate …]` is the same. A run that was broken off goes on
+from its last checkpoint when the same command is given again.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from usermirrorer.train import config, model, provenance, resume, rows, tracking
+
+
+def main(args: Sequence[str]) -> None:
+    from trl import DPOTrainer
+
+    #######
+    # Setup
+    #######
+    run = config.parse("dpo", args)
+    tracking.start_log(run)
+
+    ######
+    # Data
+    ######
+    tokenizer = model.load_tokenizer(run)
+    dataset, data = rows.prepare(run, tokenizer)
+    tracking.announce(run, data)
+    record = provenance.record(run, data)
+    checkpoint = resume.start(run, record)
+    tracking.start_wandb(run, record, resumed=checkpoint is not None)
+
+    #######
+    # Model
+    #######
+    trainer = DPOTrainer(
+        args=run.training,
+        train_dataset=dataset,
+        processing_class=tokenizer,
+        **model.load(run),
+    )
+    model.drop_reference(trainer)
+
+    #######
+    # Train
+    #######
+    result = trainer.train(resume_from_checkpoint=checkpoint)
+
+    ######
+    # Save
+    ######
+    model.save(trainer, tokenizer, run.training.output_dir)
+    tracking.finish(trainer, run, record, result.metrics)
+
+
+if __name__ == "__main__":
+    sys.exit(config.exit_status(main))

@@ -1,0 +1,149 @@
+"""The model of a training run: tokenizer, weights or adapter to go on from, and what is saved in the end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from usermirrorer.errors import StepFailed, UserError
+from usermirrorer.llm import model_path
+
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedTokenizerBase, Trainer
+
+    from usermirrorer.train.config import Run
+
+# The date in the Llama 3.2 template's own fallback. Left alone, the template writes the day of the run into every
+# prompt, so that what is trained today is not what is served tomorrow.
+_FIXED_DATE = '{%- if date_string is not defined %}{%- set date_string = "26 Jul 2024" %}{%- endif %}'
+_LLAMA_PAD = "<|finetune_right_pad_id|>"
+
+
+def load_tokenizer(run: Run) -> PreTrainedTokenizerBase:
+    """The model's tokenizer, with a pad token, and a chat template that says the same on every day."""
+    from transformers import AutoTokenizer
+
+    name = model_path(str(run.model.model_name_or_path))
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            name, revision=run.model.model_revision, trust_remote_code=run.training.trust_remote_code
+        )
+    except (OSError, ValueError) as error:
+        raise UserError(f"{name}: no tokenizer to be loaded ({str(error).splitlines()[0]})") from None
+    if tokenizer.chat_template is None:
+        raise UserError(f"{name} has no chat template; train from an instruction-tuned model")
+    if "strftime_now" in tokenizer.chat_template and _FIXED_DATE not in tokenizer.chat_template:
+        tokenizer.chat_template = _FIXED_DATE + tokenizer.chat_template
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = _LLAMA_PAD if _LLAMA_PAD in tokenizer.get_vocab() else tokenizer.eos_token
+    return tokenizer
+
+
+def load(run: Run) -> dict[str, Any]:
+    """What the trainer is given: `model` (a path it loads itself, or an adapter to go on with) and its options.
+
+    A LoRA adapter is trained on as it is: the new adapter again belongs to the adapter's own base, and DPO's reference
+    is the adapter as it came. Full training from an adapter is refused, because its reference would be loaded from the
+    base without the adapter.
+    """
+    from trl import get_peft_config, get_quantization_config
+
+    name = model_path(str(run.model.model_name_or_path))
+    options = {
+        "revision": run.model.model_revision,
+        "attn_implementation": run.model.attn_implementation,
+        "dtype": run.model.dtype,
+        **(run.training.model_init_kwargs or {}),
+    }
+    quantization = get_quantization_config(run.model)
+    adapter = Path(name) / "adapter_config.json"
+    if not adapter.is_file():
+        run.training.model_init_kwargs = options
+        return {"model": name, "quantization_config": quantization, "peft_config": get_peft_config(run.model)}
+    _check_adapter(run, name, json.loads(adapter.read_text(encoding="utf-8")))
+    return {"model": _load_adapter(run, name, {**options, "quantization_config": quantization})}
+
+
+def drop_reference(trainer: Trainer) -> None:
+    """Take away TRL's `ref` copy of an adapter once its log-probabilities are computed.
+
+    A checkpoint with two adapters is resumed by loading `ref` only, which leaves the trained one at its start.
+    """
+    from peft import PeftModel
+
+    model = trainer.model
+    if isinstance(model, PeftModel) and "ref" in model.peft_config:
+        model.delete_adapter("ref")
+
+
+def save(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, output_dir: str) -> None:
+    """Save weights or adapter, tokenizer and generation settings, with the end of a turn as a stop token.
+
+    All processes take part. Raises StepFailed where an adapter came out empty.
+    """
+    from peft import PeftModel
+
+    model: Any = trainer.model
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    stops = base.generation_config.eos_token_id
+    stops = [] if stops is None else [stops] if isinstance(stops, int) else list(stops)
+    # The end of a turn comes first: an engine that takes one stop token takes this one.
+    base.generation_config.eos_token_id = list(dict.fromkeys([end_of_turn(tokenizer), *stops]))
+    base.generation_config.pad_token_id = tokenizer.pad_token_id
+    base.config.use_cache = True
+    trainer.save_model(output_dir)
+    if trainer.is_world_process_zero():
+        base.generation_config.save_pretrained(output_dir)
+        if isinstance(model, PeftModel):
+            check_saved_adapter(output_dir)
+
+
+def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Token with which the chat template ends an assistant turn: the first special token behind the answer."""
+    turn = [{"role": "user", "content": "a"}]
+    prompt = tokenizer.apply_chat_template(turn, add_generation_prompt=True, return_dict=True)["input_ids"]
+    text = tokenizer.apply_chat_template([*turn, {"role": "assistant", "content": "b"}], return_dict=True)["input_ids"]
+    for token in text[len(prompt) :]:
+        if token in tokenizer.all_special_ids or token in tokenizer.added_tokens_decoder:
+            return token
+    raise UserError(f"The chat template of {tokenizer.name_or_path} ends no turn: the trained model would never stop")
+
+
+def check_saved_adapter(output_dir: str) -> None:
+    """Raise StepFailed where the saved adapter has no weights, or none that training has moved (all of B is zero)."""
+    from safetensors.torch import load_file
+
+    weights = load_file(Path(output_dir) / "adapter_model.safetensors")
+    if not any("lora_B" in name and bool(tensor.any()) for name, tensor in weights.items()):
+        raise StepFailed(f"{output_dir}: the saved adapter is empty or all zero; with ZeRO-3 use zero2 or ddp instead")
+
+
+def _check_adapter(run: Run, name: str, settings: dict[str, Any]) -> None:
+    if not run.model.use_peft:
+        raise UserError(f"{name} is a LoRA adapter: set use_peft: true to train on with it, or merge it into its base")
+    if run.method == "dpo" and not run.training.precompute_ref_log_probs:  # type: ignore[union-attr]
+        raise UserError(
+            f"{name} is a LoRA adapter: set precompute_ref_log_probs: true, since a run with the adapter and its "
+            "reference copy in one model can't be resumed"
+        )
+    for ours, theirs in (("lora_r", "r"), ("lora_alpha", "lora_alpha")):
+        if ours in run.recipe and getattr(run.model, ours) != settings[theirs]:
+            raise UserError(
+                f"{ours}: {getattr(run.model, ours)} can't hold for the adapter {name}, which has {settings[theirs]}; "
+                "leave it out"
+            )
+
+
+def _load_adapter(run: Run, name: str, options: dict[str, Any]) -> PeftModel:
+    from peft import PeftConfig, PeftModel
+    from transformers import AutoModelForCausalLM
+
+    base = PeftConfig.from_pretrained(name).base_model_name_or_path
+    run.training.model_init_kwargs = None
+    model = AutoModelForCausalLM.from_pretrained(
+        base, trust_remote_code=run.training.trust_remote_code, **options
+    )
+    return PeftModel.from_pretrained(model, name, is_trainable=True)

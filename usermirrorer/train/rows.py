@@ -1,0 +1,275 @@
+"""Pairs as training rows: read, checked against the tokenizer, counted, before a trainer sees them.
+
+TRL drops rows that are too long without a count and trains on a shifted boundary with one warning. Here every row that
+goes is counted by its reason, and what would train the wrong tokens is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from usermirrorer.data import store
+from usermirrorer.data.prompts import BEHAVIOR, INSTRUCTIONS, LABELS, parse
+from usermirrorer.errors import UserError
+
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+    from usermirrorer.train.config import Run
+
+logger = logging.getLogger("usermirrorer.train")
+
+COLUMNS = {"sft": ("prompt", "chosen"), "dpo": ("prompt", "chosen", "rejected")}
+PUBLISHED = {"sft": ("messages_chosen",), "dpo": ("messages_chosen", "messages_rejected")}
+
+# An option whose text was taken out for its licence: a label with nothing before the next one or the end.
+_BLANK_OPTION = re.compile(r"^\[[A-Z]\]\s*(?=^\[[A-Z]\]|\Z)", re.MULTILINE)
+_BATCH = 256
+
+
+def prepare(run: Run, tokenizer: PreTrainedTokenizerBase) -> tuple[Dataset, dict[str, Any]]:
+    """The rows to train on and what to record of them: path, fingerprint, prompt, rows, kept, dropped, tokens, probe.
+
+    SFT rows have columns `prompt` and `completion`, DPO rows `prompt`, `chosen` and `rejected`, each a list of
+    messages. One process checks; all learn what it found. Raises UserError for rows that can't be trained on.
+    """
+    from accelerate.utils import broadcast_object_list
+
+    training, name = run.training, run.pairs.dataset_name
+    with training.main_process_first(desc="reading pairs"):
+        rows = read(name, run.pairs.dataset_split, run.method)
+    found: list[Any] = [None]
+    if training.process_index == 0:
+        try:
+            found = [_survey(rows, tokenizer, training.max_length, run.pairs.max_over_length, name)]
+        except UserError as error:
+            found = [error]
+    broadcast_object_list(found)
+    if isinstance(found[0], UserError):
+        raise found[0]
+    kept, counts = found[0]
+    rows = rows.select_columns(list(COLUMNS[run.method])).select(kept)
+    if run.method == "sft":
+        rows = rows.rename_column("chosen", "completion")
+    return rows, {"path": name, **counts}
+
+
+def check_columns(name: str, method: str) -> None:
+    """Raise UserError where a local directory or file of pairs lacks a column; a Hub id is not looked at."""
+    import pyarrow.parquet as pq
+
+    files = _local_files(name)
+    if files is not None and files[0].suffix == ".parquet":
+        _wanted(pq.read_schema(files[0]).names, method, str(files[0]))
+
+
+def read(name: str, split: str, method: str) -> Dataset:
+    """All rows as `prompt`, `chosen` (and `rejected` for DPO), lists of messages, and `scene_id` where they have one.
+
+    Published rows (`messages_chosen`, `messages_rejected`: whole conversations) are split before the last message.
+    """
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetNotFoundError
+
+    files = _local_files(name)
+    try:
+        if files is not None:
+            kind = "parquet" if files[0].suffix == ".parquet" else "json"
+            rows = load_dataset(kind, data_files=[str(path) for path in files], split="train")
+        else:
+            rows = load_dataset(name, split=split)
+    except (DatasetNotFoundError, ConnectionError, FileNotFoundError, ValueError) as error:
+        raise UserError(f"{name}: no pairs to be read ({error}); give a directory of pairs or a Hub id") from None
+    if _wanted(rows.column_names, method, name) is PUBLISHED:
+        rows = rows.map(
+            _from_published,
+            fn_kwargs={"columns": PUBLISHED[method]},
+            remove_columns=rows.column_names,
+            desc="Splitting published rows",
+        )
+    keep = [*COLUMNS[method], *({"scene_id"} & set(rows.column_names))]
+    return rows.select_columns(keep)
+
+
+def label_tokens(tokenizer: PreTrainedTokenizerBase, labels: Sequence[str]) -> list[int]:
+    """Token of each label where it stands behind `Behavior: [` in an assistant turn.
+
+    Raises UserError naming the label that is not a single, distinct token there: its probability could not be read,
+    and learning it would not be learning a choice.
+    """
+    turn = [{"role": "user", "content": "Choose."}]
+    opened = _render(
+        tokenizer, [[*turn, {"role": "assistant", "content": f"I choose.\n{BEHAVIOR}"}]], continue_final_message=True
+    )[0]
+    tokens: dict[int, str] = {}
+    for label in labels:
+        closed = _render(tokenizer, [[*turn, {"role": "assistant", "content": f"I choose.\n{BEHAVIOR}{label}]"}]])[0]
+        token = closed[len(opened)] if closed[: len(opened)] == opened else None
+        if token is None or token in tokens or tokenizer.decode([token]) != label:
+            raise UserError(
+                f"label '{label}' is not a single token of its own after '[' for the tokenizer "
+                f"{tokenizer.name_or_path}; train from a model whose tokenizer keeps it apart"
+            )
+        tokens[token] = label
+    return list(tokens)
+
+
+def _survey(
+    rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int | None, max_over_length: float, name: str
+) -> tuple[list[int], dict[str, Any]]:
+    """Indices of the rows to keep, and what to record. Lengths are in tokens, of prompt and answer together."""
+    answers = [column for column in ("chosen", "rejected") if column in rows.column_names]
+    ids = rows["scene_id"] if "scene_id" in rows.column_names else [f"row {i}" for i in range(len(rows))]
+    digest = hashlib.blake2b(digest_size=8)
+    kept: list[int] = []
+    dropped: Counter[str] = Counter()
+    over: list[str] = []
+    totals: list[int] = []
+    answer_lengths: list[int] = []
+    seen: set[int | None] = set()
+    systems: Counter[str] = Counter()
+    tokens = 0
+    for start in range(0, len(rows), _BATCH):
+        batch = rows[start : start + _BATCH]
+        digest.update(json.dumps([batch[column] for column in ("prompt", *answers)], ensure_ascii=False).encode())
+        whole = [i for i in range(len(batch["prompt"])) if _trainable(batch, answers, i, dropped)]
+        if not whole:
+            continue
+        prompts = _render(tokenizer, [batch["prompt"][i] for i in whole], add_generation_prompt=True)
+        texts = {c: _render(tokenizer, [batch["prompt"][i] + batch[c][i] for i in whole]) for c in answers}
+        for k, i in enumerate(whole):
+            lengths = [len(texts[column][k]) for column in answers]
+            for column in answers:
+                _check_prefix(tokenizer, prompts[k], texts[column][k], f"{name}: {ids[start + i]}")
+                seen.add(parse(batch[column][i][-1]["content"], len(LABELS))[1])
+            systems[next((m["content"] for m in batch["prompt"][i] if m["role"] == "system"), "")] += 1
+            totals.append(max(lengths))
+            answer_lengths.extend(length - len(prompts[k]) for length in lengths)
+            if max_length is not None and max(lengths) > max_length:
+                over.append(ids[start + i])
+                dropped[f"over max_length {max_length}"] += 1
+            else:
+                kept.append(start + i)
+                tokens += sum(lengths)
+    labels = {label for label in seen if label is not None}
+    if labels:
+        label_tokens(tokenizer, LABELS[: max(labels) + 1])
+    manifest = store.read_manifest(Path(name)) if Path(name).is_dir() else None
+    content = manifest["content"] if manifest else {}
+    fingerprint = store.fingerprint(Path(name)) if manifest else digest.hexdigest()
+    counts = {
+        "fingerprint": content.get("fingerprint") or fingerprint,
+        "prompt": content.get("prompt") or content.get("recipe", {}).get("prompt") or _instruction(systems),
+        "rows": len(rows),
+        "kept": len(kept),
+        "dropped": dict(dropped),
+        "tokens": tokens,
+        "probe": content.get("probe"),
+    }
+    _report(name, counts, totals, answer_lengths, over)
+    if len(over) > max_over_length * len(totals):
+        raise UserError(
+            f"{name}: {len(over):,} of {len(totals):,} rows are over max_length {max_length} (the longest has "
+            f"{max(totals):,} tokens), more than max_over_length {max_over_length:g}; raise max_length or build pairs "
+            "with shorter histories"
+        )
+    if not kept:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in dropped.items()) or "it has no rows"
+        raise UserError(f"{name}: no row is left to train on ({reasons})")
+    return kept, counts
+
+
+def _report(name: str, counts: dict[str, Any], totals: list[int], answers: list[int], over: list[str]) -> None:
+    logger.info(f"pairs: {counts['kept']:,} of {counts['rows']:,} rows of {name} ({counts['fingerprint']})")
+    for reason, count in counts["dropped"].items():
+        logger.info(f"dropped: {count:,} {reason}")
+    if over:
+        logger.info(f"over max_length: {len(set(over)):,} scenes, first {', '.join(over[:3])}")
+    for title, lengths in (("prompt and answer", totals), ("answer", answers)):
+        if lengths:
+            half, most, tail = np.quantile(lengths, [0.5, 0.9, 0.99])
+            logger.info(
+                f"tokens of {title}: median {half:,.0f}, 90 % {most:,.0f}, 99 % {tail:,.0f}, longest {max(lengths):,}"
+            )
+
+
+def _trainable(batch: dict[str, list[Any]], answers: Sequence[str], i: int, dropped: Counter[str]) -> bool:
+    """Whether row `i` of a batch has text to train on; where not, its reason is counted."""
+    messages = [*batch["prompt"][i], *(message for column in answers for message in batch[column][i])]
+    shown = next((m["content"] or "" for m in reversed(batch["prompt"][i]) if m["role"] == "user"), "")
+    if any(not (message["content"] or "").strip() for message in messages) or _BLANK_OPTION.search(shown):
+        dropped["blanked for licence"] += 1
+    elif any([m["role"] for m in batch[column][i]] != ["assistant"] for column in answers) or not shown:
+        dropped["not a user's turn and one answer"] += 1
+    else:
+        return True
+    return False
+
+
+def _check_prefix(tokenizer: PreTrainedTokenizerBase, prompt: list[int], text: list[int], place: str) -> None:
+    """Raise UserError where the prompt alone is tokenised otherwise than as the beginning of prompt and answer."""
+    if text[: len(prompt)] == prompt:
+        return
+    at = next((k for k, (a, b) in enumerate(zip(prompt, text, strict=False)) if a != b), len(text))
+    raise UserError(
+        f"{place}: the prompt is no prefix of prompt and answer under the chat template of {tokenizer.name_or_path} "
+        f"({tokenizer.decode(prompt[at : at + 8])!r} becomes {tokenizer.decode(text[at : at + 8])!r}), so what is "
+        "trained would not be what is served; use a model whose template renders both alike"
+    )
+
+
+def _render(tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Any], **options: Any) -> list[list[int]]:
+    return tokenizer.apply_chat_template(list(conversations), tokenize=True, return_dict=True, **options)["input_ids"]
+
+
+def _instruction(systems: Counter[str]) -> str | None:
+    """The instruction all rows share, None where it is none of ours (published rows carry their own)."""
+    names = {name for name, text in INSTRUCTIONS.items() if text in systems}
+    return names.pop() if len(systems) == 1 and len(names) == 1 else None
+
+
+def _from_published(row: dict[str, Any], columns: Sequence[str]) -> dict[str, Any]:
+    conversations = {
+        column.removeprefix("messages_"): [{"role": m["role"], "content": m["content"] or ""} for m in row[column]]
+        for column in columns
+    }
+    answers = {name: messages[-1:] for name, messages in conversations.items()}
+    return {"prompt": conversations["chosen"][:-1], **answers}
+
+
+def _wanted(names: Sequence[str], method: str, place: str) -> dict[str, tuple[str, ...]]:
+    """Which of the two layouts the columns are; UserError naming those that are missing."""
+    for layout in (COLUMNS, PUBLISHED):
+        if set(layout[method]) <= set(names):
+            return layout
+    missing = [column for column in COLUMNS[method] if column not in names]
+    raise UserError(
+        f"{place} lacks {', '.join(missing)} (it has {', '.join(names)}); {method} training reads "
+        f"{', '.join(COLUMNS[method])}, or the published {', '.join(PUBLISHED[method])}"
+    )
+
+
+def _local_files(name: str) -> list[Path] | None:
+    """The files of a local directory or file in order, None for a Hub id."""
+    path = Path(name).expanduser()
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        files = sorted(path.glob("*.parquet")) or sorted(path.glob("*.jsonl"))
+        if not files:
+            raise UserError(f"{name} holds neither *.parquet nor *.jsonl; give the directory `distill` wrote")
+        return files
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise UserError(f"There are no pairs at '{name}'; give a directory `distill` wrote, or a Hub id")
+    return None

@@ -1,0 +1,67 @@
+r"""Supervised fine-tuning on the chosen answers of pairs: the model learns to write a decision process and its choice.
+
+Full training on eight GPUs:
+
+    accelerate launch --config_file accelerate_configs/zero2.yaml -m usermirrorer.train.sft \
+        --config recipes/qwen2.5-3b-instruct/sft/config_full.yaml
+
+A LoRA adapter on one GPU:
+
+    accelerate launch --config_file accelerate_configs/single_gpu.yaml -m usermirrorer.train.sft \
+        --config recipes/qwen2.5-3b-instruct/sft/config_lora.yaml --per_device_train_batch_size 2
+
+`usermirrorer train sft --config … [--accelerate …] [--learning_rate …]` is the same. A run that was broken off goes on
+from its last checkpoint when the same command is given again.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from usermirrorer.train import config, model, provenance, resume, rows, tracking
+
+
+def main(args: Sequence[str]) -> None:
+    from trl import SFTTrainer
+
+    #######
+    # Setup
+    #######
+    run = config.parse("sft", args)
+    tracking.start_log(run)
+
+    ######
+    # Data
+    ######
+    tokenizer = model.load_tokenizer(run)
+    dataset, data = rows.prepare(run, tokenizer)
+    tracking.announce(run, data)
+    record = provenance.record(run, data)
+    checkpoint = resume.start(run, record)
+    tracking.start_wandb(run, record, resumed=checkpoint is not None)
+
+    #######
+    # Model
+    #######
+    trainer = SFTTrainer(
+        args=run.training,
+        train_dataset=dataset,
+        processing_class=tokenizer,
+        **model.load(run),
+    )
+
+    #######
+    # Train
+    #######
+    result = trainer.train(resume_from_checkpoint=checkpoint)
+
+    ######
+    # Save
+    ######
+    model.save(trainer, tokenizer, run.training.output_dir)
+    tracking.finish(trainer, run, record, result.metrics)
+
+
+if __name__ == "__main__":
+    sys.exit(config.exit_status(main))

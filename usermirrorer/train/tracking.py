@@ -1,0 +1,120 @@
+"""What a run says while it goes: its arithmetic in the log, its curves on wandb, its numbers on disk."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from usermirrorer.errors import UserError
+from usermirrorer.train import provenance
+
+
+if TYPE_CHECKING:
+    from transformers import Trainer
+
+    from usermirrorer.train.config import Run
+
+logger = logging.getLogger("usermirrorer.train")
+
+
+def start_log(run: Run) -> None:
+    """Our lines go to stderr, from one process."""
+    logging.basicConfig(format="%(message)s")
+    logger.setLevel(logging.INFO if run.training.process_index == 0 else logging.WARNING)
+
+
+def announce(run: Run, data: Mapping[str, Any]) -> None:
+    """Say what the run will do: tokens, how the global batch comes about, steps."""
+    training = run.training
+    per_process = math.ceil(data["kept"] / (training.per_device_train_batch_size * training.world_size))
+    per_epoch = math.ceil(per_process / training.gradient_accumulation_steps)
+    steps = training.max_steps if training.max_steps > 0 else math.ceil(per_epoch * training.num_train_epochs)
+    logger.info(
+        f"batch: {batch_arithmetic(run)} = {global_batch(run)} rows per step; {steps:,} steps of "
+        f"{per_epoch:,} per epoch, {data['tokens']:,} tokens per epoch"
+    )
+    plugin = training.deepspeed_plugin
+    if run.model.use_peft and plugin is not None and plugin.zero_stage == 3:
+        logger.warning("LoRA under ZeRO-3 has saved empty adapters before; zero2 or ddp do as well for an adapter")
+
+
+def batch_arithmetic(run: Run) -> str:
+    training = run.training
+    return (
+        f"{training.per_device_train_batch_size} per device x {training.gradient_accumulation_steps} accumulated x "
+        f"{training.world_size} process{'es' if training.world_size > 1 else ''}"
+    )
+
+
+def global_batch(run: Run) -> int:
+    """Rows per optimiser step over all processes."""
+    training = run.training
+    return training.per_device_train_batch_size * training.gradient_accumulation_steps * training.world_size
+
+
+def start_wandb(run: Run, record: Mapping[str, Any], resumed: bool) -> None:
+    """Open the wandb run where `report_to` names wandb; a resumed training goes on in the same one.
+
+    Its config is the run's record: recipe, data fingerprint, git revision. wandb's own look at the repository is off,
+    because it uploads uncommitted changes with whatever they hold.
+    """
+    if "wandb" not in run.training.report_to or run.training.process_index != 0:
+        return
+    try:
+        import wandb
+    except ImportError:
+        raise UserError("report_to: wandb needs the package wandb; install it or leave report_to out") from None
+    path = Path(run.training.output_dir) / "wandb_run_id"
+    run_id = path.read_text().strip() if resumed and path.is_file() else wandb.util.generate_id()
+    try:
+        wandb.init(
+            project=os.environ.get("WANDB_PROJECT", "usermirrorer"),
+            name=run.training.run_name,
+            id=run_id,
+            resume="allow",
+            config=dict(record),
+            settings=wandb.Settings(disable_git=True, save_code=False),
+        )
+    except wandb.errors.UsageError as error:
+        raise UserError(f"wandb: {error}; set WANDB_API_KEY, or WANDB_MODE=offline") from None
+    path.write_text(run_id + "\n")
+
+
+def finish(trainer: Trainer, run: Run, record: Mapping[str, Any], metrics: dict[str, float]) -> None:
+    """Save metrics and trainer state, complete the record, write the card, close trackers and process group."""
+    trainer.log_metrics("train", metrics)
+    trainer.save_metrics("train", metrics)
+    trainer.save_state()
+    if trainer.is_world_process_zero():
+        losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+        content = {
+            **record,
+            "run": {
+                "world_size": run.training.world_size,
+                "distributed": type(trainer.model_wrapped).__name__,
+                "device": _device_name(),
+                "batch": batch_arithmetic(run),
+                "global_batch": global_batch(run),
+                "steps": trainer.state.global_step,
+                "last_loss": losses[-1] if losses else None,
+                "seconds": round(metrics["train_runtime"], 1),
+            },
+        }
+        provenance.write(run.training.output_dir, content)
+        provenance.write_card(run.training.output_dir, content, peft=run.model.use_peft)
+        logger.info(f"saved: {run.training.output_dir}")
+        if "wandb" in run.training.report_to:
+            import wandb
+
+            wandb.finish()
+    trainer.accelerator.end_training()
+
+
+def _device_name() -> str:
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
