@@ -53,9 +53,8 @@ def test_per_scene_measures_equal_brute_force(drawn):
 @given(st.data(), st.integers(2, 6), st.integers(1, 5))
 def test_uncertainty_of_several_decisions_decomposes(data, options, count):
     group = np.sort(np.array(data.draw(st.lists(st.integers(0, count - 1), max_size=8)) + list(range(count))))
-    weights = data.draw(
-        st.lists(st.lists(st.integers(1, 9), min_size=options, max_size=options), min_size=len(group), max_size=len(group))
-    )
+    row = st.lists(st.integers(1, 9), min_size=options, max_size=options)
+    weights = data.draw(st.lists(row, min_size=len(group), max_size=len(group)))
     probs = np.array(weights) / np.array(weights).sum(axis=1, keepdims=True)
     expected, total = measures.entropy_expected(probs, group), measures.entropy_total(probs, group)
     for scene in range(count):
@@ -82,7 +81,8 @@ def test_uniform_is_zero_everywhere_it_should_be():
 def test_ece_equals_brute_force_and_ignores_row_order(drawn, bins):
     probs, choice = drawn
     matrix, _ = measures.padded(probs)
-    confidence, hit, bin_of = matrix.max(axis=1), measures.argmax_hit(matrix, choice), measures.confidence_bins(matrix, bins)
+    confidence, hit = matrix.max(axis=1), measures.argmax_hit(matrix, choice)
+    bin_of = measures.confidence_bins(matrix, bins)
     plain = sum(
         (bin_of == b).mean() * abs(confidence[bin_of == b].mean() - hit[bin_of == b].mean()) for b in np.unique(bin_of)
     )

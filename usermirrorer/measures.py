@@ -10,7 +10,7 @@ An arg-max is shared: options within `TIE` of the highest probability split the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypedDict
 
 import numpy as np
@@ -218,8 +218,51 @@ def resample(
     return sums, scenes
 
 
-def _mean(means: np.ndarray) -> np.ndarray:
-    return means[..., 0]
+Statistic = Callable[[np.ndarray], np.ndarray]
+"""Maps means of columns `(…, columns)` to `(…)`."""
+
+
+class Scoped(TypedDict):
+    """Estimates by statistic: mean over domains, all scenes together, and each domain."""
+
+    macro: dict[str, Estimate]
+    pooled: dict[str, Estimate]
+    domains: dict[str, dict[str, Estimate]]
+
+
+def column(index: int) -> Statistic:
+    """The mean of one column."""
+    return lambda means: means[..., index]
+
+
+def scoped_intervals(
+    columns: np.ndarray,
+    statistics: Mapping[str, Statistic],
+    users: np.ndarray,
+    domains: np.ndarray,
+    draws: int = 2000,
+    seed: int = 0,
+) -> Scoped:
+    """Statistics of means over scenes with 95 % percentile intervals, users resampled within domain.
+
+    `columns` is `(scenes, columns)`. Statistics that are sums of absolute values (ECE, position bias) are biased
+    upwards in a bootstrap: near 0 the interval may lie above the value.
+    """
+    names = np.unique(domains)
+    sums, scenes = resample(columns, users, domains, draws, seed)
+    means, drawn = np.stack([columns[domains == name].mean(axis=0) for name in names]), sums / scenes[..., None]
+    sizes = [int((domains == name).sum()) for name in names]
+    total, drawn_total = columns.mean(axis=0), sums.sum(axis=0) / scenes.sum(axis=0)[:, None]
+    return {
+        "macro": {
+            key: _estimate(f(means).mean(), f(drawn).mean(axis=0), len(users)) for key, f in statistics.items()
+        },
+        "pooled": {key: _estimate(f(total), f(drawn_total), len(users)) for key, f in statistics.items()},
+        "domains": {
+            str(name): {key: _estimate(f(means[d]), f(drawn[d]), sizes[d]) for key, f in statistics.items()}
+            for d, name in enumerate(names)
+        },
+    }
 
 
 def interval(
@@ -229,26 +272,21 @@ def interval(
     seed: int = 0,
     domains: np.ndarray | None = None,
     pooled: bool = False,
-    statistic: Callable[[np.ndarray], np.ndarray] = _mean,
+    statistic: Statistic | None = None,
 ) -> Estimate:
-    """A statistic of means over scenes with its 95 % percentile interval, users resampled within domain.
+    """The mean of `values` `(scenes,)`, or a statistic of `(scenes, columns)`, with its interval.
 
-    `values` is `(scenes,)` or `(scenes, columns)`; `statistic` maps means `(…, columns)` to `(…)`. With several
-    domains the value is the mean of the domains' values, or `pooled`, the one of all scenes together. Statistics
-    that are sums of absolute values (ECE, position bias) are biased upwards in a bootstrap; near 0 the interval may
-    lie above the value.
+    With several domains it is the mean of the domains' values, or, `pooled`, the one of all scenes together.
     """
     columns = values[:, None] if values.ndim == 1 else values
-    domains = np.zeros(len(users), dtype=np.int64) if domains is None else domains
-    sums, scenes = resample(columns, users, domains, draws, seed)
-    if pooled:
-        drawn = statistic(sums.sum(axis=0) / scenes.sum(axis=0)[:, None])
-        value = statistic(columns.mean(axis=0))
-    else:
-        drawn = statistic(sums / scenes[..., None]).mean(axis=0)
-        value = statistic(np.stack([columns[domains == d].mean(axis=0) for d in np.unique(domains)])).mean()
+    labels = np.zeros(len(users), dtype=np.int64) if domains is None else domains
+    scoped = scoped_intervals(columns, {"": statistic or column(0)}, users, labels, draws, seed)
+    return (scoped["pooled"] if pooled else scoped["macro"])[""]
+
+
+def _estimate(value: np.ndarray, drawn: np.ndarray, scenes: int) -> Estimate:
     low, high = np.quantile(drawn, [0.025, 0.975])
-    return {"value": float(value), "low": float(low), "high": float(high), "n": len(users)}
+    return {"value": float(value), "low": float(low), "high": float(high), "n": scenes}
 
 
 def paired_interval(

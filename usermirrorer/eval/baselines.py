@@ -1,0 +1,68 @@
+"""What a model is compared with on the same scenes: baselines, and the best possible where it is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from usermirrorer.data.store import read_parts
+from usermirrorer.errors import UserError
+
+
+BASELINE_COLUMNS = ("scene_id", "baseline", "probs")
+
+
+def load_baselines(
+    directory: Path | None, scenes: pl.DataFrame, train: pl.DataFrame | None
+) -> tuple[pl.DataFrame, str | None]:
+    """Baselines of these scenes, (scene_id, baseline, probs), and a note where they are only the ones without a log.
+
+    They come from `directory`, joined by id. Without it: uniform, and the best position of each list length, read
+    from `train` scenes or else from these very scenes (then slightly flattered, and named so).
+    Raises UserError where the directory does not cover all scenes.
+    """
+    if directory is None:
+        name = "best position" if train is not None else "best position of this file"
+        rows = pl.concat([_uniform(scenes), _best_position(scenes, train if train is not None else scenes, name)])
+        return rows, "no log beside these scenes: baselines that need one (popularity, content, CF) are missing"
+    stored = pl.from_arrow(read_parts(directory, BASELINE_COLUMNS))
+    assert isinstance(stored, pl.DataFrame)
+    rows = stored.join(scenes.select("scene_id"), on="scene_id", how="semi")
+    for (name,), own in rows.group_by(["baseline"], maintain_order=True):
+        if own["scene_id"].n_unique() < len(scenes):
+            missing = scenes.join(own, on="scene_id", how="anti")["scene_id"]
+            raise UserError(
+                f"{directory}: baseline {name} lacks {len(missing)} of {len(scenes)} scenes, the first {missing[0]}; "
+                "run `usermirrorer scenes` again"
+            )
+    return rows, None
+
+
+def best_possible(scenes: pl.DataFrame) -> pl.DataFrame | None:
+    """The posterior of every option given exactly the text shown, for the synthetic domain; None for other scenes."""
+    if not set(scenes["dataset"].unique()) <= {"toy", "toy-log"}:
+        return None
+    from usermirrorer.data.domains.toy import posterior_probs
+
+    probs = [posterior_probs(text).tolist() for text in scenes["text"].to_list()]
+    return _frame(scenes, "best possible", probs)
+
+
+def _uniform(scenes: pl.DataFrame) -> pl.DataFrame:
+    return _frame(scenes, "uniform", [[1 / n] * n for n in scenes["choice_cnt"].to_list()])
+
+
+def _best_position(scenes: pl.DataFrame, seen: pl.DataFrame, name: str) -> pl.DataFrame:
+    """The share of choices at each position among `seen` scenes of the same length; uniform for an unseen length."""
+    shares: dict[int, list[float]] = {}
+    for n in scenes["choice_cnt"].unique().to_list():
+        positions = seen.filter(pl.col("choice_cnt") == n)["item_pos"].to_numpy()
+        times = np.bincount(positions, minlength=n) if len(positions) else np.ones(n)
+        shares[n] = (times / times.sum()).tolist()
+    return _frame(scenes, name, [shares[n] for n in scenes["choice_cnt"].to_list()])
+
+
+def _frame(scenes: pl.DataFrame, name: str, probs: list[list[float]]) -> pl.DataFrame:
+    return pl.DataFrame({"scene_id": scenes["scene_id"], "baseline": [name] * len(scenes), "probs": probs})

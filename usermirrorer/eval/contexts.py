@@ -1,0 +1,126 @@
+"""What a model is shown of a scene: all of it, less of it, another user's history, or items without their titles."""
+
+from __future__ import annotations
+
+import re
+import string
+
+import numpy as np
+import polars as pl
+
+from usermirrorer.data.domains import DOMAINS, load_domain
+from usermirrorer.data.prompts import SceneText, history_entries, join_history
+from usermirrorer.errors import UserError
+from usermirrorer.llm.choose import scene_seed
+
+
+CONTEXTS = ("full", "no-history", "no-profile", "no-user", "swapped-history")
+
+_YEAR = re.compile(r" \(\d{4}\)$")
+
+
+def with_context(scenes: pl.DataFrame, context: str, seed: int = 0) -> pl.DataFrame:
+    """The scenes with their `text` as `context` shows it; only the text changes.
+
+    `swapped-history` puts in the history of another user of the same dataset, drawn by (seed, scene_id).
+    """
+    if context not in CONTEXTS:
+        raise UserError(f"There is no context '{context}': choose {', '.join(CONTEXTS)}")
+    if context == "full":
+        return scenes
+    texts = scenes["text"].to_list()
+    if context == "swapped-history":
+        texts = [
+            {**text, "history": history}
+            for text, history in zip(texts, _swapped_histories(scenes, seed), strict=True)
+        ]
+    else:
+        emptied = {"no-history": ("history",), "no-profile": ("profile",), "no-user": ("profile", "history")}[context]
+        texts = [{**text, **dict.fromkeys(emptied, "")} for text in texts]
+    return _with_texts(scenes, texts)
+
+
+def anonymise_items(scenes: pl.DataFrame) -> pl.DataFrame:
+    """The scenes with titles replaced by "Item 1", "Item 2" …, the same name for the same title within a scene.
+
+    Which part of a line is the title is known from the domain's templates, so only domains of this package whose
+    items have a title apart from their other values can be told; a year that ends a title stays. Names follow first
+    appearance, history before options. Raises UserError for a domain, or a line, whose titles can't be told.
+    """
+    patterns = {name: _title_patterns(name) for name in scenes["dataset"].unique().sort()}
+    texts = [
+        _anonymous(text, *patterns[dataset], scene)
+        for text, dataset, scene in scenes.select("text", "dataset", "scene_id").iter_rows()
+    ]
+    return _with_texts(scenes, texts)
+
+
+def _with_texts(scenes: pl.DataFrame, texts: list[SceneText]) -> pl.DataFrame:
+    return scenes.with_columns(pl.Series("text", texts, dtype=scenes.schema["text"]))
+
+
+def _swapped_histories(scenes: pl.DataFrame, seed: int) -> list[str]:
+    """For every scene the history of a scene of another user, in the order of `scenes`."""
+    histories = scenes["text"].struct.field("history").to_list()
+    users, ids = scenes["user_id"].to_list(), scenes["scene_id"].to_list()
+    swapped = [""] * len(scenes)
+    for (dataset,), rows in scenes.with_row_index("row").group_by(["dataset"], maintain_order=True):
+        donors = sorted((i for i in rows["row"].to_list() if histories[i].strip()), key=lambda i: (users[i], ids[i]))
+        donor_users = np.array([users[i] for i in donors])
+        for i in rows["row"].to_list():
+            # Donors lie user by user: a draw from the others skips over the user's own stretch.
+            first = int(np.searchsorted(donor_users, users[i], "left"))
+            own = int(np.searchsorted(donor_users, users[i], "right")) - first
+            if own == len(donors):
+                raise UserError(f"swapped-history: {dataset} has no second user with a history; leave the context out")
+            draw = int(np.random.default_rng(scene_seed(seed, ids[i])).integers(len(donors) - own))
+            swapped[i] = histories[donors[draw if draw < first else draw + own]]
+    return swapped
+
+
+def _title_patterns(dataset: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """Patterns of a whole option and a whole history entry, with the title in the group `title`."""
+    templates = None
+    if dataset in DOMAINS:
+        domain = load_domain(dataset)
+        templates = (domain.item, domain.option, domain.history)
+    if templates is None or not templates[0].startswith("{title}"):
+        raise UserError(f"--anonymise-items: titles of {dataset} can't be told from the rest of a text; leave it out")
+    item, option, history = templates
+    return _pattern(option.replace("{item}", item)), _pattern(history.replace("{item}", item))
+
+
+def _pattern(template: str) -> re.Pattern[str]:
+    """A format string as a pattern: its literal text, `{title}`, anything for other fields.
+
+    A field directly before the title is a mark in brackets or nothing.
+    """
+    parts = list(string.Formatter().parse(template))
+    pattern = ""
+    for (literal, field, _, _), following in zip(parts, [*parts[1:], None], strict=True):
+        pattern += re.escape(literal)
+        if field == "title":
+            pattern += r"(?P<title>.+)"  # greedy: a title may contain what parts it from the next field
+        elif field is not None:
+            glued = following is not None and following[0] == "" and following[1] == "title"
+            pattern += r"(?:\[[^\]]*\]\s*)?" if glued else r".*?"
+    return re.compile(pattern, re.DOTALL)
+
+
+def _anonymous(text: SceneText, option: re.Pattern[str], entry: re.Pattern[str], scene: str) -> SceneText:
+    names: dict[str, str] = {}
+
+    def renamed(line: str, pattern: re.Pattern[str]) -> str:
+        found = pattern.fullmatch(line)
+        if found is None:
+            raise UserError(f'--anonymise-items: no title can be told in "{line}" of scene {scene}; leave it out')
+        year = _YEAR.search(found["title"])
+        name = names.setdefault(found["title"], f"Item {len(names) + 1}")
+        return line[: found.start("title")] + name + (year.group() if year else "") + line[found.end("title") :]
+
+    history = [renamed(line, entry) for line in history_entries(text["history"])]
+    return {
+        "profile": text["profile"],
+        "history": join_history(history),
+        "action_list": [renamed(line, option) for line in text["action_list"]],
+    }

@@ -1,0 +1,80 @@
+"""A model answers scenes: decision processes and the probability of every option behind each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import polars as pl
+
+from usermirrorer.data.prompts import conversation, fit
+from usermirrorer.llm.choose import choose, prompt_limit, scene_seed
+from usermirrorer.llm.protocol import LanguageModel, Sampling
+
+
+PREDICTED: dict[str, pl.DataType | type[pl.DataType]] = {
+    "scene_id": pl.String,
+    "context": pl.String,
+    "sample": pl.Int64,
+    "text": pl.String,
+    "behavior": pl.Int64,
+    "finish_reason": pl.String,
+    "unfinished": pl.Boolean,
+    "shed": pl.Int64,
+    "probs": pl.List(pl.Float64),
+}
+
+BATCH = 512
+"""Scenes handed to the model at once: progress moves, and an engine still fills its own batch."""
+
+
+def predict(
+    model: LanguageModel,
+    scenes: pl.DataFrame,
+    prompt: str,
+    mode: str,
+    repeat: int,
+    context: str,
+    sampling: Sampling,
+    seed: int,
+    progress: Callable[[int], None] = lambda done: None,
+) -> pl.DataFrame:
+    """Rows of PREDICTED, one per scene and sample.
+
+    `scenes` already show what `context` shows. A scene too long for the model sheds its oldest history (`shed`
+    entries); one that is too long even without history has no row (counted as `too_long` by `evaluate`). `progress`
+    is told the scenes done. The samples of a scene depend on (seed, scene_id) alone.
+    """
+    limit = prompt_limit(model, sampling, mode)
+    rows: list[dict[str, object]] = []
+    for start in range(0, len(scenes), BATCH):
+        batch = []
+        for scene_id, text in scenes[start : start + BATCH].select("scene_id", "text").iter_rows():
+            fitted = (text, 0) if limit is None else fit(text, prompt, model.count_tokens, limit)
+            if fitted is not None:
+                batch.append((scene_id, *fitted))
+        answers = choose(
+            model,
+            [conversation(text, prompt) for _, text, _ in batch],
+            [len(text["action_list"]) for _, text, _ in batch],
+            repeat=repeat,
+            sampling=sampling,
+            mode=mode,
+            seeds=[scene_seed(seed, scene_id) for scene_id, _, _ in batch],
+        )
+        for (scene_id, _, shed), processes in zip(batch, answers, strict=True):
+            for sample, process in enumerate(processes):
+                rows.append(
+                    {
+                        "scene_id": scene_id,
+                        "context": context,
+                        "sample": sample,
+                        "text": process.text,
+                        "behavior": process.behavior,
+                        "finish_reason": process.finish_reason,
+                        "unfinished": process.unfinished,
+                        "shed": shed,
+                        "probs": process.probs.tolist(),
+                    }
+                )
+        progress(min(start + BATCH, len(scenes)))
+    return pl.DataFrame(rows, schema=PREDICTED)

@@ -1,0 +1,174 @@
+"""One evaluation from start to end: models answer the scenes, measures are taken, a table is printed.
+
+Every (model, context) is written as soon as it is answered and reused by a later run with the same settings, so a
+run that fails half-way loses nothing that was finished.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from usermirrorer.data.prompts import INSTRUCTIONS
+from usermirrorer.data.store import write_bytes, write_parquet
+from usermirrorer.errors import UserError
+from usermirrorer.eval.baselines import best_possible, load_baselines
+from usermirrorer.eval.contexts import CONTEXTS, anonymise_items, with_context
+from usermirrorer.eval.evaluate import KEYS, evaluate
+from usermirrorer.eval.predict import predict
+from usermirrorer.eval.scenes import beside, load_scenes, probe_of
+from usermirrorer.eval.table import print_table
+from usermirrorer.llm import load_model, model_path
+from usermirrorer.llm.choose import MODES, trained_prompt
+from usermirrorer.llm.protocol import Sampling
+
+
+def run_eval(
+    models: Mapping[str, str],
+    source: str,
+    out: Path,
+    *,
+    repeat: int = 5,
+    mode: str = "decision",
+    contexts: Sequence[str] = ("full",),
+    anonymise: bool = False,
+    prompt: str | None = None,
+    sampling: Sampling | None = None,
+    seed: int = 0,
+    calibrate: str | None = None,
+    baselines: Path | None = None,
+    base_url: str | None = None,
+) -> dict[str, Any]:
+    """Evaluate `models` (name -> SPEC) on the scenes at `source`; write OUT/metrics.json and OUT/predictions.parquet.
+
+    `prompt` overrides the instruction a model was trained with; `sampling` defaults to the published settings.
+    `calibrate` names train scenes to fit each model's temperature on, as many as there are test scenes. Baselines
+    and train users are found beside scenes at WORK/scenes/DOMAIN/SPLIT. Returns the metrics, prints the table.
+    """
+    _check(repeat, mode, contexts, prompt)
+    scenes, counts = load_scenes(source)
+    train_source = calibrate or beside(source, "scenes", "train")
+    train = load_scenes(train_source)[0] if train_source else None
+    if train is not None and not set(train["scene_id"]).isdisjoint(scenes["scene_id"]):
+        raise UserError(f"{train_source} and {source} share scenes: give train scenes to --calibrate")
+    if calibrate and train is not None:
+        train = train.head(len(scenes))  # ids are hashes: the first are a random draw
+    split = Path(source).name
+    baseline_rows, note = load_baselines(baselines or beside(source, "baselines", split), scenes, train)
+    settings = {
+        "mode": mode,
+        "repeat": repeat if mode == "decision" else 1,
+        "sampling": asdict(sampling or Sampling()),
+        "seed": seed,
+        "anonymise": anonymise,
+    }
+    parts, train_parts, prompts = [], [], {}
+    for name, spec in models.items():
+        prompts[name] = prompt or trained_prompt(spec, mode)
+        jobs = [(scenes, context) for context in contexts]
+        if calibrate and train is not None:
+            jobs.append((train, "full"))
+        answered = _answer(spec, prompts[name], jobs, settings, out, base_url)
+        labelled = [part.with_columns(model=pl.lit(name)) for part in answered]
+        parts += labelled[: len(contexts)]
+        train_parts += labelled[len(contexts) :]
+    predictions = pl.concat(parts)
+    metrics = {
+        "source": source,
+        "settings": {**settings, "contexts": list(contexts), "models": dict(models), "prompts": prompts},
+        "read": counts,
+        "notes": [note] if note else [],
+        **evaluate(
+            predictions,
+            scenes,
+            baseline_rows,
+            probe_of(source) or f"no probe: {source} has no manifest with one, so it may give the choice away",
+            best_possible(scenes),
+            (pl.concat(train_parts), train) if train_parts and train is not None else None,
+            None if train is None else list(train.select("dataset", "user_id").unique().iter_rows()),
+            seed=seed,
+        ),
+    }
+    # With the scenes' keys the file can be compared with other runs' without the scenes.
+    write_parquet(predictions.join(scenes.select(KEYS), on="scene_id").to_arrow(), out / "predictions.parquet")
+    write_bytes(out / "metrics.json", (json.dumps(metrics, indent=1, ensure_ascii=False) + "\n").encode())
+    print_table(metrics)
+    return metrics
+
+
+def _check(repeat: int, mode: str, contexts: Sequence[str], prompt: str | None) -> None:
+    if repeat < 1:
+        raise UserError(f"--repeat {repeat}: ask for at least one decision process")
+    if mode not in MODES:
+        raise UserError(f"--mode {mode}: choose {' or '.join(MODES)}")
+    if prompt is not None and prompt not in INSTRUCTIONS:
+        raise UserError(f"--prompt {prompt}: choose {', '.join(INSTRUCTIONS)}")
+    unknown = [context for context in contexts if context not in CONTEXTS]
+    if unknown or not contexts:
+        raise UserError(f"--context {','.join(unknown) or 'nothing'}: choose from {','.join(CONTEXTS)}")
+
+
+def _answer(
+    spec: str,
+    prompt: str,
+    jobs: Sequence[tuple[pl.DataFrame, str]],
+    settings: Mapping[str, Any],
+    out: Path,
+    base_url: str | None,
+) -> list[pl.DataFrame]:
+    """Predictions of one model for every (scenes, context), from OUT/.parts where they are there already."""
+    (out / ".parts").mkdir(parents=True, exist_ok=True)
+    model, answered = None, []
+    for scenes, context in jobs:
+        shown = with_context(scenes, context, settings["seed"])
+        shown = anonymise_items(shown) if settings["anonymise"] else shown
+        part = out / ".parts" / f"{_key(spec, prompt, context, settings, shown)}.parquet"
+        if not part.is_file():
+            model = model or load_model(spec, base_url=base_url)
+            rows = predict(
+                model,
+                shown,
+                prompt,
+                settings["mode"],
+                settings["repeat"],
+                context,
+                Sampling(**settings["sampling"]),
+                settings["seed"],
+                partial(_tell, f"{spec}, {context}", len(shown)),
+            )
+            write_parquet(rows.to_arrow(), part)
+        answered.append(pl.read_parquet(part))
+    del model
+    gc.collect()  # an engine holds its memory until it is collected; the next model needs it
+    return answered
+
+
+def _tell(what: str, total: int, done: int) -> None:
+    print(f"{what}: {done} of {total} scenes", flush=True)
+
+
+def _key(spec: str, prompt: str, context: str, settings: Mapping[str, Any], shown: pl.DataFrame) -> str:
+    """16 hex digits of all that decides the answers: the model's files, instruction, settings and every text shown."""
+    digest = hashlib.blake2b(digest_size=8)
+    told = [spec, _files(spec), INSTRUCTIONS[prompt], context, settings]
+    digest.update(json.dumps(told, sort_keys=True).encode())
+    for row in shown.select("scene_id", "text").iter_rows():
+        digest.update(json.dumps(row, sort_keys=True, ensure_ascii=False).encode())
+    return digest.hexdigest()
+
+
+def _files(spec: str) -> list[tuple[str, int, int]]:
+    """Names, sizes and times of a local model's files: a model trained anew into the same directory is another."""
+    kind, _, name = spec.partition(":")
+    if kind != "vllm" or not Path(model_path(name)).is_dir():
+        return []
+    files = sorted(path for path in Path(model_path(name)).iterdir() if path.is_file())
+    return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
