@@ -37,11 +37,15 @@ class Output:
 class LanguageModel(Protocol):
     """A model that writes decision processes, tells the probability of every option, and embeds texts."""
 
-    name: str
-    """As in the SPEC, e.g. `vllm:Qwen/Qwen2.5-3B-Instruct`; goes into manifests."""
+    @property
+    def name(self) -> str:
+        """As in the SPEC, e.g. `vllm:Qwen/Qwen2.5-3B-Instruct`; goes into manifests."""
+        ...
 
-    max_length: int | None
-    """Tokens of prompt and answer together; None where the model sets no limit."""
+    @property
+    def max_length(self) -> int | None:
+        """Tokens of prompt and answer together; None where the model sets no limit."""
+        ...
 
     def generate(
         self, conversations: Sequence[Conversation], n: int, sampling: Sampling, seeds: Sequence[int]

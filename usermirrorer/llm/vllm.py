@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from usermirrorer.data.prompts import BEHAVIOR, LABELS
+from usermirrorer.data.prompts import LABELS
 from usermirrorer.errors import StepFailed, UserError
 from usermirrorer.llm import model_path
+from usermirrorer.llm.labels import label_tokens
 from usermirrorer.llm.protocol import Conversation, Output, Sampling
 
 
@@ -73,7 +75,7 @@ class VLLMModel:
 
         prompts = self._tokens(conversations, continue_final_message=True)
         self._check_lengths(prompts)
-        allowed = {names: self.label_tokens(names) for names in {tuple(row) for row in labels}}
+        allowed = {names: label_tokens(self._encode, names, self.name) for names in {tuple(row) for row in labels}}
         params = {
             names: SamplingParams(
                 max_tokens=1, temperature=1.0, allowed_token_ids=ids, logprobs=len(ids), detokenize=False
@@ -114,17 +116,13 @@ class VLLMModel:
             for messages in conversations
         ]
 
-    def label_tokens(self, labels: Sequence[str]) -> list[int]:
-        """Token of each label behind `Behavior: [`; UserError names the first that is no single, distinct token."""
-        return check_labels(self.tokenizer, labels, self.name)
-
     @cached_property
     def max_length(self) -> int:
         """Tokens of prompt and answer together: what the model was made for, at most 8,192."""
         from transformers import AutoConfig
 
-        config = _load(AutoConfig, adapter_base(self.path) or self.path)
-        return min(getattr(config.get_text_config(), "max_position_embeddings", LONGEST), LONGEST)
+        config = _load(AutoConfig, adapter_base(self.path) or self.path).get_text_config()
+        return min(getattr(config, "max_position_embeddings", LONGEST), LONGEST)
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -132,8 +130,8 @@ class VLLMModel:
         from transformers import AutoTokenizer
 
         base = adapter_base(self.path)
-        own = base is None or (Path(self.path) / "tokenizer_config.json").is_file()
-        tokenizer = _load(AutoTokenizer, self.path if own else base)
+        has_own = (Path(self.path) / "tokenizer_config.json").is_file()
+        tokenizer = _load(AutoTokenizer, base if base and not has_own else self.path)
         if not tokenizer.chat_template:
             raise UserError(f"{self.name} has no chat template: use an instruction-tuned model")
         return tokenizer
@@ -149,6 +147,9 @@ class VLLMModel:
             return []
         thinking = {"enable_thinking": False} if "enable_thinking" in self.tokenizer.chat_template else {}
         texts = self.tokenizer.apply_chat_template(list(conversations), tokenize=False, **mode, **thinking)
+        return self._encode(texts)
+
+    def _encode(self, texts: list[str]) -> list[list[int]]:
         return self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
 
     def _check_lengths(self, prompts: Sequence[Sequence[int]]) -> None:
@@ -166,7 +167,7 @@ class VLLMModel:
             from vllm.lora.request import LoRARequest
 
             lora = LoRARequest("adapter", 1, self.path)
-        inputs = [{"prompt_token_ids": prompt} for prompt in prompts]
+        inputs: list[Any] = [{"prompt_token_ids": prompt} for prompt in prompts]
         return llm.generate(inputs, list(params), use_tqdm=False, lora_request=lora)
 
 
@@ -206,26 +207,6 @@ def adapter_base(path: str) -> str | None:
     return model_path(json.loads(config.read_text())["base_model_name_or_path"])
 
 
-def check_labels(tokenizer: Any, labels: Sequence[str], name: str) -> list[int]:
-    """Token id of each label behind `Behavior: [`, in training's `Behavior: [X]` as in scoring's open turn.
-
-    Raises UserError that names the first label which is not a single, distinct token there.
-    """
-    before = f"I take it.\n{BEHAVIOR}"
-    texts = [before, *(before + label for label in labels), *(before + label + "]" for label in labels)]
-    prefix, *rows = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    tokens: list[int] = []
-    for label, opened, closed in zip(labels, rows[: len(labels)], rows[len(labels) :], strict=True):
-        single = len(opened) == len(prefix) + 1 and opened[:-1] == prefix and closed[: len(opened)] == opened
-        if not single or opened[-1] in tokens:
-            raise UserError(
-                f"The label '{label}' is not a single token of its own after '[' in {name}: use a model whose "
-                f"tokenizer keeps the letters {LABELS[0]}-{LABELS[-1]} apart"
-            )
-        tokens.append(opened[-1])
-    return tokens
-
-
 def _start(path: str, runner: str) -> LLM:
     on_cpu = _prepare_environment()
     import torch
@@ -249,10 +230,15 @@ def _start(path: str, runner: str) -> LLM:
         if runner == "generate":
             settings["enable_chunked_prefill"] = False
         _cpu_threads.append((torch.set_num_threads, torch.get_num_threads()))
+        if _width(model) <= 512:
+            # The steps of a small model are shorter than the wait of one thread for another.
+            torch.set_num_threads(1)
     else:
         settings |= {"dtype": "bfloat16", "gpu_memory_utilization": 0.9}
     try:
-        return LLM(**settings)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            return LLM(**settings)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"vLLM can't load '{path}': {reason}") from error
@@ -276,6 +262,12 @@ def _prepare_environment() -> bool:
         torch._dynamo.config.disable = True
     logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
     return True
+
+
+def _width(model: str) -> int:
+    from transformers import AutoConfig
+
+    return _load(AutoConfig, model).get_text_config().hidden_size
 
 
 def _load(kind: Any, model: str) -> Any:

@@ -1,0 +1,281 @@
+"""Language models behind an OpenAI-compatible server, over its chat endpoint."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from usermirrorer.errors import StepFailed, UserError
+from usermirrorer.llm.labels import label_tokens
+from usermirrorer.llm.protocol import Conversation, Output, Sampling
+
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+CONCURRENT = 32
+"""Requests under way at once."""
+
+RETRIES = 5
+"""Further tries after 408, 409, 429, 5xx, a timeout or a lost connection: after 0.5, 1, 2, 4 and 8 s, less up to a
+quarter by chance, or when the server's `retry-after` says (openai's own client does this)."""
+
+TIMEOUT = 600.0
+
+_OPENED = {"add_generation_prompt": False, "continue_final_message": True}
+
+
+class ConversationsFailed(StepFailed):
+    """Some conversations had no answer after all tries. `outputs` holds the others' answers, None for the failed."""
+
+    def __init__(self, message: str, outputs: list[Any]) -> None:
+        super().__init__(message)
+        self.outputs = outputs
+
+
+class OpenAIModel:
+    """A model of a server at `base_url` or OPENAI_BASE_URL; its key is read from OPENAI_API_KEY at each call."""
+
+    def __init__(self, model: str, *, base_url: str | None = None) -> None:
+        self.name = f"openai:{model}"
+        self.model = model
+        self.base_url = (base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1").rstrip("/")
+
+    def generate(
+        self, conversations: Sequence[Conversation], n: int, sampling: Sampling, seeds: Sequence[int]
+    ) -> list[list[Output]]:
+        """`n` answers to each conversation, shape `(conversations, n)`; how far a seed binds is the server's affair.
+
+        Raises ConversationsFailed, which holds the other answers, where some conversations failed, and UserError
+        where the server refuses the key.
+        """
+
+        async def ask(client: AsyncOpenAI, index: int, count: int, seed: int) -> list[Any]:
+            completion = await client.chat.completions.create(
+                model=self.model,
+                messages=conversations[index],  # type: ignore[arg-type]
+                n=count,
+                seed=seed,
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                max_tokens=sampling.max_tokens,
+            )
+            return _choices(completion)[:count]
+
+        async def answer(client: AsyncOpenAI, index: int) -> list[Output]:
+            from openai import BadRequestError
+
+            choices: list[Any] = []
+            try:
+                choices = await ask(client, index, n, seeds[index])
+            except BadRequestError:
+                if n == 1:
+                    raise
+            # Servers that give one answer to a request refuse n > 1 or pass over it.
+            while len(choices) < n:
+                choices += await ask(client, index, 1, seeds[index] + len(choices))
+            return [Output(choice.message.content or "", choice.finish_reason) for choice in choices]
+
+        return self._all(len(conversations), answer)
+
+    def choice_probs(self, conversations: Sequence[Conversation], labels: Sequence[Sequence[str]]) -> list[np.ndarray]:
+        """Probability of each label as the next token of the last, open assistant turn; `(options,)` each.
+
+        Raises UserError where a probe shows that the server can't continue a turn or tell these probabilities.
+        """
+        ids = {names: self._label_tokens(names) for names in {tuple(row) for row in labels}}
+
+        async def answer(client: AsyncOpenAI, index: int) -> np.ndarray:
+            names = tuple(labels[index])
+            probs, _ = await self._read(client, conversations[index], ids[names])
+            if abs(probs.sum() - 1) > 1e-4:
+                raise ValueError(f"probabilities of {len(names)} labels sum to {probs.sum():.6f}")
+            return probs / probs.sum()
+
+        return self._all(len(conversations), answer)
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """Vectors of unit length, `(texts, width)`, float32."""
+        chunks = [list(texts[start : start + 256]) for start in range(0, len(texts), 256)]
+
+        async def answer(client: AsyncOpenAI, index: int) -> list[list[float]]:
+            response = await client.embeddings.create(model=self.model, input=chunks[index], encoding_format="float")
+            return [row.embedding for row in sorted(response.data, key=lambda row: row.index)]
+
+        rows = self._all(len(chunks), answer)
+        vectors = np.array([vector for chunk in rows for vector in chunk], dtype=np.float32)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    def count_tokens(self, conversations: Sequence[Conversation]) -> list[int]:
+        """Tokens of each conversation as the server renders it; words where it sets no limit or can't tell."""
+        if self.max_length is None:
+            return [sum(len(message["content"].split()) for message in messages) for messages in conversations]
+
+        async def answer(client: AsyncOpenAI, index: int) -> int:
+            messages = conversations[index]
+            opened = _OPENED if messages[-1]["role"] == "assistant" else {}
+            return len(await self._tokenize(client, messages=messages, add_special_tokens=False, **opened))
+
+        return self._all(len(conversations), answer)
+
+    @cached_property
+    def max_length(self) -> int | None:
+        """Tokens of prompt and answer together, where the server tells it and counts tokens (`vllm serve` does)."""
+        from openai import APIStatusError
+
+        async def answer(client: AsyncOpenAI, index: int) -> int | None:
+            try:
+                models = await client.models.list()
+                limits = [getattr(model, "max_model_len", None) for model in models.data if model.id == self.model]
+                if limits and limits[0]:
+                    await self._tokenize(client, prompt="A")
+                    return limits[0]
+            except APIStatusError as error:
+                if error.status_code in (401, 403):
+                    raise
+            return None
+
+        return self._all(1, answer)[0]
+
+    @cached_property
+    def _known_labels(self) -> dict[tuple[str, ...], list[int]]:
+        return {}
+
+    def _label_tokens(self, labels: tuple[str, ...]) -> list[int]:
+        """Token ids of the labels by the server's tokenizer, once a probe has shown that it tells probabilities."""
+        if not self._known_labels:
+            self._probe()
+        if labels not in self._known_labels:
+            self._known_labels[labels] = label_tokens(self._encode, labels, self.name)
+        return self._known_labels[labels]
+
+    def _probe(self) -> None:
+        probe: Conversation = [
+            {"role": "user", "content": "[A] tea\n[B] cake"},
+            {"role": "assistant", "content": "Behavior: ["},
+        ]
+
+        async def answer(client: AsyncOpenAI, index: int) -> bool:
+            from openai import APIStatusError
+
+            try:
+                a, b = [
+                    (await self._tokenize(client, prompt=f"Behavior: [{label}]", add_special_tokens=False))[-2]
+                    for label in "AB"
+                ]
+                length = len(await self._tokenize(client, messages=probe, add_special_tokens=False, **_OPENED))
+                probs, prompt_tokens = await self._read(client, probe, [a, b])
+            except APIStatusError as error:
+                if error.status_code in (401, 403) or error.status_code >= 500:
+                    raise
+                return False
+            except (ValueError, IndexError, KeyError, TypeError):
+                return False
+            return abs(probs.sum() - 1) < 1e-4 and prompt_tokens == length
+
+        if not self._all(1, answer)[0]:
+            raise UserError(
+                f"The server at {self._where} does not tell the probabilities of options for {self.name}: use "
+                "vllm:MODEL, or a `vllm serve --logprobs-mode processed_logprobs`"
+            )
+
+    async def _read(self, client: AsyncOpenAI, messages: Conversation, ids: list[int]) -> tuple[np.ndarray, int]:
+        """Probabilities of the tokens `ids` behind the open turn, and the prompt's length in tokens."""
+        completion = await client.chat.completions.create(
+            model=self.model,
+            messages=messages,  # type: ignore[arg-type]
+            max_tokens=1,
+            temperature=1.0,
+            logprobs=True,
+            top_logprobs=len(ids),
+            extra_body={**_OPENED, "allowed_token_ids": ids, "return_tokens_as_token_ids": True},
+        )
+        content: Any = _choices(completion)[0].logprobs.content[0]
+        found = {entry.token: entry.logprob for entry in [content, *content.top_logprobs]}
+        missing = [token for token in ids if f"token_id:{token}" not in found]
+        if missing:
+            raise ValueError(f"no probability for token {missing[0]}")
+        return np.exp(
+            [found[f"token_id:{token}"] for token in ids]
+        ), completion.usage.prompt_tokens if completion.usage else 0
+
+    def _encode(self, texts: list[str]) -> list[list[int]]:
+        async def answer(client: AsyncOpenAI, index: int) -> list[int]:
+            return await self._tokenize(client, prompt=texts[index], add_special_tokens=False)
+
+        return self._all(len(texts), answer)
+
+    async def _tokenize(self, client: AsyncOpenAI, **body: Any) -> list[int]:
+        url = self.base_url.removesuffix("/v1") + "/tokenize"
+        answer = await client.post(url, cast_to=dict[str, Any], body={"model": self.model, **body})
+        return answer["tokens"]
+
+    @property
+    def _where(self) -> str:
+        # Without the user and password that a URL may carry.
+        return urlsplit(self.base_url).netloc.rpartition("@")[2]
+
+    def _all(self, count: int, answer: Callable[[AsyncOpenAI, int], Awaitable[Any]]) -> list[Any]:
+        """`answer` for every index, CONCURRENT at a time; what failed is told after the others are in."""
+        if not count:
+            return []
+        key = os.environ.get("OPENAI_API_KEY") or ""
+        if not key and self._where == "api.openai.com":
+            raise UserError(f"{self.name} needs a server or a key: set OPENAI_BASE_URL (--base-url) or OPENAI_API_KEY")
+        # A thread of its own, since a notebook's own event loop can't be entered.
+        with ThreadPoolExecutor(1) as pool:
+            results = pool.submit(asyncio.run, self._gather(count, answer, key or "none")).result()
+        failed = [(index, result) for index, result in enumerate(results) if isinstance(result, Exception)]
+        if not failed:
+            return results
+        index, error = failed[0]
+        status = getattr(error, "status_code", None)
+        if status in (401, 403):
+            raise UserError(f"The server at {self._where} refuses the key ({status}): set OPENAI_API_KEY")
+        if status == 404:
+            raise UserError(f"The server at {self._where} has no '{self.model}' (404): check --base-url and the model")
+        reason = " ".join(str(error).split())[:300]
+        if key:
+            reason = reason.replace(key, "***")
+        raise ConversationsFailed(
+            f"{len(failed)} of {count} requests to {self._where} failed for good, the first (number {index}) with "
+            f"'{reason}': check the server and start again",
+            [None if isinstance(result, Exception) else result for result in results],
+        )
+
+    async def _gather(self, count: int, answer: Callable[[AsyncOpenAI, int], Awaitable[Any]], key: str) -> list[Any]:
+        from openai import APIConnectionError, APITimeoutError, AsyncOpenAI
+
+        gate = asyncio.Semaphore(CONCURRENT)
+        dead: list[Exception] = []
+
+        async def one(client: AsyncOpenAI, index: int) -> Any:
+            async with gate:
+                # Nobody answers: those that wait need not find out one by one.
+                if dead:
+                    return dead[0]
+                try:
+                    return await answer(client, index)
+                except APIConnectionError as error:
+                    if not isinstance(error, APITimeoutError):
+                        dead.append(error)
+                    return error
+                except Exception as error:
+                    return error
+
+        async with AsyncOpenAI(base_url=self.base_url, api_key=key, max_retries=RETRIES, timeout=TIMEOUT) as client:
+            return await asyncio.gather(*(one(client, index) for index in range(count)))
+
+
+def _choices(completion: Any) -> list[Any]:
+    choices = getattr(completion, "choices", None)
+    if not choices:
+        raise ValueError("the answer is no chat completion")
+    return choices
