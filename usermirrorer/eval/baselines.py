@@ -59,7 +59,7 @@ def _best_position(scenes: pl.DataFrame, seen: pl.DataFrame, name: str) -> pl.Da
     shares: dict[int, list[float]] = {}
     for n in scenes["choice_cnt"].unique().to_list():
         positions = seen.filter(pl.col("choice_cnt") == n)["item_pos"].to_numpy()
-        times = np.bincount(positions, minlength=n) if len(positions) else np.ones(n)
+        times = np.bincount(positions, minlength=n) + 1.0
         shares[n] = (times / times.sum()).tolist()
     return _frame(scenes, name, [shares[n] for n in scenes["choice_cnt"].to_list()])
 

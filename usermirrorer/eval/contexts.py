@@ -84,7 +84,7 @@ def _title_patterns(dataset: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
     if dataset in DOMAINS:
         domain = load_domain(dataset)
         templates = (domain.item, domain.option, domain.history)
-    if templates is None or not templates[0].startswith("{title}"):
+    if templates is None or not templates[0].startswith("{title}") or templates[0] == "{title}":
         raise UserError(f"--anonymise-items: titles of {dataset} can't be told from the rest of a text; leave it out")
     item, option, history = templates
     return _pattern(option.replace("{item}", item)), _pattern(history.replace("{item}", item))

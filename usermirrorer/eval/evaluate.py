@@ -5,6 +5,8 @@ Models and baselines go through the same functions. All intervals resample users
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -96,6 +98,7 @@ def evaluate(
     return {
         "scenes": {
             "n": len(scenes),
+            "fingerprint": fingerprint(scenes),
             "users": scenes.select("dataset", "user_id").n_unique(),
             "by_dataset": _sizes(scenes, "dataset"),
             "by_options": _sizes(scenes, "choice_cnt"),
@@ -110,6 +113,12 @@ def evaluate(
         "models": models,
         "comparisons": compare(predictions, scenes, draws, seed),
     }
+
+
+def fingerprint(scenes: pl.DataFrame) -> str:
+    """16 hex digits of the scenes and their choices: runs with the same ones can be compared."""
+    keys = json.dumps(sorted(scenes.select(KEYS).iter_rows()))
+    return hashlib.blake2b(keys.encode(), digest_size=8).hexdigest()
 
 
 def compare(predictions: pl.DataFrame, scenes: pl.DataFrame, draws: int = 2000, seed: int = 0) -> list[dict[str, Any]]:

@@ -6,7 +6,6 @@ run that fails half-way loses nothing that was finished.
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -146,8 +145,6 @@ def _answer(
             )
             write_parquet(rows.to_arrow(), part)
         answered.append(pl.read_parquet(part))
-    del model
-    gc.collect()  # an engine holds its memory until it is collected; the next model needs it
     return answered
 
 

@@ -52,8 +52,8 @@ def print_table(metrics: dict[str, Any]) -> None:
         table.add_column(heading, justify="right")
     blank = [""] * len(COLUMNS)
     table.add_row("chance", f"{metrics['chance']['value']:.3f}", *blank)
-    if not isinstance(metrics["probe"], str):
-        table.add_row("exposure probe", shown(metrics["probe"]["accuracy"]), *blank)
+    if not isinstance(metrics["probe"], str) and "exposure probe" not in metrics["baselines"]:
+        table.add_row("exposure probe", "", shown(metrics["probe"]["accuracy"]), *blank[1:])
     for name, measured in metrics["baselines"].items():
         table.add_row(name, *_cells(measured["macro"]), "")
     if metrics["best_possible"]:

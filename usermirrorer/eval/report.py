@@ -1,0 +1,83 @@
+"""Compare evaluations of the same scenes: summary.json for machines, one self-contained page for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from usermirrorer.data.store import write_bytes
+from usermirrorer.errors import UserError
+from usermirrorer.eval.evaluate import KEYS, compare
+from usermirrorer.eval.page import page
+
+
+def report(dirs: Sequence[Path], out: Path) -> Path:
+    """Write OUT/report.html and OUT/summary.json from directories that `eval` wrote; returns the page's path.
+
+    Models keep their names; where two runs use one name the directory's goes before it. Raises UserError where a
+    directory holds no evaluation or the runs answered different scenes.
+    """
+    if not dirs:
+        raise UserError("no directory to report on: give one or more that `usermirrorer eval` wrote")
+    runs = [(directory, _read(directory)) for directory in dirs]
+    first = runs[0][1]
+    models: dict[str, Any] = {}
+    predictions = []
+    for directory, metrics in runs:
+        if metrics["scenes"]["fingerprint"] != first["scenes"]["fingerprint"]:
+            raise UserError(f"{directory} and {dirs[0]} answered different scenes: report them apart")
+        rows = pl.read_parquet(directory / "predictions.parquet")
+        for name, measured in metrics["models"].items():
+            unique = name if name not in models else f"{directory.name}/{name}"
+            if unique in models:
+                raise UserError(f"{directory} is given twice: name every run once")
+            spec, prompt = metrics["settings"]["models"][name], metrics["settings"]["prompts"][name]
+            models[unique] = {**measured, "spec": spec, "prompt": prompt, "settings": metrics["settings"]}
+            predictions.append(rows.filter(pl.col("model") == name).with_columns(model=pl.lit(unique)))
+    answered = pl.concat(predictions)
+    merged = {**first, "models": models, "comparisons": compare(answered, answered.select(KEYS).unique("scene_id"))}
+    out.mkdir(parents=True, exist_ok=True)
+    write_bytes(out / "summary.json", (json.dumps(summary(merged), indent=1, ensure_ascii=False) + "\n").encode())
+    write_bytes(out / "report.html", page(merged).encode())
+    return out / "report.html"
+
+
+def summary(metrics: dict[str, Any]) -> dict[str, Any]:
+    """The headline: macro measures of the full context, with what they are to be read against.
+
+    `best_possible` is null where it is not known. Its arg-max accuracy bounds a model's accuracy too.
+    """
+    return {
+        "scenes": metrics["scenes"],
+        "chance": metrics["chance"]["value"],
+        "best_possible": metrics["best_possible"] and metrics["best_possible"]["macro"],
+        "probe": metrics["probe"],
+        "models": {name: _headline(model) for name, model in metrics["models"].items()},
+        "baselines": {name: measured["macro"] for name, measured in metrics["baselines"].items()},
+        "comparisons": metrics["comparisons"],
+    }
+
+
+def _headline(model: dict[str, Any]) -> dict[str, Any]:
+    full = model["contexts"].get("full", {}).get("macro", {})
+    extra = {
+        "user_gain": model.get("user_gain"),
+        "calibrated": model["calibrated"]["macro"] if "calibrated" in model else None,
+        "without_unfinished": model.get("without_unfinished"),
+        "counts": model["counts"].get("full"),
+    }
+    return {**full, **{name: value for name, value in extra.items() if value is not None}}
+
+
+def _read(directory: Path) -> dict[str, Any]:
+    path = directory / "metrics.json"
+    if not path.is_file():
+        raise UserError(f"{directory} holds no metrics.json: give a directory that `usermirrorer eval` wrote")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON ({error}): run `usermirrorer eval` again") from None

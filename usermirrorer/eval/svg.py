@@ -1,0 +1,141 @@
+"""Plots as inline SVG: intervals on one scale, reliability, positions. Colours are CSS variables of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from usermirrorer.measures import Estimate
+
+
+WIDTH = 680
+LABELS = 190
+"""Pixels left for the names of rows."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of an interval plot; `kind` is a CSS class: model, baseline or probe."""
+
+    label: str
+    estimate: Estimate
+    kind: str
+
+
+def dot_plot(rows: Sequence[Row], lines: Mapping[str, float], title: str, signed: bool = False) -> str:
+    """Values with their 95 % intervals, one row each, above a common axis; `lines` are named reference values."""
+    values = [v for row in rows for v in (row.estimate["low"], row.estimate["high"])] + list(lines.values())
+    ticks = _ticks(min(0.0, *values), max(values))
+    low, high = ticks[0], max(ticks[-1], *values)
+    right, top, step = WIDTH - 70, 30, 26
+    bottom = top + step * len(rows)
+
+    def x(value: float) -> float:
+        return LABELS + (value - low) / (high - low) * (right - LABELS)
+
+    parts = []
+    for tick in ticks:
+        parts.append(_line(x(tick), top - 6, x(tick), bottom, "grid"))
+        parts.append(_text(x(tick), bottom + 16, f"{tick:g}", "tick", "middle"))
+    ends: list[float] = []
+    for name, value in sorted(lines.items(), key=lambda item: item[1]):
+        parts.append(_line(x(value), top - 6, x(value), bottom, "reference"))
+        ends.append(x(value))
+        anchor = "end" if x(value) > (LABELS + right) / 2 else "start"
+        parts.append(_text(x(value), top - 12, f"{name} {value:.3f}", "tick", anchor))
+    for i, row in enumerate(rows):
+        y, estimate = top + step * i + step / 2, row.estimate
+        text = f"{estimate['value']:+.3f}" if signed else f"{estimate['value']:.3f}"
+        parts.append(_text(LABELS - 12, y + 4, row.label, "label", "end"))
+        parts.append(_line(x(estimate["low"]), y, x(estimate["high"]), y, f"bar {row.kind}"))
+        parts.append(f'<circle cx="{x(estimate["value"]):.1f}" cy="{y:.1f}" r="5" class="dot {row.kind}"/>')
+        parts.append(_text(WIDTH, y + 4, text, "value", "end"))
+    return _svg(parts, bottom + 24, title)
+
+
+def reliability_plot(series: Mapping[str, Sequence[Mapping[str, float]]], title: str) -> str:
+    """Hits against confidence for each predictor, with the diagonal of perfect calibration."""
+    size, left, top = 300, 46, 10
+
+    def x(value: float) -> float:
+        return left + value * size
+
+    def y(value: float) -> float:
+        return top + (1 - value) * size
+
+    parts = []
+    for i in range(6):
+        tick = i / 5
+        parts += [_line(x(tick), y(0), x(tick), y(1), "grid"), _line(x(0), y(tick), x(1), y(tick), "grid")]
+        parts += [_text(x(tick), y(0) + 16, f"{tick:g}", "tick", "middle")]
+        parts += [_text(x(0) - 8, y(tick) + 4, f"{tick:g}", "tick", "end")]
+    parts.append(_line(x(0), y(0), x(1), y(1), "reference"))
+    parts.append(_text(x(0.5), y(0) + 34, "confidence: highest probability", "tick", "middle"))
+    for i, (name, bins) in enumerate(series.items()):
+        points = [(x(b["confidence"]), y(b["hit"])) for b in bins]
+        path = " ".join(f"{px:.1f},{py:.1f}" for px, py in points)
+        parts.append(f'<polyline points="{path}" class="curve series{i % 6}"/>')
+        parts += [f'<circle cx="{px:.1f}" cy="{py:.1f}" r="3.2" class="point series{i % 6}"/>' for px, py in points]
+        legend = top + 14 + 22 * i
+        parts.append(_swatch(left + size + 28, legend - 9, i))
+        parts.append(_text(left + size + 48, legend + 1, name, "label", "start"))
+    return _svg(parts, top + size + 44, title)
+
+
+def position_plot(series: Mapping[str, Sequence[float]], labels: str, title: str) -> str:
+    """Mean predicted probability of every position, one group of bars per position, with the uniform line."""
+    options = len(next(iter(series.values())))
+    left, top, height = 46, 12, 180
+    most = max(1.5 / options, *(share for shares in series.values() for share in shares)) * 1.05
+    group = (WIDTH - left) / options
+    bar = min(34.0, group * 0.8 / len(series))
+    parts = []
+    for tick in _ticks(0.0, most):
+        y = top + height * (1 - tick / most)
+        parts += [_line(left, y, WIDTH, y, "grid"), _text(left - 8, y + 4, f"{tick:g}", "tick", "end")]
+    for position in range(options):
+        middle = left + group * (position + 0.5)
+        parts.append(_text(middle, top + height + 18, labels[position], "label", "middle"))
+        for i, shares in enumerate(series.values()):
+            tall = height * shares[position] / most
+            x = middle + (i - len(series) / 2) * bar
+            parts.append(
+                f'<rect x="{x + 1:.1f}" y="{top + height - tall:.1f}" width="{bar - 2:.1f}" height="{tall:.1f}" '
+                f'rx="1.5" class="point series{i % 6}"/>'
+            )
+    uniform = top + height * (1 - 1 / options / most)
+    parts.append(_line(left, uniform, WIDTH, uniform, "reference"))
+    x = float(left)
+    for i, name in enumerate(series):
+        parts.append(_swatch(x, top + height + 32, i))
+        parts.append(_text(x + 18, top + height + 42, name, "label", "start"))
+        x += 40 + 7.2 * len(name)
+    return _svg(parts, top + height + 52, title)
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Round values, four to eight of them, from at or below `low` to at or below `high`."""
+    span = max(high - low, 1e-6)
+    step = next(s * 10.0**e for e in range(-7, 4) for s in (1, 2, 5) if span / (s * 10.0**e) <= 7)
+    first = int(low // step)
+    return [round(i * step, 9) for i in range(first, int(high / step + 1e-9) + 1)]
+
+
+def _svg(parts: Sequence[str], height: float, title: str) -> str:
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{escape(title)}" '
+        f'xmlns="http://www.w3.org/2000/svg">{"".join(parts)}</svg>'
+    )
+
+
+def _swatch(x: float, y: float, series: int) -> str:
+    return f'<rect x="{x:.0f}" y="{y:.0f}" width="12" height="12" rx="2" class="point series{series % 6}"/>'
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
+    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{kind}"/>'
+
+
+def _text(x: float, y: float, text: str, kind: str, anchor: str) -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}" text-anchor="{anchor}">{escape(text)}</text>'
