@@ -60,7 +60,7 @@ class OpenAIModel:
         async def ask(client: AsyncOpenAI, index: int, count: int, seed: int) -> list[Any]:
             completion = await client.chat.completions.create(
                 model=self.model,
-                messages=conversations[index],  # type: ignore[arg-type]
+                messages=conversations[index],
                 n=count,
                 seed=seed,
                 temperature=sampling.temperature,
@@ -190,14 +190,17 @@ class OpenAIModel:
         """Probabilities of the tokens `ids` behind the open turn, and the prompt's length in tokens."""
         completion = await client.chat.completions.create(
             model=self.model,
-            messages=messages,  # type: ignore[arg-type]
+            messages=messages,
             max_tokens=1,
             temperature=1.0,
             logprobs=True,
             top_logprobs=len(ids),
             extra_body={**_OPENED, "allowed_token_ids": ids, "return_tokens_as_token_ids": True},
         )
-        content: Any = _choices(completion)[0].logprobs.content[0]
+        logprobs = _choices(completion)[0].logprobs
+        if not logprobs or not logprobs.content:
+            raise ValueError("the answer has no log-probabilities")
+        content = logprobs.content[0]
         found = {entry.token: entry.logprob for entry in [content, *content.top_logprobs]}
         missing = [token for token in ids if f"token_id:{token}" not in found]
         if missing:
