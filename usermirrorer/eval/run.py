@@ -27,7 +27,7 @@ from usermirrorer.eval.scenes import beside, load_scenes, probe_of
 from usermirrorer.eval.table import print_table
 from usermirrorer.llm import load_model, model_path
 from usermirrorer.llm.choose import MODES, trained_prompt
-from usermirrorer.llm.protocol import Sampling
+from usermirrorer.llm.protocol import LanguageModel, Sampling
 
 
 def run_eval(
@@ -52,6 +52,8 @@ def run_eval(
     `calibrate` names train scenes to fit each model's temperature on, as many as there are test scenes. Baselines
     and train users are found beside scenes at WORK/scenes/DOMAIN/SPLIT. Returns the metrics, prints the table.
     """
+    if not models:
+        raise UserError("no model to evaluate: name one or more with --model")
     _check(repeat, mode, contexts, prompt)
     scenes, counts = load_scenes(source)
     train_source = calibrate or beside(source, "scenes", "train")
@@ -69,13 +71,15 @@ def run_eval(
         "seed": seed,
         "anonymise": anonymise,
     }
-    parts, train_parts, prompts = [], [], {}
-    for name, spec in models.items():
-        prompts[name] = prompt or trained_prompt(spec, mode)
+    # Nothing is loaded yet, but a model that is not there is told before hours are spent on the others.
+    loaded = {name: load_model(spec, base_url=base_url) for name, spec in models.items()}
+    prompts = {name: prompt or trained_prompt(spec, mode) for name, spec in models.items()}
+    parts, train_parts = [], []
+    for name, model in loaded.items():
         jobs = [(scenes, context) for context in contexts]
         if calibrate and train is not None:
             jobs.append((train, "full"))
-        answered = _answer(spec, prompts[name], jobs, settings, out, base_url)
+        answered = _answer(model, prompts[name], jobs, {**settings, "base_url": base_url}, out)
         labelled = [part.with_columns(model=pl.lit(name)) for part in answered]
         parts += labelled[: len(contexts)]
         train_parts += labelled[len(contexts) :]
@@ -116,22 +120,20 @@ def _check(repeat: int, mode: str, contexts: Sequence[str], prompt: str | None) 
 
 
 def _answer(
-    spec: str,
+    model: LanguageModel,
     prompt: str,
     jobs: Sequence[tuple[pl.DataFrame, str]],
     settings: Mapping[str, Any],
     out: Path,
-    base_url: str | None,
 ) -> list[pl.DataFrame]:
     """Predictions of one model for every (scenes, context), from OUT/.parts where they are there already."""
     (out / ".parts").mkdir(parents=True, exist_ok=True)
-    model, answered = None, []
+    answered = []
     for scenes, context in jobs:
         shown = with_context(scenes, context, settings["seed"])
         shown = anonymise_items(shown) if settings["anonymise"] else shown
-        part = out / ".parts" / f"{_key(spec, prompt, context, settings, shown)}.parquet"
+        part = out / ".parts" / f"{_key(model.name, prompt, context, settings, shown)}.parquet"
         if not part.is_file():
-            model = model or load_model(spec, base_url=base_url)
             rows = predict(
                 model,
                 shown,
@@ -141,7 +143,7 @@ def _answer(
                 context,
                 Sampling(**settings["sampling"]),
                 settings["seed"],
-                partial(_tell, f"{spec}, {context}", len(shown)),
+                partial(_tell, f"{model.name}, {context}", len(shown)),
             )
             write_parquet(rows.to_arrow(), part)
         answered.append(pl.read_parquet(part))

@@ -46,8 +46,10 @@ def print_table(metrics: dict[str, Any]) -> None:
     from rich.table import Table
 
     console = Console()
+    if not console.is_terminal:
+        console.width = 180  # a log is not wrapped
     table = Table(title=f"{metrics['source']}: {metrics['scenes']['n']} scenes, {metrics['scenes']['users']} users")
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for heading in [*COLUMNS.values(), "user gain"]:
         table.add_column(heading, justify="right")
     blank = [""] * len(COLUMNS)
