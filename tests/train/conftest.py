@@ -25,10 +25,13 @@ TASTES = ("sweet", "sour", "salty", "bitter", "hot")
 
 @pytest.fixture(scope="session", autouse=True)
 def offline(tmp_path_factory):
-    """No Hub, no telemetry, and caches that end with the session."""
+    """No Hub, no telemetry, caches that end with the session, and one thread: tiny tensors don't pay for more."""
+    import torch
+
+    torch.set_num_threads(1)
     home = tmp_path_factory.mktemp("hf")
     os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", HF_HOME=str(home), WANDB_MODE="offline")
-    os.environ["HF_DATASETS_CACHE"] = str(home / "datasets")
+    os.environ.update(HF_DATASETS_CACHE=str(home / "datasets"), OMP_NUM_THREADS="1")
 
 
 def pair_rows(count: int, options: int = 5, seed: int = 0) -> list[dict]:
@@ -78,7 +81,7 @@ def write_yaml(path: Path, settings: dict) -> Path:
 
 @pytest.fixture(scope="session")
 def pairs(tmp_path_factory) -> Path:
-    return write_pairs(tmp_path_factory.mktemp("pairs") / "toy", pair_rows(24))
+    return write_pairs(tmp_path_factory.mktemp("pairs") / "toy", pair_rows(12))
 
 
 @pytest.fixture(scope="session")

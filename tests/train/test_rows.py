@@ -28,9 +28,9 @@ def test_only_the_columns_of_the_method(prepare, pairs):
     dataset, data = prepare("dpo")
     assert dataset.column_names == ["prompt", "chosen", "rejected"]
     assert prepare("sft")[0].column_names == ["prompt", "completion"]
-    assert (data["rows"], data["kept"], data["dropped"], data["prompt"]) == (24, 24, {}, "plain")
+    assert (data["rows"], data["kept"], data["dropped"], data["prompt"]) == (12, 12, {}, "plain")
     assert (data["path"], data["fingerprint"]) == (str(pairs), "0123456789abcdef")
-    assert dataset[3]["chosen"] == pair_rows(24)[3]["chosen"]
+    assert dataset[3]["chosen"] == pair_rows(12)[3]["chosen"]
 
 
 def test_over_long_rows_are_counted_and_bounded(prepare, tmp_path, caplog):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import yaml
 
 from usermirrorer.errors import UserError
-from usermirrorer.train.provenance import is_secret
+from usermirrorer.train.provenance import is_secret, without_secrets
 
 
 if TYPE_CHECKING:
@@ -103,13 +103,13 @@ def parse(method: str, args: Sequence[str]) -> Run:
         raise UserError(
             f"push_to_hub: leave it out, and upload the finished model with `hf upload NAME {training.output_dir}`"
         )
-    return Run(method, pairs, training, model, recipe)
+    return Run(method, pairs, training, model, without_secrets(recipe))
 
 
 def check(method: str, args: Sequence[str]) -> tuple[TrlParser, dict[str, Any]]:
     """Check every name and value of a recipe and of the flags over it, without setting anything up.
 
-    Returns the parser and the recipe with the flags in it, secrets left out.
+    Returns the parser and the recipe with the flags in it.
     """
     path = _config_path(args)
     recipe, lines = read_recipe(path) if path else ({}, {})
@@ -125,7 +125,7 @@ def check(method: str, args: Sequence[str]) -> tuple[TrlParser, dict[str, Any]]:
         if is_secret(name):
             raise UserError(f"--{name}: a command line is seen by others and written to logs; set HF_TOKEN instead")
     parser.set_defaults_with_config(**{key: value for key, value in recipe.items() if key != "env"})
-    parser.error = lambda message: _refuse_value(message, path, lines)  # type: ignore[method-assign]
+    parser.error = lambda message: _refuse_value(message, path, lines)
     rest = [arg for i, arg in enumerate(args) if arg != "--config" and (i == 0 or args[i - 1] != "--config")]
     given = parser.parse_args(rest)
     for name in ("model_name_or_path", "output_dir"):

@@ -124,7 +124,7 @@ def check_saved_adapter(output_dir: str) -> None:
 def _check_adapter(run: Run, name: str, settings: dict[str, Any]) -> None:
     if not run.model.use_peft:
         raise UserError(f"{name} is a LoRA adapter: set use_peft: true to train on with it, or merge it into its base")
-    if run.method == "dpo" and not run.training.precompute_ref_log_probs:  # type: ignore[union-attr]
+    if run.method == "dpo" and not run.training.precompute_ref_log_probs:
         raise UserError(
             f"{name} is a LoRA adapter: set precompute_ref_log_probs: true, since a run with the adapter and its "
             "reference copy in one model can't be resumed"

@@ -69,19 +69,18 @@ def start_wandb(run: Run, record: Mapping[str, Any], resumed: bool) -> None:
     except ImportError:
         raise UserError("report_to: wandb needs the package wandb; install it or leave report_to out") from None
     path = Path(run.training.output_dir) / "wandb_run_id"
-    run_id = path.read_text().strip() if resumed and path.is_file() else wandb.util.generate_id()
     try:
-        wandb.init(
+        tracked = wandb.init(
             project=os.environ.get("WANDB_PROJECT", "usermirrorer"),
             name=run.training.run_name,
-            id=run_id,
+            id=path.read_text().strip() if resumed and path.is_file() else None,
             resume="allow",
             config=dict(record),
             settings=wandb.Settings(disable_git=True, save_code=False),
         )
     except wandb.errors.UsageError as error:
         raise UserError(f"wandb: {error}; set WANDB_API_KEY, or WANDB_MODE=offline") from None
-    path.write_text(run_id + "\n")
+    path.write_text(tracked.id + "\n")
 
 
 def finish(trainer: Trainer, run: Run, record: Mapping[str, Any], metrics: dict[str, float]) -> None:
