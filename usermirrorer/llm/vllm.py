@@ -246,16 +246,16 @@ def _start(path: str, runner: str) -> LLM:
 
 def _prepare_environment() -> bool:
     """Set what vLLM and torch read at import, unless the user has; True without a GPU."""
-    import torch
-
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    import torch
+
     if torch.cuda.device_count() > 0:
         return False
     # An engine in this process starts in a second where one of its own takes as long as the import of vLLM.
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     # Saves the compiler and its time at the first masked request.
     os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
     if "torch._dynamo" in sys.modules and os.environ["TORCHDYNAMO_DISABLE"] == "1":
