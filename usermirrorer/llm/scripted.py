@@ -1,0 +1,150 @@
+"""Scripted writers: decision processes without a language model, for the demo and for tests.
+
+`scripted:reader` reads carefully, `scripted:noisy` carelessly. Both see only what the prompt shows: they weigh the
+words that an option shares with the history, sample an option by these weights, and say which word spoke for it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from usermirrorer.data.prompts import LABELS, answered, history_entries
+from usermirrorer.errors import UserError
+from usermirrorer.llm.protocol import Conversation, Output, Sampling
+
+
+SHARPNESS = {"reader": 8.0, "noisy": 1.0}
+"""How strongly each writer follows the weights: the inverse temperature of its softmax."""
+
+_HISTORY = "## History\n"
+_OPTIONS = "# Exposure List\n"
+_WORD = re.compile(r"[^\W\d_]+(?:['-][^\W\d_]+)*")
+_NO_TASTE = frozenset("a an and at by for from in is it of on or the to with".split())
+
+
+@dataclass
+class ScriptedWriter:
+    """A `LanguageModel` that only writes."""
+
+    name: str
+    sharpness: float
+    max_length: int | None = None
+
+    def generate(
+        self, conversations: Sequence[Conversation], n: int, sampling: Sampling, seeds: Sequence[int]
+    ) -> list[list[Output]]:
+        """`n` decisions per conversation, drawn with its own seed.
+
+        `sampling` changes nothing: a scripted writer has its own sharpness and always ends its answer. Raises
+        UserError where a conversation shows no exposure list.
+        """
+        return [self._decide(messages, n, seed) for messages, seed in zip(conversations, seeds, strict=True)]
+
+    def _decide(self, messages: Conversation, n: int, seed: int) -> list[Output]:
+        entries, options = read_prompt(messages)
+        weights = shared_words(entries, options)
+        logits = self.sharpness * np.array([sum(weight.values()) for weight in weights])
+        probs = np.exp(logits - logits.max())
+        picks = np.random.default_rng(seed).choice(len(options), size=n, p=probs / probs.sum())
+        write = _eight_lines if "Stimulus Factors:" in messages[0]["content"] else _plain
+        return [Output(answered(write(options[pick], weights[pick]), int(pick)), "stop") for pick in picks]
+
+    def choice_probs(self, conversations: Sequence[Conversation], labels: Sequence[Sequence[str]]) -> list[np.ndarray]:
+        raise UserError(f"{self.name} only writes: take vllm:MODEL or openai:MODEL as the predictor.")
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        raise UserError(f"{self.name} only writes: take tfidf or vllm:MODEL as the embedder.")
+
+    def count_tokens(self, conversations: Sequence[Conversation]) -> list[int]:
+        """Length of each conversation in words."""
+        return [sum(len(message["content"].split()) for message in messages) for messages in conversations]
+
+
+def load_scripted(name: str) -> ScriptedWriter:
+    """The writer `reader` or `noisy`. Raises UserError for another name."""
+    if name not in SHARPNESS:
+        known = " or ".join(f"scripted:{known}" for known in SHARPNESS)
+        raise UserError(f"'scripted:{name}' is no scripted writer: write {known}.")
+    return ScriptedWriter(f"scripted:{name}", SHARPNESS[name])
+
+
+def read_prompt(messages: Conversation) -> tuple[list[str], list[str]]:
+    """History entries, oldest first, and option texts, in order, of a prompt as `prompts.conversation` lays it out.
+
+    Raises UserError where there is no exposure list.
+    """
+    before, found, shown = messages[-1]["content"].rpartition(_OPTIONS)
+    if not found or not shown.startswith("[A] "):
+        raise UserError("A scripted writer got a prompt without '# Exposure List': give it prompts of scenes.")
+    options: list[str] = []
+    for line in shown.split("\n"):
+        # An option may have several lines; only the next label in turn opens another one.
+        label = f"[{LABELS[len(options)]}] " if len(options) < len(LABELS) else None
+        if label is not None and line.startswith(label):
+            options.append(line.removeprefix(label))
+        else:
+            options[-1] += "\n" + line
+    return history_entries(before.partition(_HISTORY)[2].rstrip("\n")), options
+
+
+def shared_words(entries: Sequence[str], options: Sequence[str]) -> list[dict[str, float]]:
+    """For each option, the words it shares with the history and their weights.
+
+    A word weighs its share of the history entries times log(options / options that have it): words that are common
+    in the history and tell the options apart count.
+    """
+    in_history = Counter(word for entry in entries for word in _words(entry))
+    in_options = Counter(word for option in options for word in _words(option))
+    return [
+        {
+            written: in_history[word] / len(entries) * float(np.log(len(options) / in_options[word]))
+            for word, written in _words(option).items()
+            if in_history[word] and in_options[word] < len(options)
+        }
+        for option in options
+    ]
+
+
+def _words(text: str) -> dict[str, str]:
+    """The distinct words of a text in lower case, each with its first spelling; words without meaning left out."""
+    words: dict[str, str] = {}
+    for written in _WORD.findall(text):
+        words.setdefault(written.lower(), written)
+    return {word: written for word, written in words.items() if word not in _NO_TASTE}
+
+
+def _title(option: str) -> str:
+    return option.split("\n", 1)[0].split(" - ", 1)[0].strip()
+
+
+def _plain(option: str, weights: dict[str, float]) -> str:
+    reason = f"I like {max(weights, key=weights.__getitem__)}." if weights else "Nothing stands out."
+    return f"{reason} I take {_title(option)}."
+
+
+def _eight_lines(option: str, weights: dict[str, float]) -> str:
+    """The three stages of the `ekb` instruction; its eighth line is the behaviour."""
+    title = _title(option)
+    if weights:
+        word = max(weights, key=weights.__getitem__)
+        knowledge = f"I know {word} from what I chose before, and {title} has it."
+        evaluation, style = f"{title} is closest to what I usually like.", "Habitual"
+    else:
+        knowledge = f"Nothing here reminds me of what I chose before; {title} is something new."
+        evaluation, style = f"Nothing stands out, so I take {title}.", "Impulsive"
+    return "\n".join(
+        [
+            "Thought:",
+            "Stimulus: I have some time and look for something to pick.",
+            "Stimulus Factors: Internal States (curiosity)",
+            f"Knowledge: {knowledge}",
+            "Knowledge Factors: Product or Service (personal relevance); Prior Knowledge (preferences and history)",
+            f"Evaluation: {evaluation}",
+            f"Evaluation Style: {style}",
+        ]
+    )
