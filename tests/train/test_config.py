@@ -133,5 +133,7 @@ def test_bad_input_ends_in_one_sentence_and_status_2(method, settings, tmp_path,
 
 def test_env_of_a_recipe_reaches_the_process(settings, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_PROJECT", "before")
-    config.parse("sft", ["--config", str(write_yaml(tmp_path / "r.yaml", {**settings, "env": {"WANDB_PROJECT": "p"}}))])
+    config.parse(
+        "sft", ["--config", str(write_yaml(tmp_path / "r.yaml", {**settings, "env": {"WANDB_PROJECT": "p"}}))]
+    )
     assert os.environ["WANDB_PROJECT"] == "p"

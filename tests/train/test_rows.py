@@ -9,7 +9,6 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import CHATML, pair_rows, write_pairs, write_yaml
 
-from usermirrorer.data.prompts import LABELS
 from usermirrorer.errors import UserError
 from usermirrorer.train import config, launch, model, rows
 
@@ -115,16 +114,16 @@ def test_a_prompt_that_is_no_prefix_is_refused(prepare, tiny, tmp_path):
 
 
 def test_labels_are_single_distinct_tokens(prepare, tiny, tmp_path):
+    """Only the labels that the pairs use have to be: five options here, so C and not F."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(tiny)
-    tokens = rows.label_tokens(tokenizer, LABELS)
-    assert tokenizer.convert_ids_to_tokens(tokens) == list(LABELS)
-    tokenizer.add_tokens(["C]"])
-    tokenizer.save_pretrained(tmp_path / "merged")
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "merged")
+    for label in "FC":
+        tokenizer = AutoTokenizer.from_pretrained(tiny)
+        tokenizer.add_tokens([f"{label}]"])
+        tokenizer.save_pretrained(tmp_path / label)
+    assert prepare(model_name_or_path=str(tmp_path / "F"))[1]["kept"] == 12
     with pytest.raises(UserError, match="label 'C' is not a single token"):
-        rows.label_tokens(tokenizer, LABELS)
+        prepare(model_name_or_path=str(tmp_path / "C"))
 
 
 def test_a_template_that_writes_the_date_writes_the_same_on_every_day(tiny, settings, tmp_path):
@@ -133,7 +132,9 @@ def test_a_template_that_writes_the_date_writes_the_same_on_every_day(tiny, sett
     template = (Path(trl.__file__).parent / "chat_templates" / "llama3_2.jinja").read_text()
     assert "strftime_now" in template
     name = with_template(tiny, tmp_path / "llama", template)
-    run = config.parse("sft", ["--config", str(write_yaml(tmp_path / "r.yaml", {**settings, "model_name_or_path": name}))])
+    run = config.parse(
+        "sft", ["--config", str(write_yaml(tmp_path / "r.yaml", {**settings, "model_name_or_path": name}))]
+    )
     tokenizer = model.load_tokenizer(run)
     shown = tokenizer.apply_chat_template([{"role": "user", "content": "a"}], tokenize=False)
     assert "Today Date: 26 Jul 2024\n" in shown

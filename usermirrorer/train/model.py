@@ -143,7 +143,5 @@ def _load_adapter(run: Run, name: str, options: dict[str, Any]) -> PeftModel:
 
     base = PeftConfig.from_pretrained(name).base_model_name_or_path
     run.training.model_init_kwargs = None
-    model = AutoModelForCausalLM.from_pretrained(
-        base, trust_remote_code=run.training.trust_remote_code, **options
-    )
+    model = AutoModelForCausalLM.from_pretrained(base, trust_remote_code=run.training.trust_remote_code, **options)
     return PeftModel.from_pretrained(model, name, is_trainable=True)

@@ -163,7 +163,7 @@ def versions() -> dict[str, str]:
 def _bases(base: str) -> list[str]:
     """What `base` itself was trained from, oldest first, as far as its record says."""
     path = Path(base) / RECORD
-    return json.loads(path.read_text(encoding="utf-8"))["bases"] if path.is_file() else []
+    return json.loads(path.read_text(encoding="utf-8")).get("bases", []) if path.is_file() else []
 
 
 def _block(language: str, value: Any) -> list[str]:

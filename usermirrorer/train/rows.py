@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from usermirrorer.data import store
-from usermirrorer.data.prompts import BEHAVIOR, INSTRUCTIONS, LABELS, parse
+from usermirrorer.data.prompts import INSTRUCTIONS, LABELS, parse
 from usermirrorer.errors import UserError
+from usermirrorer.llm.labels import label_tokens
 
 
 if TYPE_CHECKING:
@@ -102,29 +103,6 @@ def read(name: str, split: str, method: str) -> Dataset:
     return rows.select_columns(keep)
 
 
-def label_tokens(tokenizer: PreTrainedTokenizerBase, labels: Sequence[str]) -> list[int]:
-    """Token of each label where it stands behind `Behavior: [` in an assistant turn.
-
-    Raises UserError naming the label that is not a single, distinct token there: its probability could not be read,
-    and learning it would not be learning a choice.
-    """
-    turn = [{"role": "user", "content": "Choose."}]
-    opened = _render(
-        tokenizer, [[*turn, {"role": "assistant", "content": f"I choose.\n{BEHAVIOR}"}]], continue_final_message=True
-    )[0]
-    tokens: dict[int, str] = {}
-    for label in labels:
-        closed = _render(tokenizer, [[*turn, {"role": "assistant", "content": f"I choose.\n{BEHAVIOR}{label}]"}]])[0]
-        token = closed[len(opened)] if closed[: len(opened)] == opened else None
-        if token is None or token in tokens or tokenizer.decode([token]) != label:
-            raise UserError(
-                f"label '{label}' is not a single token of its own after '[' for the tokenizer "
-                f"{tokenizer.name_or_path}; train from a model whose tokenizer keeps it apart"
-            )
-        tokens[token] = label
-    return list(tokens)
-
-
 def _survey(
     rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int | None, max_over_length: float, name: str
 ) -> tuple[list[int], dict[str, Any]]:
@@ -164,7 +142,11 @@ def _survey(
                 tokens += sum(lengths)
     labels = {label for label in seen if label is not None}
     if labels:
-        label_tokens(tokenizer, LABELS[: max(labels) + 1])
+        label_tokens(
+            lambda texts: tokenizer(texts, add_special_tokens=False)["input_ids"],
+            LABELS[: max(labels) + 1],
+            str(tokenizer.name_or_path),
+        )
     manifest = store.read_manifest(Path(name)) if Path(name).is_dir() else None
     content = manifest["content"] if manifest else {}
     fingerprint = store.fingerprint(Path(name)) if manifest else digest.hexdigest()
