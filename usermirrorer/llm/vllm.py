@@ -233,6 +233,7 @@ def _start(path: str, runner: str) -> LLM:
         if _width(model) <= 512:
             # The steps of a small model are shorter than the wait of one thread for another.
             torch.set_num_threads(1)
+        _look_at_architecture(model)
     else:
         settings |= {"dtype": "bfloat16", "gpu_memory_utilization": 0.9}
     try:
@@ -262,6 +263,16 @@ def _prepare_environment() -> bool:
         torch._dynamo.config.disable = True
     logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
     return True
+
+
+def _look_at_architecture(model: str) -> None:
+    """Show vLLM the model's class here: it would import itself in a process of its own to look at it (15 s)."""
+    from transformers import AutoConfig
+    from vllm.model_executor.models.registry import ModelRegistry
+
+    for name in _load(AutoConfig, model).architectures or []:
+        if name in ModelRegistry.models and hasattr(ModelRegistry.models[name], "module_name"):
+            ModelRegistry.register_model(name, ModelRegistry.models[name].load_model_cls())
 
 
 def _width(model: str) -> int:
