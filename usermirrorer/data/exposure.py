@@ -23,7 +23,10 @@ ROUNDS = 16
 LIST_HEAD = 32
 """Candidates that a source proposes in `retrieved`, at least three times the longest list (paper, section 3)."""
 
-STREAM_LENGTH, STREAM_POSITION, STREAM_HISTORY, STREAM_EXPOSURE = 0, 1, 2, 16
+STALE_WINDOWS = 4
+"""Items without a recent choice are drawn from the choices of so many windows before the last one."""
+
+STREAM_LENGTH, STREAM_POSITION, STREAM_HISTORY, STREAM_STALE, STREAM_EXPOSURE = 0, 1, 2, 3, 16
 
 MODES = ("natural", "hard", "retrieved", "logged")
 
@@ -50,33 +53,48 @@ def distractors(
 
 
 def natural(window: Window, choices: Choices, wanted: np.ndarray) -> np.ndarray:
-    """Other people's choices among the last `WINDOW`, weighted by min(cap, n_u) / n_u.
+    """Other people's choices before the scene, drawn so that choice and distractors follow the same law.
 
-    n_u is the number of choices in that pool by the user u who made them: the weight that u's choices themselves
-    have once scenes per user are capped, so that choice and distractors follow the same law.
+    Most come from the last `WINDOW` choices, weighted by min(cap, n_u) / n_u with n_u the number of choices there by
+    the user u who made them: the weight that u's choices themselves have once scenes per user are capped. An item
+    drawn from that pool counts itself among its recent choices and the real choice does not, which alone gives the
+    choice away (nine points on MovieLens-100K); so draws are reweighted to the recent counts that choices had at
+    their own times (`RecencyLaw`), and the share of choices that had none is drawn from older choices.
     """
-    pool = window.pool
+    pool, drawable = window.pool, window.drawable
     high = pool.position(choices.time)
     low = np.maximum(high - WINDOW, 0)
+    older, first, last = (
+        np.searchsorted(window.drawable_rows, edge) for edge in (low - STALE_WINDOWS * WINDOW, low, high)
+    )
     picked = np.full((len(choices), int(wanted.max(initial=1))), -1, dtype=np.int32)
     have = np.zeros(len(choices), dtype=np.int64)
-    forbidden = _peer_keys(choices, pool.items)
-    for round_ in range(ROUNDS):
-        rows = np.flatnonzero((have < wanted) & (high > low))
-        if not len(rows):
-            break
-        draws = uniforms(choices.key[rows], STREAM_EXPOSURE + round_, 2 * DRAWS)
-        event = low[rows, None] + (draws[:, :DRAWS] * (high - low)[rows, None]).astype(np.int64)
-        user, item = pool.user[event], pool.item[event]
-        theirs = pool.by_user.count(user, high[rows, None]) - pool.by_user.count(user, low[rows, None])
-        usable = draws[:, DRAWS:] < np.minimum(window.cap, theirs) / theirs
-        usable &= (user != choices.user[rows, None]) & (item != choices.item[rows, None])
-        usable &= window.available_from[item] <= choices.time[rows, None]
-        usable &= ~np.isin(rows[:, None].astype(np.int64) * pool.items + item, forbidden)
-        if not window.tables.domain.repeats:
-            usable &= ~window.seen.before(choices.user[rows, None], item, choices.time[rows, None])
-        for draw in range(DRAWS):
-            _take(picked, have, rows, item[:, draw], usable[:, draw] & (have[rows] < wanted[rows]))
+    law = window.recency_law
+    coins = uniforms(choices.key, STREAM_STALE, picked.shape[1]) < law.unseen_share(high)[:, None]
+    stale = np.where(first > older, (coins & (np.arange(picked.shape[1]) < wanted[:, None])).sum(axis=1), 0)
+    forbidden = np.sort(_peer_keys(choices, pool.items))
+    for recent, until in ((False, stale), (True, wanted)):
+        for round_ in range(ROUNDS):
+            rows = np.flatnonzero((have < until) & (last > first))
+            if not len(rows):
+                break
+            draws = uniforms(choices.key[rows], STREAM_EXPOSURE + 2 * round_ + recent, 2 * DRAWS)
+            begin, end = (first, last) if recent else (older, first)
+            event = begin[rows, None] + (draws[:, :DRAWS] * (end - begin)[rows, None]).astype(np.int64)
+            user, item = drawable.user[event], drawable.item[event]
+            if recent:
+                theirs = drawable.by_user.count(user, last[rows, None]) - drawable.by_user.count(user, first[rows, None])
+                weight = np.minimum(window.cap, theirs) / theirs * law.acceptance(item, high[rows, None])
+                usable = draws[:, DRAWS:] < weight
+            else:
+                usable = pool.by_item.count(item, high[rows, None]) == pool.by_item.count(item, low[rows, None])
+            usable &= (user != choices.user[rows, None]) & (item != choices.item[rows, None])
+            usable &= window.available_from[item] <= choices.time[rows, None]
+            usable &= ~_among(rows[:, None].astype(np.int64) * pool.items + item, forbidden)
+            if not window.tables.domain.repeats:
+                usable &= ~window.seen.before(choices.user[rows, None], item, choices.time[rows, None])
+            for draw in range(DRAWS):
+                _take(picked, have, rows, item[:, draw], usable[:, draw] & (have[rows] < until[rows]))
     return picked
 
 
@@ -182,3 +200,10 @@ def _peer_keys(choices: Choices, items: int) -> np.ndarray:
     """Scene × items + item for every other item of the choice's occasion."""
     scene = np.repeat(np.arange(len(choices), dtype=np.int64), np.diff(choices.peer_start))
     return scene * items + choices.peer_item
+
+
+def _among(keys: np.ndarray, ascending: np.ndarray) -> np.ndarray:
+    """Which keys stand in a sorted array."""
+    if not len(ascending):
+        return np.zeros(keys.shape, dtype=bool)
+    return ascending[np.minimum(np.searchsorted(ascending, keys), len(ascending) - 1)] == keys

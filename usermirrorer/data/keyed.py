@@ -25,6 +25,11 @@ def uniforms(keys: np.ndarray, stream: int, count: int) -> np.ndarray:
     return (bits >> np.uint64(11)) * (1.0 / (1 << 53))
 
 
+def event_keys(user: np.ndarray, item: np.ndarray, time: np.ndarray) -> np.ndarray:
+    """A 64-bit key for each event, for draws within an occasion: `(events,)`, uint64."""
+    return _mix(_mix(_mix(user.astype(np.uint64)) + item.astype(np.uint64)) + time.astype(np.uint64))
+
+
 def _mix(values: np.ndarray) -> np.ndarray:
     """The finaliser of splitmix64 (Steele, Lea and Flood, 2014)."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -65,7 +65,7 @@ class Grouped:
 
     def count(self, group: np.ndarray, position: np.ndarray) -> np.ndarray:
         """How many events of each group lie before each position in the log; both `(queries, …)`."""
-        wanted = group.astype(np.int64) * (len(self.events) + 1) + position
+        wanted = group.astype(np.int64) * (len(self.events) + 1) + np.maximum(position, 0)
         return np.searchsorted(self.key, wanted, side="left") - self.start[group]
 
 

@@ -7,9 +7,11 @@ from functools import cached_property
 
 import numpy as np
 
-from usermirrorer.data.candidates import CandidateModel, fit_models, queries
-from usermirrorer.data.choices import USER_CAP, Choices, available_from, qualifying
+from usermirrorer.data.candidates import WINDOW, CandidateModel, fit_models, queries
+from usermirrorer.data.choices import MIN_OCCASIONS, USER_CAP, Choices, available_from, occasions_before, qualifying
+from usermirrorer.data.keyed import event_keys
 from usermirrorer.data.log import Log, ragged_ranges
+from usermirrorer.data.recency import RecencyLaw
 from usermirrorer.data.tables import Cuts, Tables
 
 
@@ -41,6 +43,28 @@ class Window:
     @cached_property
     def seen(self) -> Seen:
         return Seen.of(self.tables.log)
+
+    @cached_property
+    def drawable_rows(self) -> np.ndarray:
+        """Rows of `pool` that could be scenes themselves: enough history, an item that exists, one per occasion."""
+        pool = self.pool
+        usable = occasions_before(self.tables.log, pool.user, pool.time) >= MIN_OCCASIONS
+        usable &= self.available_from[pool.item] <= pool.time
+        rows = np.flatnonzero(usable)
+        key = event_keys(pool.user[rows], pool.item[rows], pool.time[rows])
+        order = np.lexsort((key, pool.time[rows], pool.user[rows]))
+        user, time = pool.user[rows][order], pool.time[rows][order]
+        first = np.ones(len(rows), dtype=bool)
+        first[1:] = (np.diff(user) != 0) | (np.diff(time) != 0)
+        return np.sort(rows[order[first]])
+
+    @cached_property
+    def drawable(self) -> Log:
+        return self.pool.take(self.drawable_rows)
+
+    @cached_property
+    def recency_law(self) -> RecencyLaw:
+        return RecencyLaw.of(self.pool, self.drawable_rows, WINDOW, self.cap)
 
     @cached_property
     def observed_ranks(self) -> dict[str, np.ndarray]:
@@ -76,41 +100,43 @@ class Window:
 
 @dataclass(frozen=True)
 class Seen:
-    """When each (user, item) pair first occurred."""
+    """When each (user, item) pair first and last occurred."""
 
     pair: np.ndarray
     first: np.ndarray
+    last: np.ndarray
     items: int
 
     @staticmethod
     def of(log: Log) -> Seen:
-        pair, index = np.unique(log.user.astype(np.int64) * log.items + log.item, return_index=True)
-        return Seen(pair, log.time[index], log.items)
+        pair = log.user.astype(np.int64) * log.items + log.item
+        order = np.argsort(pair, kind="stable")
+        begin = np.flatnonzero(np.diff(pair[order], prepend=-1))
+        end = np.append(begin[1:], len(order)) - 1
+        return Seen(pair[order][begin], log.time[order[begin]], log.time[order[end]], log.items)
 
     def before(self, user: np.ndarray, item: np.ndarray, time: np.ndarray) -> np.ndarray:
         """Whether the user had an event with the item before the time; arrays broadcast together."""
-        return self._first(user, item) < time
+        at, known = self._find(user, item)
+        return known & (self.first[at] < time)
 
-    def after(self, user: np.ndarray, item: np.ndarray, time: np.ndarray, log: Log) -> np.ndarray:
-        """Whether the user has an event with the item later than the time."""
-        pair, index = np.unique(log.user[::-1].astype(np.int64) * log.items + log.item[::-1], return_index=True)
-        wanted = user.astype(np.int64) * self.items + item
-        at = np.minimum(np.searchsorted(pair, wanted), len(pair) - 1)
-        last = log.time[::-1][index]
-        return (pair[at] == wanted) & (last[at] > time)
+    def after(self, user: np.ndarray, item: np.ndarray, time: np.ndarray) -> np.ndarray:
+        """Whether the user has an event with the item after the time; arrays broadcast together."""
+        at, known = self._find(user, item)
+        return known & (self.last[at] > time)
 
-    def _first(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
+    def _find(self, user: np.ndarray, item: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         wanted = user.astype(np.int64) * self.items + item
         at = np.minimum(np.searchsorted(self.pair, wanted), len(self.pair) - 1)
-        return np.where(self.pair[at] == wanted, self.first[at], np.iinfo(np.int64).max)
+        return at, self.pair[at] == wanted
 
 
-def open_window(tables: Tables, cuts: Cuts, split: str, choice: str, vectors: np.ndarray, cap: int | None = None) -> Window:
+def open_window(tables: Tables, cuts: Cuts, split: str, choice: str, vectors: np.ndarray) -> Window:
     """Fit the candidate models on what precedes the `split` window. `vectors` are `(items, width)`."""
     start = cuts.train if split == "train" else cuts.test
     pool = tables.log.take(np.flatnonzero(qualifying(tables, choice)))
     models = fit_models(pool.before(start), pool, vectors[: len(tables.items)])
-    return Window(tables, split, start, cap or USER_CAP[split], pool, vectors[: len(tables.items)], models)
+    return Window(tables, split, start, USER_CAP[split], pool, vectors[: len(tables.items)], models)
 
 
 def score_options(window: Window, choices: Choices, options: np.ndarray) -> dict[str, np.ndarray]:
