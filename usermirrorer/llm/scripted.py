@@ -18,7 +18,7 @@ from usermirrorer.errors import UserError
 from usermirrorer.llm.protocol import Conversation, Output, Sampling
 
 
-SHARPNESS = {"reader": 8.0, "noisy": 1.0}
+SHARPNESS = {"reader": 3.0, "noisy": 0.7}
 """How strongly each writer follows the weights: the inverse temperature of its softmax."""
 
 _HISTORY = "## History\n"
