@@ -21,12 +21,16 @@ if TYPE_CHECKING:
 
 DAY_MS = 86_400_000
 
+KINDS = {"user_free": "user_free", "in_log": "in_log", "scores": "score"}
+"""Fields of `Features` and the prefix of their columns on disk."""
+
 
 @dataclass(frozen=True)
 class Features:
     """One row an option, scene after scene.
 
-    `user_free` is what can be known without the user, `scores` what the candidate models say of the user.
+    `user_free` is what can be known without the user, `in_log` what only the whole log tells, `scores` what the
+    candidate models say of the user.
     """
 
     scene_id: np.ndarray
@@ -40,6 +44,7 @@ class Features:
     item: np.ndarray
     """str `(options,)`"""
     user_free: Mapping[str, np.ndarray]
+    in_log: Mapping[str, np.ndarray]
     scores: Mapping[str, np.ndarray]
 
     @property
@@ -69,7 +74,6 @@ def describe_options(window: Window, drawn: Drawn) -> Features:
     age = (choices.time[:, None] - window.available_from[item]) / DAY_MS
     columns = {
         "recent_popularity": np.log1p(scores["popularity"]),
-        "total_popularity": np.log1p(window.pool.by_item.count(item, position)),
         "age_days": age,
         "content_similarity": _mutual_similarity(window.vectors, item, width),
         "position": np.broadcast_to(np.arange(item.shape[1]), item.shape),
@@ -88,6 +92,7 @@ def describe_options(window: Window, drawn: Drawn) -> Features:
         choice=drawn.position,
         item=item_ids[item[width]],
         user_free={name: np.asarray(values, dtype=np.float32)[width] for name, values in columns.items()},
+        in_log={"total_popularity": np.log1p(window.pool.by_item.count(item, position), dtype=np.float32)[width]},
         scores={name: values[width] for name, values in scores.items()},
     )
 
@@ -122,9 +127,9 @@ def write_features(features: Features, directory: Path, recipe: Mapping[str, Any
             "item_pos": pa.array(features.choice),
             "items": pa.ListArray.from_arrays(offsets, pa.array(features.item)),
         }
-        for kind, block in (("user_free", features.user_free), ("score", features.scores)):
-            for name, values in block.items():
-                columns[f"{kind}.{name}"] = pa.ListArray.from_arrays(offsets, pa.array(values))
+        for kind, prefix in KINDS.items():
+            for name, values in getattr(features, kind).items():
+                columns[f"{prefix}.{name}"] = pa.ListArray.from_arrays(offsets, pa.array(values))
         table = pa.table(columns)
         for shard, begin in enumerate(range(0, len(table), SHARD_ROWS)):
             step.write_shard(shard, table.slice(begin, SHARD_ROWS))
@@ -144,9 +149,12 @@ def load_features(directory: Path) -> Features | None:
         count=np.diff(table["items"].combine_chunks().offsets.to_numpy()).astype(np.int64),
         choice=table["item_pos"].to_numpy(),
         item=flat["items"],
-        user_free={name.split(".", 1)[1]: flat[name] for name in flat if name.startswith("user_free.")},
-        scores={name.split(".", 1)[1]: flat[name] for name in flat if name.startswith("score.")},
+        **{kind: _of_kind(flat, prefix) for kind, prefix in KINDS.items()},
     )
+
+
+def _of_kind(flat: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {name.split(".", 1)[1]: values for name, values in flat.items() if name.startswith(f"{prefix}.")}
 
 
 def _mutual_similarity(vectors: np.ndarray, item: np.ndarray, width: np.ndarray) -> np.ndarray:

@@ -1,7 +1,9 @@
 """How much the exposure gives away: classifiers that know nothing of the user, fitted on train scenes, read on test.
 
-Two are fitted: item identity (how often an item was the choice where it was shown) and boosted trees on popularity,
-age, mutual similarity, position and every number that is shown. The same with permuted labels must be at chance.
+Two make the probe: item identity (how often an item was the choice where it was shown) and boosted trees on recent
+popularity, age, mutual similarity, position and every number that is shown. The same with permuted labels must be at
+chance. A third, `trees_with_log`, also reads how often each item was chosen in the whole log so far, which no reader
+of a scene can see; it is reported beside, and is not part of the probe.
 """
 
 from __future__ import annotations
@@ -34,15 +36,15 @@ class Probe:
 
 def run_probe(features: Features, train: Features | None) -> Probe:
     """Read the probe on `features`, fitted on `train`, or across halves of the users where there is none."""
-    fitted = {
-        name: out_of_sample(features, train, fit) for name, fit in (("identity", _identity), ("trees", _trees))
-    }
+    classifiers = {"identity": _identity, "trees": _trees}
+    fitted = {name: out_of_sample(features, train, fit) for name, fit in classifiers.items()}
     accuracy = {name: _accuracy(features, probs, features.choice) for name, probs in fitted.items()}
     shuffled, shuffled_train = _permuted(features), _permuted(train) if train is not None else None
     permuted = {
         name: _accuracy(shuffled, out_of_sample(shuffled, shuffled_train, fit), shuffled.choice)
-        for name, fit in (("identity", _identity), ("trees", _trees))
+        for name, fit in classifiers.items()
     }
+    with_log = out_of_sample(features, train, _trees_with_log)
     name = max(accuracy, key=lambda key: accuracy[key]["value"])
     chance = float((1 / features.count).mean())
     summary = {
@@ -50,6 +52,7 @@ def run_probe(features: Features, train: Features | None) -> Probe:
         "classifier": name,
         **accuracy,
         "permuted": permuted,
+        "trees_with_log": _accuracy(features, with_log, features.choice),
         "chance": chance,
         "fitted_on": "train scenes" if train is not None else "the other half of the users",
         "warning": accuracy[name]["value"] > chance + WARN_ABOVE_CHANCE,
@@ -81,6 +84,7 @@ def take(features: Features, scenes: np.ndarray) -> Features:
         features.scene_id[scenes], features.user[scenes], features.count[scenes], features.choice[scenes],
         features.item[rows],
         {name: values[rows] for name, values in features.user_free.items()},
+        {name: values[rows] for name, values in features.in_log.items()},
         {name: values[rows] for name, values in features.scores.items()},
     )  # fmt: skip
 
@@ -88,13 +92,16 @@ def take(features: Features, scenes: np.ndarray) -> Features:
 def boosted_trees(train: Features, features: Features, columns: Callable[[Features], np.ndarray]) -> np.ndarray:
     """Probability of every option from gradient-boosted trees on `columns`, normalised within scenes: `(options,)`."""
     from sklearn.ensemble import HistGradientBoostingClassifier
+    from threadpoolctl import threadpool_limits
 
     model = HistGradientBoostingClassifier(
         max_iter=120, learning_rate=0.06, max_leaf_nodes=8, min_samples_leaf=40, l2_regularization=1.0,
         early_stopping=False, random_state=0,
     )  # fmt: skip
-    model.fit(columns(train), train.chosen)
-    odds = model.decision_function(columns(features))
+    # One thread: several wait for each other wherever the cores are busy, and the sums stay in one order.
+    with threadpool_limits(1):
+        model.fit(columns(train), train.chosen)
+        odds = model.decision_function(columns(features))
     return softmax(odds, features)
 
 
@@ -115,6 +122,10 @@ def _trees(train: Features, features: Features) -> np.ndarray:
     return boosted_trees(train, features, lambda block: with_relative(block.user_free, block))
 
 
+def _trees_with_log(train: Features, features: Features) -> np.ndarray:
+    return boosted_trees(train, features, lambda block: with_relative({**block.user_free, **block.in_log}, block))
+
+
 def _identity(train: Features, features: Features) -> np.ndarray:
     items, index = np.unique(train.item, return_inverse=True)
     expected = np.bincount(index, weights=1 / np.repeat(train.count, train.count))
@@ -128,8 +139,9 @@ def _permuted(features: Features) -> Features:
     """The same scenes with a random option in the place of the choice."""
     choice = (np.random.default_rng(0).random(len(features.count)) * features.count).astype(np.int64)
     return Features(
-        features.scene_id, features.user, features.count, choice, features.item, features.user_free, features.scores
-    )
+        features.scene_id, features.user, features.count, choice, features.item,
+        features.user_free, features.in_log, features.scores,
+    )  # fmt: skip
 
 
 def _accuracy(features: Features, probs: np.ndarray, choice: np.ndarray) -> dict[str, Any]:

@@ -17,14 +17,11 @@ from usermirrorer.data.log import Log
 GRID = 500
 """The law is observed anew every so many choices, always on what lies before."""
 
-OLDER_WINDOWS = 4
-"""The older count is taken over so many windows before the recent one."""
-
 RECENT_EDGES = np.array([0, 1, 2, 3, 4, 6, 8, 12, 17, 25, 40, 75, 150, 400])
-OLDER_EDGES = np.array([0, 1, 3, 6, 12, 20, 30, 50, 80, 130, 250, 600])
+OLDER_EDGES = np.array([0, 1, 3, 6, 12, 20, 30, 45, 65, 90, 130, 180, 250, 350, 600, 2000])
 BINS = len(RECENT_EDGES) * len(OLDER_EDGES)
 
-MOST = 4.0
+MOST = 6.0
 """A draw is not weighted up by more than this: cells hold few choices."""
 
 
@@ -59,15 +56,13 @@ class RecencyLaw:
             now = law.bin(log.item[rows[part]], np.full(len(user), high))
             drawn = np.bincount(now, weights=weight, minlength=BINS)
             law.unseen[point] = target[: len(OLDER_EDGES)].sum() / target.sum()
-            law.accept[point] = np.minimum((target + 1) / (drawn + 1), MOST) / MOST
+            law.accept[point] = np.minimum((target + 0.5) / (drawn + 0.5), MOST) / MOST
         return law
 
     def bin(self, item: np.ndarray, position: np.ndarray) -> np.ndarray:
         """Cell of each item as of each position in the log; arrays broadcast together."""
-        edge = position - self.window
-        at_edge = self.log.by_item.count(item, edge)
-        recent = self.log.by_item.count(item, position) - at_edge
-        older = at_edge - self.log.by_item.count(item, edge - OLDER_WINDOWS * self.window)
+        older = self.log.by_item.count(item, position - self.window)
+        recent = self.log.by_item.count(item, position) - older
         cell = np.searchsorted(RECENT_EDGES, recent, side="right") - 1
         return cell * len(OLDER_EDGES) + np.searchsorted(OLDER_EDGES, older, side="right") - 1
 

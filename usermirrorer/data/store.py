@@ -73,6 +73,11 @@ class Step:
                 self._flush(SHARD_ROWS)
             self._rewrite_journal()
 
+    def written(self, columns: Sequence[str]) -> pa.Table:
+        """Some columns of all rows appended so far, on disk or pending."""
+        pending = pa.Table.from_pylist(self._pending, schema=self.schema).select(list(columns))
+        return pa.concat_tables([read_parts(self.directory, columns), pending]) if self._shards else pending
+
     def write_shard(self, index: int, table: pa.Table) -> None:
         """Write one whole shard at once, for steps whose shards are made independently of each other."""
         write_parquet(table, self.directory / part_name(index))
