@@ -1,0 +1,6 @@
+"""`python -m usermirrorer` is the command line."""
+
+from usermirrorer.cli import main
+
+
+main()

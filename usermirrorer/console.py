@@ -1,0 +1,79 @@
+"""What a person sees of a running step: progress on a terminal, plain lines in a log, and the tables at the end."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+LOG_EVERY_SECONDS = 10.0
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A function (done, total) that shows how far a step is: a bar on a terminal, a line now and then in a log."""
+    if sys.stdout.isatty():
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns) as bar:
+            task = bar.add_task(what, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+        return
+    started = told = time.monotonic()
+
+    def tell(done: int, total: int) -> None:
+        nonlocal told
+        now = time.monotonic()
+        if done == total or now - told > LOG_EVERY_SECONDS:
+            told = now
+            left = (now - started) / max(done, 1) * (total - done)
+            say(f"{what}: {done:,} of {total:,}, {now - started:.0f} s, about {left:.0f} s left")
+
+    yield tell
+
+
+def show_scenes(content: Mapping[str, Any], directory: Path) -> None:
+    """Counts, the exposure probe and the baselines of a finished `scenes` step."""
+    from rich.console import Console
+    from rich.table import Table
+
+    recipe, probe = content["recipe"], content["probe"]
+    say(f"scenes {recipe['domain']} {recipe['split']} ({recipe['exposure']}): {content['rows']:,} in {directory}")
+    say("  counted: " + ", ".join(f"{reason} {count:,}" for reason, count in content["counts"].items()))
+    if content["rows"] < content["asked"]:
+        say(f"  warning: {content['asked']:,} scenes were asked for; the choices ran out at {content['rows']:,}")
+    table = Table(title=f"Without a model, {probe['chance']:.3f} is chance", title_justify="left")
+    for heading in ("", "accuracy", "arg-max accuracy [95 %]"):
+        table.add_column(heading)
+    for name in ("identity", "trees"):
+        table.add_row(f"probe: {name}", "", _estimate(probe[name]))
+    table.add_row("probe, permuted labels", "", ", ".join(f"{v['value']:.3f}" for v in probe["permuted"].values()))
+    for name, accuracy in content["baselines"].items():
+        table.add_row(name, f"{accuracy['accuracy']['value']:.3f}", _estimate(accuracy["argmax_accuracy"]))
+    Console().print(table)
+    if probe["warning"]:
+        say(
+            f"  WARNING: the exposure gives the choice away: a classifier that sees nothing of the user reaches "
+            f"{_estimate(probe['accuracy'])}, chance is {probe['chance']:.3f}. Read every accuracy against it."
+        )
+
+
+def show_pairs(content: Mapping[str, Any], directory: Path) -> None:
+    """The funnel, the diagnostics and the warnings of a finished `distill` step."""
+    say(f"pairs: {content['rows']:,} in {directory}")
+    for title in ("funnel", "counts", "diagnostics", "warnings"):
+        if content.get(title):
+            say(f"  {title}: {content[title]}")
+
+
+def _estimate(value: Mapping[str, float]) -> str:
+    return f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"

@@ -1,0 +1,72 @@
+"""All steps of a data recipe, from raw files to pairs. Every step is skipped where it is done and resumed where not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from usermirrorer.console import progress, say, show_pairs, show_scenes
+from usermirrorer.data.decisions import decide
+from usermirrorer.data.domains import load_domain
+from usermirrorer.data.embeddings import embed_items
+from usermirrorer.data.pairs import distill
+from usermirrorer.data.predictions import score
+from usermirrorer.data.recipe import DataRecipe, DomainRecipe
+from usermirrorer.data.scenes import SceneSettings, make_scenes
+from usermirrorer.data.tables import prepare
+from usermirrorer.errors import UserError
+from usermirrorer.llm import load_model
+
+
+def build(recipe: DataRecipe, work: Path, raw: Mapping[str, Path], workers: int = 1) -> dict[str, Any]:
+    """Make the pairs of a recipe under `work`; `raw` overrides directories of raw files. The pairs' manifest content.
+
+    All models are named before anything is computed, so that a wrong SPEC costs nothing.
+    """
+    unknown = set(raw) - {domain.name for domain in recipe.domains}
+    if unknown:
+        raise UserError(f"--raw {unknown.pop()}=…: the recipe has {', '.join(d.name for d in recipe.domains)}")
+    writers = {"strong": recipe.strong, "weak": recipe.weak}
+    models = {variant: load_model(writer.llm) for variant, writer in writers.items()}
+    predictor = load_model(recipe.predictor.llm)
+    for domain in recipe.domains:
+        settings = scene_settings(domain, recipe.seed)
+        for split in settings.values():
+            split.check(load_domain(domain.name).exposures, domain.name)
+    for domain in recipe.domains:
+        _scenes(domain, recipe, work, raw.get(domain.name), workers)
+    for variant, writer in writers.items():
+        for domain in recipe.domains:
+            with progress(f"decide {domain.name} {variant}") as told:
+                decide(
+                    domain.name, work, variant, models[variant], recipe.prompt, writer.n, writer.sampling,
+                    recipe.seed, told,
+                )  # fmt: skip
+    for domain in recipe.domains:
+        with progress(f"score {domain.name}") as told:
+            score(domain.name, work, predictor, told)
+    content = distill(work, [d.name for d in recipe.domains], recipe.distill.settings(recipe.name, recipe.seed))
+    show_pairs(content, work / "pairs" / recipe.name)
+    return content
+
+
+def scene_settings(domain: DomainRecipe, seed: int) -> dict[str, SceneSettings]:
+    """Settings of both splits; the exposure is the domain's first unless the recipe names one."""
+    exposure = domain.exposure or load_domain(domain.name).exposures[0]
+    counts = domain.scenes
+    bounds = {"train": (counts.train, counts.min, counts.max), "test": (counts.test, counts.test_min, counts.test_max)}
+    return {
+        split: SceneSettings(split, num, exposure, domain.choice, low, high, seed)
+        for split, (num, low, high) in bounds.items()
+    }
+
+
+def _scenes(domain: DomainRecipe, recipe: DataRecipe, work: Path, raw: Path | None, workers: int) -> None:
+    source = raw or (Path(domain.raw).expanduser() if domain.raw else None)
+    prepared = prepare(domain.name, source, work, recipe.seed)
+    say(f"prepare {domain.name}: {prepared['rows']}, dropped {sum(prepared['dropped'].values())}")
+    embed_items(domain.name, work, recipe.embedder)
+    for split, settings in scene_settings(domain, recipe.seed).items():
+        content = make_scenes(domain.name, work, settings, workers)
+        show_scenes(content, work / "scenes" / domain.name / split)
