@@ -10,11 +10,13 @@ scene has a closed form, `best_possible`: the bar that no honest model can pass.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from usermirrorer.data.domains.domain import RawTables
+from usermirrorer.data.domains.domain import Domain, RawTables
 from usermirrorer.data.prompts import SceneText, history_entries
 from usermirrorer.errors import UserError
 
@@ -150,3 +152,39 @@ def _lists_and_choices(rng: np.random.Generator, tastes: np.ndarray) -> tuple[np
     # Gumbel noise on the log weights draws from the softmax, all rows at once.
     utility = STRENGTH * (shown_tastes == tastes[:, None]) + rng.gumbel(size=shown.shape)
     return shown, utility.argmax(axis=1)
+
+
+def _read(raw: Path | None, seed: int) -> RawTables:
+    return generate(seed)
+
+
+def _read_log(raw: Path | None, seed: int) -> RawTables:
+    return replace(generate(seed), impressions=None)
+
+
+TOY = Domain(
+    name="toy",
+    title="Toy: a synthetic log with real impressions and a known best possible prediction",
+    publisher="embedded",
+    licence="MIT",
+    redistribute_text=True,
+    raw_files={},
+    read=_read,
+    event="chose",
+    choice_rules={"any": lambda _: pl.lit(True)},
+    clock_ms=1,
+    fields={"title": "static"},
+    item="{title}",
+    option="{item}",
+    history=f"{VERB} {{item}}",
+    repeats=True,
+    exposures=("logged",),
+)
+
+TOY_LOG = replace(
+    TOY,
+    name="toy-log",
+    title="Toy without its impressions: the exposures have to be made",
+    read=_read_log,
+    exposures=("natural", "hard", "retrieved"),
+)
