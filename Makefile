@@ -1,0 +1,53 @@
+# make install | demo | test | lint | clean. PYTHON is found among python3.11, python3.12 and python3.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null && { command -v $$p; break; }; done)
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile
+DEMO := runs/demo
+NEED_MB := 7000
+
+# Models run on the CPU here: one thread each serves a tiny model best, and nothing is looked up on a hub.
+export HF_HUB_OFFLINE := 1
+export HF_HUB_DISABLE_TELEMETRY := 1
+export TOKENIZERS_PARALLELISM := false
+export TORCHDYNAMO_DISABLE := 1
+
+.PHONY: install demo test lint clean check-machine
+
+install: .venv/installed
+
+demo: install
+	$(BIN)/usermirrorer build --config recipes/data/toy.yaml --work $(DEMO)
+	$(BIN)/usermirrorer train sft --config recipes/tiny-base/sft/config_toy.yaml --accelerate accelerate_configs/cpu.yaml
+	$(BIN)/usermirrorer train dpo --config recipes/tiny-base/dpo/config_toy.yaml --accelerate accelerate_configs/cpu.yaml
+	$(BIN)/usermirrorer eval --model base=tiny-base --model sft=$(DEMO)/models/sft --model dpo=$(DEMO)/models/dpo \
+		--prompt plain --scenes $(DEMO)/scenes/toy/test --out $(DEMO)/eval
+	$(BIN)/usermirrorer report $(DEMO)/eval --out $(DEMO)/reports
+
+test: .venv/installed-dev
+	$(BIN)/python -m pytest
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv runs
+
+check-machine:
+	@test -n "$(PYTHON)" || { echo "usermirrorer needs CPython 3.11 or 3.12, and none is on the PATH; install one or run make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' || { echo "usermirrorer needs CPython 3.11 or 3.12, and $(PYTHON) is another; run make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@test -e .venv/installed || test "$$(df -Pm . | awk 'NR==2 {print $$4}')" -ge $(NEED_MB) || { echo "The environment needs $(NEED_MB) MB of disk and $$(df -Pm . | awk 'NR==2 {print $$4}') MB are free here; make room or clone elsewhere" >&2; exit 2; }
+
+.venv/installed: requirements/cpu.txt pyproject.toml | check-machine
+	@echo "Installing into .venv (about 4 GB, two to four minutes)"
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) "$$(grep '^torch==' requirements/cpu.txt)" "setuptools>=77"
+	$(PIP) --no-deps -r requirements/cpu.txt
+	$(PIP) --no-deps --no-build-isolation -e .
+	touch $@
+
+.venv/installed-dev: .venv/installed requirements/dev.txt
+	$(PIP) --no-deps --no-build-isolation -r requirements/dev.txt
+	touch $@
