@@ -2,6 +2,9 @@
 
 Each is fitted on what precedes a window and asked about users as of a scene: a user's vector is folded in from that
 user's own earlier choices. `scores` has shape `(scenes, items)`.
+
+Dense factors are held in fixed point, so that sums of products are exact in float64: the score of a pair must not
+depend on which other scenes and items it is computed with, and the rounding of a matrix product does.
 """
 
 from __future__ import annotations
@@ -54,7 +57,7 @@ def fit_models(fitted: Log, log: Log, vectors: np.ndarray) -> dict[str, Candidat
     """All candidate models. `fitted` is the part of `log` before the window, `vectors` are `(items, width)`."""
     return {
         "popularity": Popularity(log),
-        "content": Content(vectors),
+        "content": Content(fixed_point(vectors, bits=16)),
         "item-knn": ItemKNN(_item_similarity(fitted)),
         "gf-cf": fit_gf_cf(fitted),
     }
@@ -80,11 +83,12 @@ class Content:
     """Cosine between an item's text vector and the mean vector of the user's earlier choices."""
 
     vectors: np.ndarray
+    """float64 `(items, width)`, in fixed point"""
 
     def scores(self, queries: Queries) -> np.ndarray:
         profile = queries.history @ self.vectors
         norm = np.linalg.norm(profile, axis=1, keepdims=True)
-        return (profile / np.maximum(norm, 1e-12)) @ self.vectors.T
+        return ((profile @ self.vectors.T) / np.maximum(norm, 1e-12)).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -104,13 +108,14 @@ class GFCF:
     normalised: sparse.csr_matrix
     """D_U^-1/2 R D_I^-1/2, `(users, items)`"""
     into: np.ndarray
-    """D_I^-1/2 V, `(items, rank)`"""
+    """D_I^-1/2 V, float64 `(items, rank)`, in fixed point"""
     back: np.ndarray
-    """V^T D_I^1/2, `(rank, items)`"""
+    """V^T D_I^1/2, float64 `(rank, items)`, in fixed point"""
 
     def scores(self, queries: Queries) -> np.ndarray:
         linear = (queries.history @ self.normalised.T) @ self.normalised
-        return np.asarray(linear.todense()) + LOW_PASS_WEIGHT * ((queries.history @ self.into) @ self.back)
+        low_pass = (queries.history @ self.into) @ self.back
+        return (np.asarray(linear.todense()) + LOW_PASS_WEIGHT * low_pass).astype(np.float32)
 
 
 def fit_gf_cf(fitted: Log) -> GFCF:
@@ -126,9 +131,14 @@ def fit_gf_cf(fitted: Log) -> GFCF:
     _, _, v = svds(active, k=rank, v0=np.ones(min(active.shape), dtype=np.float32))
     vectors = np.zeros((fitted.items, rank), dtype=np.float32)
     vectors[items > 0] = v.T
-    into = (vectors * right[:, None]).astype(np.float32)
-    back = (vectors * np.sqrt(items)[:, None]).T.astype(np.float32)
-    return GFCF(normalised, into, np.ascontiguousarray(back))
+    into = fixed_point(vectors * right[:, None], bits=20)
+    back = fixed_point(vectors * np.sqrt(items)[:, None], bits=14)
+    return GFCF(normalised, into, np.ascontiguousarray(back.T))
+
+
+def fixed_point(values: np.ndarray, bits: int) -> np.ndarray:
+    """Values rounded to multiples of 2^-bits, as float64: sums of their products are exact below 2^53."""
+    return np.round(values.astype(np.float64) * 2.0**bits) / 2.0**bits
 
 
 def _user_item(log: Log) -> sparse.csr_matrix:

@@ -13,7 +13,7 @@ import numpy as np
 from usermirrorer.data.candidates import WINDOW, queries
 from usermirrorer.data.choices import Choices
 from usermirrorer.data.keyed import uniforms
-from usermirrorer.data.window import Window, blocks, coarse
+from usermirrorer.data.window import Window, blocks
 
 
 DRAWS = 32
@@ -22,6 +22,9 @@ ROUNDS = 16
 
 LIST_HEAD = 32
 """Candidates that a source proposes in `retrieved`, at least three times the longest list (paper, section 3)."""
+
+TRIES = 8
+"""Draws from the sources for every slot (`hard`) or list rank (`retrieved`) before a scene is given up."""
 
 STALE_WINDOWS = 4
 """Items without a recent choice are drawn from the choices of so many windows before the last one."""
@@ -119,27 +122,29 @@ def logged(window: Window, choices: Choices, most: int) -> np.ndarray:
 
 def _heads(window: Window, choices: Choices, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Interleave the heads of all sources' lists, each list in its own order, the source of each slot at random."""
-    head = max(LIST_HEAD, 3 * int(wanted.max(initial=1)))
+    heads = np.maximum(LIST_HEAD, 3 * wanted)
+    head = int(heads.max(initial=LIST_HEAD))
     allowed = _allowed(window, choices)
     asked = queries(window.pool, choices.user, choices.time)
-    lists = [_ranked(np.where(allowed, coarse(model.scores(asked)), -np.inf), head) for model in window.models.values()]
+    lists = [_ranked(np.where(allowed, model.scores(asked), -np.inf), head) for model in window.models.values()]
     existing = np.searchsorted(window.available_from, choices.time, side="right")
     random = (uniforms(choices.key, STREAM_EXPOSURE, head) * existing[:, None]).astype(np.int64)
     random = np.where(np.take_along_axis(allowed, random, axis=1), random, -1)
     candidates = np.stack([*lists, random], axis=1)
-    turns = (uniforms(choices.key, STREAM_EXPOSURE + 1, 8 * head) * candidates.shape[1]).astype(np.int64)
+    turns = (uniforms(choices.key, STREAM_EXPOSURE + 1, TRIES * head) * candidates.shape[1]).astype(np.int64)
     picked = np.full((len(choices), int(wanted.max(initial=1))), -1, dtype=np.int32)
     source = np.full_like(picked, -1)
     have, rows = np.zeros(len(choices), dtype=np.int64), np.arange(len(choices))
     next_rank = np.zeros(candidates.shape[:2], dtype=np.int64)
-    for turn in turns.T:
-        if (have >= wanted).all():
+    for column, turn in enumerate(turns.T):
+        trying = (have < wanted) & (column < TRIES * heads)
+        if not trying.any():
             break
         at = next_rank[rows, turn]
         item = candidates[rows, turn, np.minimum(at, head - 1)]
         next_rank[rows, turn] += 1
         before = have.copy()
-        _take(picked, have, rows, item, (item >= 0) & (at < head) & (have < wanted))
+        _take(picked, have, rows, item, (item >= 0) & (at < heads) & trying)
         added = have > before
         source[rows[added], before[added]] = turn[added]
     return picked, source
@@ -151,8 +156,8 @@ def _at_observed_ranks(window: Window, choices: Choices, wanted: np.ndarray) -> 
     asked = queries(window.pool, choices.user, choices.time)
     names = list(window.models)
     depth = max(int(window.observed_ranks[name].max()) + 1 for name in names)
-    lists = [_ranked(np.where(allowed, coarse(window.models[n].scores(asked)), -np.inf), depth) for n in names]
-    tries = 8 * int(wanted.max(initial=1))
+    lists = [_ranked(np.where(allowed, window.models[n].scores(asked), -np.inf), depth) for n in names]
+    tries = TRIES * int(wanted.max(initial=1))
     turns = (uniforms(choices.key, STREAM_EXPOSURE, tries) * len(names)).astype(np.int64)
     quantile = uniforms(choices.key, STREAM_EXPOSURE + 1, tries)
     picked = np.full((len(choices), int(wanted.max(initial=1))), -1, dtype=np.int32)
@@ -165,10 +170,10 @@ def _at_observed_ranks(window: Window, choices: Choices, wanted: np.ndarray) -> 
             [turn == s for s in range(len(names))],
             [ranks[(quantile[:, column] * len(ranks)).astype(np.int64)] for ranks in observed],
         )
-        item = np.stack([lists[s][rows, np.minimum(rank, lists[s].shape[1] - 1)] for s in range(len(names))])
+        item = np.stack([ranked[rows, rank] for ranked in lists])
         item = item[turn, rows]
         before = have.copy()
-        _take(picked, have, rows, item, (item >= 0) & (have < wanted))
+        _take(picked, have, rows, item, (item >= 0) & (have < wanted) & (column < TRIES * wanted))
         added = have > before
         source[rows[added], before[added]] = turn[added]
     return picked, source
@@ -184,9 +189,11 @@ def _allowed(window: Window, choices: Choices) -> np.ndarray:
 
 
 def _ranked(scores: np.ndarray, depth: int) -> np.ndarray:
-    """The first `depth` items by descending score, ties in item order, -1 where the score is -inf."""
+    """The first `depth` items by descending score, ties in item order; -1 where the score is -inf or items end."""
     order = np.argsort(-scores, axis=1, kind="stable")[:, :depth]
-    return np.where(np.isfinite(np.take_along_axis(scores, order, axis=1)), order, -1)
+    ranked = np.full((len(scores), depth), -1, dtype=np.int64)
+    ranked[:, : order.shape[1]] = np.where(np.isfinite(np.take_along_axis(scores, order, axis=1)), order, -1)
+    return ranked
 
 
 def _take(picked: np.ndarray, have: np.ndarray, rows: np.ndarray, item: np.ndarray, usable: np.ndarray) -> None:

@@ -2,7 +2,8 @@
 
 An item drawn from recent choices counts itself among them; the real choice does not. So items drawn in proportion to
 their recent count look more popular of late, for what they were before, than items that are chosen. The law observes
-how real choices were spread over (recent count, older count) at their own times, and how draws would be.
+how real choices were spread over (recent count, older count) at their own times, and how draws would be. Counts are
+per window of choices: the log grows, and a plain count would say when it was taken rather than how popular an item is.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ GRID = 500
 """The law is observed anew every so many choices, always on what lies before."""
 
 RECENT_EDGES = np.array([0, 1, 2, 3, 4, 6, 8, 12, 17, 25, 40, 75, 150, 400])
-OLDER_EDGES = np.array([0, 1, 3, 6, 12, 20, 30, 45, 65, 90, 130, 180, 250, 350, 600, 2000])
+OLDER_EDGES = np.array([0, 0.3, 1, 2, 3, 4, 6, 8, 12, 17, 25, 40, 75, 150, 400])
 BINS = len(RECENT_EDGES) * len(OLDER_EDGES)
 
 MOST = 6.0
@@ -61,10 +62,13 @@ class RecencyLaw:
 
     def bin(self, item: np.ndarray, position: np.ndarray) -> np.ndarray:
         """Cell of each item as of each position in the log; arrays broadcast together."""
-        older = self.log.by_item.count(item, position - self.window)
+        edge = np.maximum(position - self.window, 0)
+        older = self.log.by_item.count(item, edge)
         recent = self.log.by_item.count(item, position) - older
-        cell = np.searchsorted(RECENT_EDGES, recent, side="right") - 1
-        return cell * len(OLDER_EDGES) + np.searchsorted(OLDER_EDGES, older, side="right") - 1
+        recent_rate = recent * self.window / np.maximum(position - edge, 1)
+        older_rate = older * self.window / np.maximum(edge, 1)
+        cell = np.searchsorted(RECENT_EDGES, recent_rate, side="right") - 1
+        return cell * len(OLDER_EDGES) + np.searchsorted(OLDER_EDGES, older_rate, side="right") - 1
 
     def unseen_share(self, position: np.ndarray) -> np.ndarray:
         """Share of choices with no recent choice of their item, observed before each position in the log."""

@@ -80,7 +80,7 @@ class Window:
             allowed = self.allowed(user[block], time[block])
             allowed[np.arange(len(block)), item[block]] = True
             for name, model in models.items():
-                scores = np.where(allowed, coarse(model.scores(asked)), -np.inf)
+                scores = np.where(allowed, model.scores(asked), -np.inf)
                 own = scores[np.arange(len(block)), item[block]][:, None]
                 tied = (scores == own) & (np.arange(scores.shape[1]) < item[block][:, None])
                 ranks[name].append((scores > own).sum(axis=1) + tied.sum(axis=1))
@@ -145,16 +145,10 @@ def score_options(window: Window, choices: Choices, options: np.ndarray) -> dict
     for block in blocks(len(choices)):
         asked = queries(window.pool, choices.user[block], choices.time[block])
         for name, model in window.models.items():
-            found = np.take_along_axis(coarse(model.scores(asked)), np.maximum(options[block], 0), axis=1)
+            found = np.take_along_axis(model.scores(asked), np.maximum(options[block], 0), axis=1)
             scores[name][block] = np.where(options[block] >= 0, found, np.nan)
     return scores
 
 
 def blocks(count: int) -> list[np.ndarray]:
     return [np.arange(a, min(a + BLOCK, count)) for a in range(0, count, BLOCK)]
-
-
-def coarse(scores: np.ndarray) -> np.ndarray:
-    """Scores with 15 bits of mantissa: the last bits of a matrix product depend on the size of the block."""
-    bits = np.ascontiguousarray(scores, dtype=np.float32).view(np.int32)
-    return ((bits + 0x80) & ~np.int32(0xFF)).view(np.float32)

@@ -57,6 +57,17 @@ def as_integers(frame: pl.DataFrame, column: str, path: Path, low: int, high: in
     return cast.drop(column).rename({"_number": column})
 
 
+def one_of(frame: pl.DataFrame, column: str, path: Path, known: Sequence[str]) -> pl.DataFrame:
+    """The frame, after checking that a column holds nothing but `known`. Raises UserError with file:line."""
+    wrong = frame.filter(~pl.col(column).is_in(list(known)))
+    if len(wrong):
+        number, bad = wrong.select("line", column).row(0)
+        raise UserError(
+            f"{path}:{number}: {column} {shorten(bad)!r} is not one of {', '.join(known)}; repair or delete the line"
+        )
+    return frame
+
+
 def unique_ids(frame: pl.DataFrame, column: str, path: Path) -> pl.DataFrame:
     """The frame, after checking that no id stands twice. Raises UserError with file:line."""
     twice = frame.filter(pl.col(column).is_duplicated() & ~pl.col(column).is_first_distinct())

@@ -11,8 +11,9 @@ from pathlib import Path
 import polars as pl
 
 from usermirrorer.data.domains.domain import Domain, RawTables
-from usermirrorer.data.domains.lines import as_integers, read_fields, require_files, unique_ids
+from usermirrorer.data.domains.lines import as_integers, one_of, read_fields, require_files, shorten, unique_ids
 from usermirrorer.data.domains.places import with_places
+from usermirrorer.errors import UserError
 
 
 GENRES = (
@@ -37,10 +38,16 @@ def read(raw: Path | None, seed: int) -> RawTables:
 
     item_columns = ("item_id", "title", "release_date", "video_date", "url", *GENRES)
     items = unique_ids(read_fields(raw / "u.item", "|", item_columns, "latin-1"), "item_id", raw / "u.item")
+    for genre in GENRES:
+        one_of(items, genre, raw / "u.item", ("0", "1"))
     genres = pl.concat_list(
         pl.when(pl.col(genre) == "1").then(pl.lit(genre)) for genre in GENRES if genre != "unknown"
     ).list.drop_nulls()
     released = pl.col("release_date").str.to_date("%d-%b-%Y", strict=False)
+    undated = items.filter(released.is_null() & (pl.col("release_date").str.strip_chars() != ""))
+    if len(undated):
+        number, bad = undated.select("line", "release_date").row(0)
+        raise UserError(f"{raw / 'u.item'}:{number}: {shorten(bad)!r} is no date like 01-Jan-1995; repair or empty it")
     items = items.select(
         "item_id",
         pl.col("title").str.strip_chars(),
@@ -53,6 +60,7 @@ def read(raw: Path | None, seed: int) -> RawTables:
         read_fields(raw / "u.user", "|", ("user_id", "age", "gender", "occupation", "zip")), "user_id", raw / "u.user"
     )
     users = as_integers(users, "age", raw / "u.user", 0, 130)
+    users = one_of(users, "gender", raw / "u.user", ("F", "M"))
     users = users.with_columns(gender=pl.col("gender").replace({"F": "female", "M": "male"}))
     return RawTables(
         users=with_places(users, raw).select("user_id", "gender", "age", "occupation", "location"),

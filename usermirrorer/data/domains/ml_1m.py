@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from usermirrorer.data.domains.domain import Domain, RawTables
-from usermirrorer.data.domains.lines import as_integers, read_fields, require_files, unique_ids
+from usermirrorer.data.domains.lines import as_integers, one_of, read_fields, require_files, unique_ids
 from usermirrorer.data.domains.places import with_places
 
 
@@ -54,10 +54,12 @@ def read(raw: Path | None, seed: int) -> RawTables:
 
     users = read_fields(raw / "users.dat", "::", ("user_id", "gender", "age", "occupation", "zip"))
     users = unique_ids(users, "user_id", raw / "users.dat")
+    users = one_of(users, "gender", raw / "users.dat", ("F", "M"))
+    users = one_of(users, "age", raw / "users.dat", tuple(AGES))
     users = as_integers(users, "occupation", raw / "users.dat", 0, len(OCCUPATIONS) - 1)
     users = users.with_columns(
         gender=pl.col("gender").replace({"F": "female", "M": "male"}),
-        age=pl.col("age").replace_strict(AGES, default=None),
+        age=pl.col("age").replace_strict(AGES),
         occupation=pl.col("occupation").replace_strict(dict(enumerate(OCCUPATIONS))),
     )
     return RawTables(

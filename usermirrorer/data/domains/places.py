@@ -13,11 +13,18 @@ TABLE = "zip_places.csv"
 
 
 def with_places(users: pl.DataFrame, raw: Path) -> pl.DataFrame:
-    """Add `location` ("Berkeley, CA"; null where the code or the table is unknown) from the column `zip`."""
+    """Add `location` ("Berkeley, CA"; null where the code or the table is unknown) from the column `zip`.
+
+    Raises UserError for a table that is not CSV with these columns.
+    """
     path = raw / TABLE
     if not path.is_file():
         return users.with_columns(location=pl.lit(None, dtype=pl.String))
-    places = pl.read_csv(path, infer_schema=False)
+    try:
+        places = pl.read_csv(path, infer_schema=False)
+    except pl.exceptions.PolarsError as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"{path}: not CSV in UTF-8 with the header zip,city,state ({reason}); repair it") from None
     missing = [name for name in ("zip", "city", "state") if name not in places.columns]
     if missing:
         raise UserError(f"{path}:1: column {missing[0]!r} is missing; the header must be zip,city,state")
