@@ -18,6 +18,7 @@ learned in a later stage.
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import time
 from pathlib import Path
@@ -32,7 +33,7 @@ from usermirrorer.llm.protocol import Conversation
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
+    from transformers import Qwen2ForCausalLM, Qwen2Tokenizer
 
 
 VOCABULARY = 1500
@@ -60,10 +61,10 @@ year new old price brand category place coffee bar park museum hotel shop statio
 SYLLABLES = "ba ce di fo gu ha je ki lo mu na pe ri so tu va we xi yo za".split()
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
+def build_tokenizer() -> Qwen2Tokenizer:
     """Byte-level BPE of at most `VOCABULARY` entries, trained on the instructions, toy and `WORDS`."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
+    from transformers import Qwen2Tokenizer
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -84,22 +85,27 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     tokenizer.train_from_iterator(corpus, trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
+    trained = json.loads(tokenizer.to_str())["model"]
+    # Qwen2's own class, because AutoTokenizer gives a Qwen2 model no other. It cuts text a little differently, but
+    # no merge crosses a cut of PIECES, so brackets still stand alone.
+    return Qwen2Tokenizer(
+        vocab=trained["vocab"],
+        merges=[tuple(merge) for merge in trained["merges"]],
         pad_token=SPECIAL["pad"],
+        unk_token=SPECIAL["pad"],
         eos_token=SPECIAL["end"],
+        extra_special_tokens=list(ROLES),
         chat_template=CHAT_TEMPLATE,
-        clean_up_tokenization_spaces=False,
         model_max_length=4096,
     )
 
 
-def build_model(tokenizer: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
+def build_model(tokenizer: Qwen2Tokenizer) -> Qwen2ForCausalLM:
     """Qwen2, 3 layers, 128 wide, heads of 32 (vLLM's CPU attention refuses narrower ones), under 1 M parameters.
 
-    From the usual small weights look-up was not learned in 400 steps. So the start is arranged: wide embeddings that
+    From the usual small weights look-up was not learned in 400 steps, so the start is arranged: wide embeddings that
     stay distinct, attention that favours equal tokens (key = query, output = transposed value), and in the first
-    layer three heads that look one, two and three tokens back. Then 200 steps do.
+    layer three heads that look one, two and three tokens back.
     """
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
@@ -159,14 +165,11 @@ def word_titles(rng: np.random.Generator, entries: int, options: int) -> tuple[l
 
 
 def drill(rng: np.random.Generator) -> Conversation:
-    """A short list without history and rows from label to title and back: where look-up is learned first."""
+    """A short list without history and rows from title to label: where look-up is learned first."""
     options = int(rng.integers(2, 7))
     titles = (toy_titles if rng.random() < 0.5 else word_titles)(rng, 0, options)[1]
     messages = conversation({"profile": "", "history": "", "action_list": titles}, "plain")[1:]
-    rows = []
-    for option in rng.integers(options, size=6):
-        label = f"[{LABELS[option]}]"
-        rows.append(f"{label} {titles[option]}" if rng.random() < 0.4 else f"take {titles[option]} {label}")
+    rows = [f"take {titles[option]} [{LABELS[option]}]" for option in rng.integers(options, size=6)]
     return [*messages, {"role": "assistant", "content": "\n".join(rows)}]
 
 
@@ -201,7 +204,7 @@ def decision(rng: np.random.Generator, titles: list[str]) -> str:
     return answered(f"{reason} I take {titles[option]}.", option)
 
 
-def batch(tokenizer: PreTrainedTokenizerFast, conversations: list[Conversation]) -> tuple[Tensor, Tensor]:
+def batch(tokenizer: Qwen2Tokenizer, conversations: list[Conversation]) -> tuple[Tensor, Tensor]:
     """Token ids and labels, both `(conversations, longest)`; labels are -100 wherever the assistant is silent."""
     import torch
 
@@ -217,6 +220,7 @@ def batch(tokenizer: PreTrainedTokenizerFast, conversations: list[Conversation])
 def pretrain(out: Path, steps: int, seed: int, size: int = 16) -> None:
     """Train from nothing and write the model to `out`, every 200 steps too. Drills give way to lessons half-way."""
     import torch
+    from torch.nn.functional import cross_entropy
 
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
@@ -226,11 +230,16 @@ def pretrain(out: Path, steps: int, seed: int, size: int = 16) -> None:
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / 30, 0.55 + 0.45 * math.cos(math.pi * step / steps))
     )
+    bracket = tokenizer.convert_tokens_to_ids("[")
     started = time.monotonic()
     for step in range(1, steps + 1):
-        make = drill if rng.random() < 1.3 - 2 * step / steps else lesson
+        make = drill if rng.random() < 2 - 4 * step / steps else lesson
         ids, labels = batch(tokenizer, [make(rng) for _ in range(size)])
-        loss = model(input_ids=ids, labels=labels).loss
+        targets = labels[:, 1:].flatten()
+        losses = cross_entropy(model(input_ids=ids).logits[:, :-1].flatten(0, 1), targets, reduction="none")
+        # Labels are one token in seventeen and the slowest to learn: they count five times.
+        weights = (targets != -100) * torch.where(ids[:, :-1].flatten() == bracket, 5.0, 1.0)
+        loss = (losses * weights).sum() / weights.sum()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -246,7 +255,7 @@ def pretrain(out: Path, steps: int, seed: int, size: int = 16) -> None:
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m usermirrorer.train.pretrain", description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="directory to write the model to")
-    parser.add_argument("--steps", type=int, default=1000, help="training steps of 16 scenes (default: 1000)")
+    parser.add_argument("--steps", type=int, default=1800, help="training steps of 16 scenes (default: 1800)")
     parser.add_argument("--seed", type=int, default=0)
     return parser
 
