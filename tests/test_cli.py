@@ -1,0 +1,191 @@
+"""The command line as a person meets it: help that starts fast, and one sentence for what they can mend."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(*args: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "usermirrorer", *map(str, args)], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+
+
+def refused(*args: str | Path) -> str:
+    """The sentence with which a command is refused: exit 2, one line, no traceback."""
+    done = run(*args)
+    assert done.returncode == 2, done.stdout + done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("usermirrorer: ")]
+    assert len(lines) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prepared toy tables with a few train and test scenes."""
+    work = tmp_path_factory.mktemp("work")
+    for args in (
+        ["prepare", "toy", "--work", work],
+        ["scenes", "toy", "--work", work, "--split", "train", "--num", 60],
+        ["scenes", "toy", "--work", work, "--split", "test", "--num", 40],
+    ):
+        done = run(*map(str, args))
+        assert done.returncode == 0, done.stderr
+    return work
+
+
+def test_importing_the_package_and_its_command_line_loads_no_model_library() -> None:
+    code = (
+        "import sys, usermirrorer, usermirrorer.cli; "
+        "print([m for m in ('torch', 'vllm', 'transformers', 'datasets', 'polars', 'numpy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_command_has_an_example() -> None:
+    names = "domains prepare scenes decide score distill build train eval simulate report".split()
+    for name in names:
+        done = run(name, "--help")
+        assert done.returncode == 0
+        assert f"usermirrorer {name}" in done.stdout and "Example:" in done.stdout
+
+
+def test_domains_names_raw_files_and_publishers() -> None:
+    told = run("domains").stdout
+    assert "u.data" in told and "ratings.dat" in told and "https://grouplens.org" in told
+
+
+def test_an_unknown_domain(tmp_path: Path) -> None:
+    assert "did you mean ml-100k" in refused("prepare", "ml100k", "--work", tmp_path)
+
+
+def test_a_missing_raw_file(tmp_path: Path) -> None:
+    assert "u.data is missing" in refused("prepare", "ml-100k", "--raw", tmp_path, "--work", tmp_path / "w")
+
+
+def test_a_malformed_line(tmp_path: Path) -> None:
+    (tmp_path / "u.item").write_text("1|A (1995)|01-Jan-1995||u|" + "|".join(["0"] * 19) + "\n")
+    (tmp_path / "u.user").write_text("1|24|M|technician|85711\n")
+    (tmp_path / "u.data").write_text("1\t1\t5\t881250949\n1\t1\t5\n")
+    told = refused("prepare", "ml-100k", "--raw", tmp_path, "--work", tmp_path / "w")
+    assert f"{tmp_path / 'u.data'}:2" in told
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "line", "told"),
+    [
+        ("exposure: logged", "exposur: logged", 8, "did you mean exposure"),
+        ("seed: 0", "seed: zero", 4, "must be a whole number"),
+        ("train: 4000", "train: 4000, train: 1", 9, "stands twice"),
+        ("name: toy\nseed", "seed", 3, "needs 'name'"),
+        ("prompt: plain", "prompt: [", 5, "not YAML"),
+    ],
+)
+def test_a_recipe_typo(tmp_path: Path, before: str, after: str, line: int, told: str) -> None:
+    recipe = (ROOT / "recipes" / "data" / "toy.yaml").read_text()
+    assert before in recipe
+    path = tmp_path / "recipe.yaml"
+    path.write_text(recipe.replace(before, after, 1))
+    sentence = refused("build", "--config", path, "--work", tmp_path / "w")
+    assert told in sentence and f"{path}:" in sentence
+
+
+def test_every_data_recipe_is_read() -> None:
+    from usermirrorer.data.build import scene_settings
+    from usermirrorer.data.domains import load_domain
+    from usermirrorer.data.recipe import read_data_recipe
+
+    recipes = sorted((ROOT / "recipes" / "data").rglob("*.yaml"))
+    assert len(recipes) >= 3
+    for path in recipes:
+        recipe = read_data_recipe(path)
+        for domain in recipe.domains:
+            for settings in scene_settings(domain, recipe.seed).values():
+                settings.check(load_domain(domain.name).exposures, domain.name)
+
+
+def test_other_settings_are_refused(work: Path) -> None:
+    told = refused("scenes", "toy", "--work", work, "--split", "train", "--num", "61")
+    assert "num: 60 → 61" in told
+
+
+def test_a_step_before_its_time(tmp_path: Path) -> None:
+    assert "prepare" in refused("scenes", "toy", "--work", tmp_path, "--split", "train", "--num", "5")
+
+
+def test_an_exposure_that_the_log_does_not_have(work: Path, tmp_path: Path) -> None:
+    assert "toy supports logged" in refused(
+        "scenes", "toy", "--work", work, "--split", "test", "--num", "5", "--exposure", "natural"
+    )
+
+
+def test_an_evaluation_file_without_a_column(work: Path, tmp_path: Path) -> None:
+    import polars as pl
+
+    pl.read_parquet(work / "scenes" / "toy" / "test" / "part-00000.parquet").drop("item_pos").write_parquet(
+        tmp_path / "e.parquet"
+    )
+    told = refused("eval", "--model", "tiny-base", "--scenes", tmp_path / "e.parquet", "--out", tmp_path / "o")
+    assert "item_pos" in told
+
+
+def test_a_label_that_is_not_one_token(work: Path, tmp_path: Path, make_model) -> None:
+    model = tmp_path / "model"
+    make_model(model, merges=("[B",))
+    told = refused("eval", "--model", model, "--scenes", work / "scenes/toy/test", "--out", tmp_path, "--mode", "direct")
+    assert "'B'" in told or "B" in told.split()
+
+
+def test_a_model_that_is_not_there(work: Path, tmp_path: Path) -> None:
+    assert "./nowhere" in refused("eval", "--model", "./nowhere", "--scenes", work / "scenes/toy/test", "--out", tmp_path)
+
+
+def test_decide_killed_and_resumed_ends_in_the_same_bytes(work: Path, tmp_path: Path) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    args = ["--variant", "strong", "--llm", "scripted:reader", "--prompt", "plain", "--n", "120"]
+    for place in (whole, broken):
+        shutil.copytree(work, place)
+    assert run("decide", "toy", "--work", whole, *args).returncode == 0
+    output = broken / "decisions/toy/strong"
+    # Killed by the operating system in the middle of its work, as soon as some of it is on disk.
+    process = subprocess.Popen(
+        [sys.executable, "-c", _SLOW, "decide", "toy", "--work", str(broken), *args], cwd=ROOT, text=True
+    )
+    while process.poll() is None and not (output / "part-00000.parquet").is_file():
+        pass
+    process.kill()
+    assert process.wait() != 0
+    assert not json.loads((output / ".manifest.json").read_text())["content"]["finished"]
+    assert run("decide", "toy", "--work", broken, *args).returncode == 0
+    files = sorted(path.name for path in (whole / "decisions/toy/strong").glob("*.parquet"))
+    assert len(files) > 1
+    for name in files:
+        assert (output / name).read_bytes() == (whole / "decisions/toy/strong" / name).read_bytes()
+    assert not list(output.glob(".journal*"))
+
+
+# The command with a pause after each batch, so that a kill finds it at work.
+_SLOW = """
+import time
+from usermirrorer.data import decisions
+from usermirrorer.cli import main
+decisions.BATCH = 4
+batches = decisions.batches
+def slow(scenes):
+    for batch in batches(scenes, 4):
+        time.sleep(0.1)
+        yield batch
+decisions.batches = slow
+main()
+"""
