@@ -28,7 +28,9 @@ def test_golden() -> None:
 
 
 @given(ids, st.integers(-(2**40), 2**40), st.integers(0, 60), st.integers(1, 8), st.integers(0, 8), st.data())
-def test_a_number_is_its_own(found: list[bytes], seed: int, stream: int, count: int, more: int, data: st.DataObject) -> None:
+def test_a_number_is_its_own(
+    found: list[bytes], seed: int, stream: int, count: int, more: int, data: st.DataObject
+) -> None:
     """Neither the scenes around it nor how many numbers are drawn change any of them."""
     keys = scene_keys(seed, np.array(found, dtype="S16"))
     row = data.draw(st.integers(0, len(found) - 1))

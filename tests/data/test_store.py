@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from usermirrorer.data import store
-from usermirrorer.data.store import JOURNAL, finished_content, fingerprint, open_step, read_parts
+from usermirrorer.data.store import JOURNAL, fingerprint, finished_content, open_step, read_parts
 from usermirrorer.errors import UserError
 
 

@@ -127,10 +127,10 @@ def fit_gf_cf(fitted: Log) -> GFCF:
     normalised = (sparse.diags(left) @ chosen @ sparse.diags(right)).tocsr().astype(np.float32)
     # Only what has events goes into the decomposition: items that come later must not change a single bit.
     active = normalised[np.flatnonzero(users)][:, np.flatnonzero(items)]
-    rank = max(1, min(RANK, min(active.shape) - 1))
-    _, _, v = svds(active, k=rank, v0=np.ones(min(active.shape), dtype=np.float32))
+    rank = min(RANK, max(min(active.shape) - 1, 0))
     vectors = np.zeros((fitted.items, rank), dtype=np.float32)
-    vectors[items > 0] = v.T
+    if rank:
+        vectors[items > 0] = svds(active, k=rank, v0=np.ones(min(active.shape), dtype=np.float32))[2].T
     into = fixed_point(vectors * right[:, None], bits=20)
     back = fixed_point(vectors * np.sqrt(items)[:, None], bits=14)
     return GFCF(normalised, into, np.ascontiguousarray(back.T))

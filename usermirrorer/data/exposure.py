@@ -13,6 +13,7 @@ import numpy as np
 from usermirrorer.data.candidates import WINDOW, queries
 from usermirrorer.data.choices import Choices
 from usermirrorer.data.keyed import uniforms
+from usermirrorer.data.log import ragged_ranges
 from usermirrorer.data.window import Window, blocks
 
 
@@ -86,7 +87,8 @@ def natural(window: Window, choices: Choices, wanted: np.ndarray) -> np.ndarray:
             event = begin[rows, None] + (draws[:, :DRAWS] * (end - begin)[rows, None]).astype(np.int64)
             user, item = drawable.user[event], drawable.item[event]
             if recent:
-                theirs = drawable.by_user.count(user, last[rows, None]) - drawable.by_user.count(user, first[rows, None])
+                until_high, until_low = (drawable.by_user.count(user, edge[rows, None]) for edge in (last, first))
+                theirs = until_high - until_low
                 weight = np.minimum(window.cap, theirs) / theirs * law.acceptance(item, high[rows, None])
                 usable = draws[:, DRAWS:] < weight
             else:
@@ -103,15 +105,9 @@ def natural(window: Window, choices: Choices, wanted: np.ndarray) -> np.ndarray:
 
 def logged(window: Window, choices: Choices, most: int) -> np.ndarray:
     """The other items of the impression in which the choice was made; unknown items leave the scene short."""
-    import polars as pl
-
-    impressions, items = window.tables.impressions, window.tables.items
-    if impressions is None:
-        raise AssertionError("logged choices without impressions")
-    shown = impressions[choices.impression].select(pl.Series("scene", np.arange(len(choices))), item_id="items")
-    shown = shown.explode("item_id").join(items.select("item_id").with_row_index("item"), on="item_id", how="left")
-    shown = shown.with_columns(pl.col("item").cast(pl.Int64).fill_null(-2)).unique(maintain_order=True)
-    scene, item = shown["scene"].to_numpy(), shown["item"].to_numpy()
+    items, start = window.shown
+    scene, index = ragged_ranges(start[choices.impression], np.diff(start)[choices.impression])
+    item = items[index]
     other = item != choices.item[scene]
     scene, item = scene[other], item[other]
     slot = np.arange(len(scene)) - np.searchsorted(scene, scene, side="left")

@@ -12,6 +12,9 @@ from usermirrorer.data.prompts import SceneText, join_history
 from usermirrorer.data.tables import Tables
 
 
+HISTORY_MIN, HISTORY_MAX = 2, 10
+"""Shown history entries are drawn uniformly from this range (paper, section 3)."""
+
 NEW_RELEASE_DAYS = 365
 DAY_MS = 86_400_000
 _UNITS = ((365 * DAY_MS, "year"), (30 * DAY_MS, "month"), (DAY_MS, "day"), (3_600_000, "hour"), (60_000, "minute"))

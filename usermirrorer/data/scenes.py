@@ -22,16 +22,13 @@ from usermirrorer.data.exposure import MODES, STREAM_HISTORY, STREAM_LENGTH, STR
 from usermirrorer.data.features import describe_options, load_features, write_features
 from usermirrorer.data.keyed import uniforms
 from usermirrorer.data.probe import run_probe
-from usermirrorer.data.render import render
+from usermirrorer.data.render import HISTORY_MAX, HISTORY_MIN, render
 from usermirrorer.data.schema import SCENES
 from usermirrorer.data.store import SHARD_ROWS, fingerprint, open_step
 from usermirrorer.data.tables import Cuts, Tables, load_cuts, load_tables
 from usermirrorer.data.window import Window, open_window
 from usermirrorer.errors import StepFailed, UserError
 
-
-HISTORY_MIN, HISTORY_MAX = 2, 10
-"""Shown history entries are drawn uniformly from this range (paper, section 3)."""
 
 BATCH = 2048
 """Choices drawn at a time; any number gives the same scenes."""
@@ -179,10 +176,13 @@ def make_scenes(name: str, work: Path, settings: SceneSettings, workers: int = 1
     with open_step(work / "scenes" / name / settings.split, recipe, SCENES) as step:
         if step.complete:
             return step.content
-        window = open_window(tables, cuts, settings.split, settings.choice, load_vectors(work, name, tables))
+        cap = USER_CAP[settings.split]
         choices, counts = eligible(
-            tables, cuts, settings.split, settings.choice, settings.exposure == "logged", settings.seed, window.cap
+            tables, cuts, settings.split, settings.choice, settings.exposure == "logged", settings.seed, cap
         )
+        if not len(choices):
+            raise StepFailed(f"{name} {settings.split}: no choice qualifies; counted: {counts}")
+        window = open_window(tables, cuts, settings.split, settings.choice, load_vectors(work, name, tables))
         drawn, names, tried = _draw_until(window, choices, settings, workers)
         if not len(drawn):
             raise StepFailed(f"{name} {settings.split}: no choice gave a scene; counted: {counts}")
@@ -211,11 +211,16 @@ def _draw_until(
     _observe(window, settings)
     for start in range(0, len(batches), workers):
         group = [choices.take(batch) for batch in batches[start : start + workers]]
-        for batch, (drawn, names) in zip(group, _in_workers(window, group, settings, workers), strict=True):
+        results = _in_workers(window, group, settings, workers)
+        names = results[0][1]
+        for batch, (drawn, _) in zip(group, results, strict=True):
             if missing <= 0:
                 break
-            last = np.flatnonzero(batch.scene_id == drawn.choices.scene_id[missing - 1]) if len(drawn) >= missing else []
-            tried += int(last[0]) + 1 if len(last) else len(batch)
+            if len(drawn) >= missing:
+                last = drawn.choices.scene_id[missing - 1]
+                tried += int(np.flatnonzero(batch.scene_id == last)[0]) + 1
+            else:
+                tried += len(batch)
             kept.append(drawn.take(np.arange(min(missing, len(drawn)))))
             missing -= len(kept[-1])
         if missing <= 0:
@@ -224,9 +229,13 @@ def _draw_until(
 
 
 def _observe(window: Window, settings: SceneSettings) -> None:
-    """Observe ranks once, before workers copy the window."""
+    """Compute what all workers need once, before they copy the window."""
     if settings.exposure == "hard":
         _ = window.observed_ranks
+    elif settings.exposure == "natural":
+        _ = window.recency_law
+    elif settings.exposure == "logged":
+        _ = window.shown
 
 
 _window: Window
@@ -238,7 +247,9 @@ def _in_workers(
 ) -> list[tuple[Drawn, list[str]]]:
     if workers == 1:
         return [draw(window, choices, settings) for choices in group]
-    with ProcessPoolExecutor(workers, mp_context=get_context("fork"), initializer=_adopt, initargs=(window, settings)) as pool:
+    # Forked workers share the window's arrays; nothing that they call may use polars, whose threads do not fork.
+    fork = get_context("fork")
+    with ProcessPoolExecutor(workers, mp_context=fork, initializer=_adopt, initargs=(window, settings)) as pool:
         return list(pool.map(_draw_adopted, group))
 
 

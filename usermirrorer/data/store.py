@@ -37,6 +37,8 @@ class Step:
         self.schema = schema
         self.started = time.time()
         manifest = read_manifest(directory)
+        if manifest is not None and not manifest["content"].get("finished") and not _has_rows(directory):
+            manifest = None  # a run that failed before its first row binds nobody to its settings
         if manifest is not None and manifest["content"]["recipe"] != self.recipe:
             changed = _changes(manifest["content"]["recipe"], self.recipe)
             raise UserError(f"{directory} was made with other settings ({changed}); delete it or use another --work")
@@ -133,6 +135,10 @@ def open_step(directory: Path, recipe: Mapping[str, Any], schema: pa.Schema | No
 
 def part_name(index: int) -> str:
     return f"part-{index:05d}.parquet"
+
+
+def _has_rows(directory: Path) -> bool:
+    return (directory / JOURNAL).is_file() or any(directory.glob("*.parquet"))
 
 
 def read_manifest(directory: Path) -> dict[str, Any] | None:

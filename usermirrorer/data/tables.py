@@ -47,13 +47,19 @@ class Tables:
     impressions: pl.DataFrame | None = None
 
     def before(self, time: int) -> Tables:
-        """The tables as they were at `time`: no event at or after it, no item that did not exist by then."""
-        items = self.items.filter(pl.col("available_from") <= time)
+        """The tables as they were at `time`: no event at or after it, no item after the last that was known by then.
+
+        Known is what existed or had an event: some films are rated before their release. A list shown at `time`
+        itself stays, without its clicks: it is what a scene of that time is about.
+        """
         earlier = self.log.before(time)
+        existing = int((self.items["available_from"] <= time).sum())
+        items = self.items.head(max(existing, int(earlier.item.max(initial=-1)) + 1))
         log = Log(earlier.user, earlier.item, earlier.time, len(self.users), len(items))
         impressions = self.impressions
         if impressions is not None:
-            impressions = impressions.filter(pl.col("timestamp") < time)
+            clicked = pl.when(pl.col("timestamp") < time).then("clicked").otherwise([])
+            impressions = impressions.filter(pl.col("timestamp") <= time).with_columns(clicked=clicked)
         return Tables(self.domain, self.users, items, log, self.behaviour.head(len(log)), impressions)
 
 

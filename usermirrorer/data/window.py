@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import polars as pl
 
 from usermirrorer.data.candidates import WINDOW, CandidateModel, fit_models, queries
 from usermirrorer.data.choices import MIN_OCCASIONS, USER_CAP, Choices, available_from, occasions_before, qualifying
@@ -72,7 +73,8 @@ class Window:
         fitted = self.pool.before(self.start)
         split = int(len(fitted) * CALIBRATION_SHARE)
         models = fit_models(fitted.take(np.arange(split)), fitted, self.vectors)
-        rows = np.unique(np.linspace(split, len(fitted) - 1, min(CALIBRATION_CHOICES, len(fitted) - split)).astype(int))
+        wanted = min(CALIBRATION_CHOICES, len(fitted) - split)
+        rows = np.unique(np.linspace(split, len(fitted) - 1, wanted).astype(int))
         user, item, time = fitted.user[rows], fitted.item[rows], fitted.time[rows]
         ranks: dict[str, list[np.ndarray]] = {name: [] for name in models}
         for block in blocks(len(rows)):
@@ -85,6 +87,20 @@ class Window:
                 tied = (scores == own) & (np.arange(scores.shape[1]) < item[block][:, None])
                 ranks[name].append((scores > own).sum(axis=1) + tied.sum(axis=1))
         return {name: np.sort(np.concatenate(found)) for name, found in ranks.items()}
+
+    @cached_property
+    def shown(self) -> tuple[np.ndarray, np.ndarray]:
+        """Items of all impressions, flat (-2 where unknown), and where each impression begins.
+
+        Plain arrays, because the threads of polars do not survive in forked workers.
+        """
+        assert self.tables.impressions is not None
+        lists = self.tables.impressions.select(item_id="items").with_row_index("row")
+        flat = lists.explode("item_id").unique(maintain_order=True)
+        known = self.tables.items.select("item_id").with_row_index("item")
+        flat = flat.join(known, on="item_id", how="left", maintain_order="left")
+        start = np.searchsorted(flat["row"].to_numpy(), np.arange(len(lists) + 1))
+        return flat["item"].cast(pl.Int64).fill_null(-2).to_numpy(), start
 
     def allowed(self, user: np.ndarray, time: np.ndarray) -> np.ndarray:
         """Items that exist and, where a domain has no repeats, are new to the user: bool `(scenes, items)`."""
