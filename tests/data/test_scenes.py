@@ -233,9 +233,11 @@ def test_impossible_settings_are_one_sentence(small, changed: dict, message: str
         make_scenes("ml-100k", small.work, SceneSettings(**{"split": "test", "num": 5, **changed}))
 
 
-def test_choices_that_never_qualify_are_a_failed_step(small, tmp_path: Path) -> None:
+def test_choices_that_never_qualify_are_a_failed_step_that_binds_nobody(small, tmp_path: Path) -> None:
+    work = copy_work(small, tmp_path)
     with pytest.raises(StepFailed, match="no choice"):
-        make_scenes("ml-100k", copy_work(small, tmp_path), SceneSettings("test", 5, choice="min_rating=6"))
+        make_scenes("ml-100k", work, SceneSettings("test", 5, choice="min_rating=6"))
+    assert make_scenes("ml-100k", work, SceneSettings("test", 5, choice="min_rating=5"))["rows"] == 5
 
 
 def test_choices_keep_to_their_rule(small, tmp_path: Path) -> None:
