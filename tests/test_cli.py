@@ -87,7 +87,7 @@ def test_a_malformed_line(tmp_path: Path) -> None:
     [
         ("exposure: logged", "exposur: logged", 8, "did you mean exposure"),
         ("seed: 0", "seed: zero", 4, "must be a whole number"),
-        ("train: 4000", "train: 4000, train: 1", 9, "stands twice"),
+        ("train: 3600", "train: 3600, train: 1", 9, "stands twice"),
         ("name: toy\nseed", "seed", 3, "needs 'name'"),
         ("prompt: plain", "prompt: [", 5, "not YAML"),
     ],
