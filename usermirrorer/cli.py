@@ -255,7 +255,7 @@ def simulate(
 ) -> None:
     """Your recommender's lists in, choices out.
 
-    Example: usermirrorer simulate --model tiny-base --requests requests.jsonl --domain toy --work runs/toy --out o.jsonl
+    Example: usermirrorer simulate --model tiny-base --requests r.jsonl --domain toy --work runs/toy --out o.jsonl
     """
     from usermirrorer.console import say
     from usermirrorer.data.requests import read_requests, write_choices

@@ -149,9 +149,7 @@ def position_bias_of(means: np.ndarray) -> np.ndarray:
 
 def position_bias(probs: np.ndarray, counts: np.ndarray) -> dict[int, float]:
     """For every list length, how far the mean predicted position is from uniform."""
-    return {
-        int(n): float(position_bias_of(probs[counts == n, :n].mean(axis=0))) for n in np.unique(counts) if n > 0
-    }
+    return {int(n): float(position_bias_of(probs[counts == n, :n].mean(axis=0))) for n in np.unique(counts) if n > 0}
 
 
 # --- temperature ---
@@ -254,9 +252,7 @@ def scoped_intervals(
     sizes = [int((domains == name).sum()) for name in names]
     total, drawn_total = columns.mean(axis=0), sums.sum(axis=0) / scenes.sum(axis=0)[:, None]
     return {
-        "macro": {
-            key: _estimate(f(means).mean(), f(drawn).mean(axis=0), len(users)) for key, f in statistics.items()
-        },
+        "macro": {key: _estimate(f(means).mean(), f(drawn).mean(axis=0), len(users)) for key, f in statistics.items()},
         "pooled": {key: _estimate(f(total), f(drawn_total), len(users)) for key, f in statistics.items()},
         "domains": {
             str(name): {key: _estimate(f(means[d]), f(drawn[d]), sizes[d]) for key, f in statistics.items()}

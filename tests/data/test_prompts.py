@@ -22,7 +22,11 @@ from usermirrorer.data.prompts import (
 )
 
 
-SCENE = {"profile": "Age: 24", "history": "rated A, 1 day ago: 4/5\nrated B, just now: 2/5", "action_list": ["C", "D"]}
+SCENE = {
+    "profile": "Age: 24",
+    "history": "rated A, 1 day ago: 4/5\nrated B, just now: 2/5",
+    "action_list": ["C", "D"],
+}
 USER = (
     "# User Profile\nAge: 24\n\n## History\nrated A, 1 day ago: 4/5\nrated B, just now: 2/5\n\n"
     "# Exposure List\n[A] C\n[B] D"
@@ -33,8 +37,10 @@ GOLDEN = {
     "qwen2_5": f"<|im_start|>system\n{PLAIN}<|im_end|>\n<|im_start|>user\n{USER}<|im_end|>\n<|im_start|>assistant\n",
     "qwen3": f"<|im_start|>system\n{PLAIN}<|im_end|>\n<|im_start|>user\n{USER}<|im_end|>\n<|im_start|>assistant\n"
     "<think>\n\n</think>\n\n",
-    "llama3_2": "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: December 2023\n"
-    f"Today Date: 26 Jul 2024\n\n{PLAIN}<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n{USER}<|eot_id|>"
+    "llama3_2": "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\n"
+    "Cutting Knowledge Date: December 2023\n"
+    f"Today Date: 26 Jul 2024\n\n{PLAIN}<|eot_id|>"
+    f"<|start_header_id|>user<|end_header_id|>\n\n{USER}<|eot_id|>"
     "<|start_header_id|>assistant<|end_header_id|>\n\n",
 }
 

@@ -198,9 +198,7 @@ def test_a_second_run_does_nothing_and_other_settings_are_refused(small, tmp_pat
 
 
 @pytest.mark.parametrize("killed_in", ["render", "write_features", "run_probe", "write_baselines"])
-def test_a_killed_run_goes_on_to_the_same_bytes(
-    small, tmp_path: Path, monkeypatch, killed_in: str
-) -> None:
+def test_a_killed_run_goes_on_to_the_same_bytes(small, tmp_path: Path, monkeypatch, killed_in: str) -> None:
     settings = SceneSettings("test", 50, max_exposure=5)
     plain, killed = copy_work(small, tmp_path / "plain"), copy_work(small, tmp_path / "killed")
     make_scenes("ml-100k", plain, settings)
@@ -247,5 +245,3 @@ def test_choices_keep_to_their_rule(small, tmp_path: Path) -> None:
     for row, value in enumerate(small.tables.behaviour["rating"].to_list()):
         rating[users[int(log.user[row])], items[int(log.item[row])]] = value
     assert {rating[scene["user_id"], scene["item_id"]] for scene in read(tmp_path, "train")} == {4, 5}
-
-

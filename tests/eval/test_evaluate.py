@@ -135,9 +135,7 @@ def test_scenes_with_later_choices_and_known_users_are_reported_apart():
 
 
 def test_baselines_are_joined_by_id_and_have_to_cover_every_scene(scenes, tmp_path):
-    rows = predictions(scenes, 1.0, samples=1).select(
-        "scene_id", pl.lit("item-kNN").alias("baseline"), "probs"
-    )
+    rows = predictions(scenes, 1.0, samples=1).select("scene_id", pl.lit("item-kNN").alias("baseline"), "probs")
     write_parquet(rows.reverse().to_arrow().cast(BASELINES), tmp_path / "part-00000.parquet")
     loaded, note = load_baselines(tmp_path, scenes, None)
     assert note is None

@@ -1,4 +1,4 @@
-"""All steps of a data recipe, from raw files to pairs. Every step is skipped where it is done and resumed where not."""
+"""All steps of a data recipe, from raw files to pairs: each is skipped where it is done and resumed where not."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from usermirrorer.data.prompts import INSTRUCTIONS, SceneText, conversation, fit
 from usermirrorer.data.schema import DECISIONS
 from usermirrorer.data.store import fingerprint, finished_content, open_step, write_bytes
 from usermirrorer.errors import UserError
+from usermirrorer.llm import model_digest
 from usermirrorer.llm.choose import prompt_limit, scene_seed
 from usermirrorer.llm.openai import ConversationsFailed
 from usermirrorer.llm.protocol import LanguageModel, Output, Sampling
@@ -62,6 +63,7 @@ def decide(
     rows = finished_content(scenes, f"scenes {name} --work {work} --split train")["rows"]
     recipe = {
         "step": "decide", "domain": name, "variant": variant, "model": model.name, "prompt": prompt,
+        "model_digest": model_digest(model.name),
         "samples": samples, "sampling": asdict(sampling), "seed": seed, "scenes": fingerprint(scenes),
     }  # fmt: skip
     with open_step(work / "decisions" / name / variant, recipe, DECISIONS) as step:
@@ -144,8 +146,13 @@ def _rows(scene_id: str, text: SceneText, outputs: list[Output], variant: str, m
         decision, behavior = parse(output.text, len(text["action_list"]))
         rows.append(
             {
-                "scene_id": scene_id, "variant": variant, "model": model, "sample": sample, "text": decision,
-                "behavior": behavior, "finish_reason": output.finish_reason,
+                "scene_id": scene_id,
+                "variant": variant,
+                "model": model,
+                "sample": sample,
+                "text": decision,
+                "behavior": behavior,
+                "finish_reason": output.finish_reason,
             }  # fmt: skip
         )
     return rows

@@ -98,7 +98,7 @@ def describe_options(window: Window, drawn: Drawn) -> Features:
 
 
 def relative(values: np.ndarray, features: Features) -> tuple[np.ndarray, np.ndarray]:
-    """Within each scene: the standardised value and the rank (0 lowest … 1 highest, ties at the mean): `(options,)`."""
+    """Within each scene: the standardised value and the rank (0 lowest … 1 highest, ties shared): `(options,)`."""
     scene, start, count = features.scene, features.start, features.count
     filled = np.nan_to_num(values.astype(np.float64))
     mean = np.add.reduceat(filled, start) / count
@@ -142,7 +142,9 @@ def load_features(directory: Path) -> Features | None:
     if manifest is None or not manifest["content"].get("finished"):
         return None
     table = read_parts(directory).combine_chunks()
-    flat = {name: table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False) for name in table.column_names[3:]}
+    flat = {
+        name: table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False) for name in table.column_names[3:]
+    }
     return Features(
         scene_id=table["scene_id"].to_numpy().astype("S16"),
         user=table["user_id"].to_numpy(),

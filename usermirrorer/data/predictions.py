@@ -12,6 +12,7 @@ from usermirrorer.data.decisions import VARIANTS, Progress, batches
 from usermirrorer.data.prompts import LABELS, SceneText, conversation, fit, opened
 from usermirrorer.data.schema import PREDICTIONS
 from usermirrorer.data.store import Step, fingerprint, finished_content, open_step
+from usermirrorer.llm import model_digest
 from usermirrorer.llm.choose import prompt_limit
 from usermirrorer.llm.protocol import Conversation, LanguageModel, Sampling
 
@@ -33,28 +34,39 @@ def score(
     in the manifest (`shed`), since what is scored must be what is trained. Scenes and decisions that do not fit all
     the same are counted and have no rows.
     """
+    decided = {
+        variant: finished_content(
+            work / "decisions" / name / variant, f"decide {name} --work {work} --variant {variant}"
+        )
+        for variant in VARIANTS
+    }
     contents, texts = {}, None
-    for variant in VARIANTS:
+    for variant, content in decided.items():
         decisions = work / "decisions" / name / variant
-        content = finished_content(decisions, f"decide {name} --work {work} --variant {variant}")
         recipe = {
-            "step": "score", "domain": name, "variant": variant, "predictor": predictor.name,
-            "decisions": fingerprint(decisions), "prompt": content["recipe"]["prompt"],
-        }  # fmt: skip
+            "step": "score",
+            "domain": name,
+            "variant": variant,
+            "predictor": predictor.name,
+            "predictor_digest": model_digest(predictor.name),
+            "decisions": fingerprint(decisions),
+            "prompt": content["recipe"]["prompt"],
+            "longest_decision": max(other["recipe"]["sampling"]["max_tokens"] for other in decided.values()),
+        }
         with open_step(work / "predictions" / name / variant, recipe, PREDICTIONS) as step:
             if not step.complete:
                 if texts is None:
-                    texts = _fitted(work / "scenes" / name / "train", predictor, content["recipe"])
+                    texts = _fitted(work / "scenes" / name / "train", predictor, recipe)
                 _score(step, decisions, predictor, content, texts, progress)
             contents[variant] = step.content
     return contents
 
 
-def _fitted(scenes: Path, predictor: LanguageModel, decided: dict[str, Any]) -> dict[str, tuple[SceneText, int] | None]:
-    """Every scene's text as the predictor can read it, and how many history entries were shed."""
-    limit = prompt_limit(predictor, Sampling(**decided["sampling"]), "decision")
+def _fitted(scenes: Path, predictor: LanguageModel, recipe: dict[str, Any]) -> dict[str, tuple[SceneText, int] | None]:
+    """Every scene's text as the predictor can read it before the longest decision, and how many entries were shed."""
+    limit = prompt_limit(predictor, Sampling(max_tokens=recipe["longest_decision"]), "decision")
     return {
-        scene_id: (text, 0) if limit is None else fit(text, decided["prompt"], predictor.count_tokens, limit)
+        scene_id: (text, 0) if limit is None else fit(text, recipe["prompt"], predictor.count_tokens, limit)
         for batch in batches(scenes)
         for scene_id, text in batch
     }
@@ -81,12 +93,17 @@ def _score(
                 fitting.append((row, context, list(LABELS[: len(room[0]["action_list"])])))
         new = fitting[scored:]
         scored = max(0, scored - len(fitting))
-        probs = predictor.choice_probs([context for _, context, _ in new], [labels for _, _, labels in new]) if new else []
+        probs = (
+            predictor.choice_probs([context for _, context, _ in new], [labels for _, _, labels in new]) if new else []
+        )
         step.append(
             [
                 {
-                    "scene_id": row["scene_id"], "variant": row["variant"], "sample": row["sample"],
-                    "predictor": predictor.name, "probs": values.tolist(),
+                    "scene_id": row["scene_id"],
+                    "variant": row["variant"],
+                    "sample": row["sample"],
+                    "predictor": predictor.name,
+                    "probs": values.tolist(),
                 }
                 for (row, _, _), values in zip(new, probs, strict=True)
             ]  # fmt: skip

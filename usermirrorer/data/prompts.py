@@ -52,6 +52,9 @@ Behavior: [X]""",
     "direct": "You are this user. Answer with the one option of the exposure list that you choose, as Behavior: [X].",
 }
 
+PROMPT_DATE = "26 Jul 2024"
+"""What a chat template that writes today's date is given instead: the same prompt on every day."""
+
 BEHAVIOR = "Behavior: ["
 
 # The label a writer gave: `Behavior: [B]`, forgiving missing brackets and bold marks, on the last such line.

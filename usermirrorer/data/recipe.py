@@ -18,7 +18,7 @@ from usermirrorer.llm.protocol import Sampling
 
 @dataclass(frozen=True)
 class SceneCounts:
-    """How many scenes of each split, and how many options: `min` to `max` in train, `test_min` to `test_max` in test."""
+    """Scenes of each split and how many options they have: `min`…`max` in train, `test_min`…`test_max` in test."""
 
     train: int
     test: int

@@ -42,9 +42,7 @@ def render(
     texts: list[SceneText] = []
     for scene, (person, now, shown) in enumerate(zip(user.tolist(), time.tolist(), options, strict=True)):
         lines = [
-            domain.option.format_map(
-                {"item": items[item], "new_release": _new_release(now - available[item])}
-            )
+            domain.option.format_map({"item": items[item], "new_release": _new_release(now - available[item])})
             for item in shown.tolist()
         ]
         texts.append({"profile": profile_of[person], "history": histories[scene], "action_list": lines})

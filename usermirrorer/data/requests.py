@@ -78,11 +78,17 @@ def _request(
 ) -> tuple[str, list[str], int]:
     try:
         row: dict[str, Any] = json.loads(line)
-        user, shown, time = str(row["user_id"]), [str(item) for item in row["items"]], int(row.get("timestamp", latest))
+        user, shown, time = (
+            str(row["user_id"]),
+            [str(item) for item in row["items"]],
+            int(row.get("timestamp", latest)),
+        )
     except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{where}: not a request ({error}); write {{\"user_id\": …, \"items\": […]}}") from None
+        raise UserError(f'{where}: not a request ({error}); write {{"user_id": …, "items": […]}}') from None
     if user not in users:
-        raise UserError(f"{where}: user {user!r} is not in the tables; run `usermirrorer prepare` with a log that has it")
+        raise UserError(
+            f"{where}: user {user!r} is not in the tables; run `usermirrorer prepare` with a log that has it"
+        )
     unknown = [item for item in shown if item not in items]
     if unknown:
         raise UserError(f"{where}: item {unknown[0]!r} is not in the tables; leave it out or prepare a newer log")

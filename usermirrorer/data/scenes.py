@@ -48,6 +48,8 @@ class SceneSettings:
 
     def check(self, domain_exposures: tuple[str, ...], domain: str) -> None:
         """Raises UserError for settings that no scene can satisfy."""
+        if self.split not in USER_CAP:
+            raise UserError(f"split {self.split!r}: choose train or test")
         if self.exposure not in MODES:
             raise UserError(f"exposure {self.exposure!r}: choose one of {', '.join(MODES)}")
         if self.exposure not in domain_exposures:
@@ -105,9 +107,7 @@ def draw(window: Window, choices: Choices, settings: SceneSettings) -> tuple[Dra
     options = np.where(width, np.take_along_axis(np.where(width, options, -1), shuffle, axis=1), -1)
     sources = np.where(width, np.take_along_axis(sources, shuffle, axis=1), -1)
     history = uniforms(choices.key, STREAM_HISTORY, 1)[:, 0] * (HISTORY_MAX - HISTORY_MIN + 1)
-    drawn = Drawn(
-        choices, options, sources, np.argmin(shuffle, axis=1), count, HISTORY_MIN + history.astype(np.int64)
-    )
+    drawn = Drawn(choices, options, sources, np.argmin(shuffle, axis=1), count, HISTORY_MIN + history.astype(np.int64))
     return drawn, names
 
 
@@ -173,6 +173,10 @@ def make_scenes(name: str, work: Path, settings: SceneSettings, workers: int = 1
         "user_cap": USER_CAP[settings.split], "tables": fingerprint(work / "tables" / name),
         "embeddings": fingerprint(work / "embeddings" / name),
     }  # fmt: skip
+    train = load_features(work / "features" / name / "train") if settings.split == "test" else None
+    if train is not None:
+        # The probe and the baselines of test scenes are fitted on these.
+        recipe["train_features"] = fingerprint(work / "features" / name / "train")
     with open_step(work / "scenes" / name / settings.split, recipe, SCENES) as step:
         if step.complete:
             return step.content
@@ -193,7 +197,6 @@ def make_scenes(name: str, work: Path, settings: SceneSettings, workers: int = 1
             step.write_shard(shard, scene_table(window, drawn.take(rows), settings, names))
         features = describe_options(window, drawn)
         write_features(features, work / "features" / name / settings.split, recipe)
-        train = load_features(work / "features" / name / "train") if settings.split == "test" else None
         probe = run_probe(features, train)
         baselines = write_baselines(features, train, probe, work / "baselines" / name / settings.split, recipe)
         step.finish(rows=len(drawn), asked=settings.num, counts=counts, probe=probe.summary, baselines=baselines)

@@ -31,8 +31,7 @@ def with_context(scenes: pl.DataFrame, context: str, seed: int = 0) -> pl.DataFr
     texts = scenes["text"].to_list()
     if context == "swapped-history":
         texts = [
-            {**text, "history": history}
-            for text, history in zip(texts, _swapped_histories(scenes, seed), strict=True)
+            {**text, "history": history} for text, history in zip(texts, _swapped_histories(scenes, seed), strict=True)
         ]
     else:
         emptied = {"no-history": ("history",), "no-profile": ("profile",), "no-user": ("profile", "history")}[context]

@@ -125,9 +125,7 @@ def compare(predictions: pl.DataFrame, scenes: pl.DataFrame, draws: int = 2000, 
     """Paired differences b − a between every two models on the scenes both answered (context full), macro."""
     full = predictions.filter(pl.col("context") == "full")
     by_model = {str(name): answers(rows, scenes) for (name,), rows in full.group_by(["model"], maintain_order=True)}
-    return [
-        {"a": a, "b": b, **paired(by_model[b], by_model[a], draws, seed)} for a, b in combinations(by_model, 2)
-    ]
+    return [{"a": a, "b": b, **paired(by_model[b], by_model[a], draws, seed)} for a, b in combinations(by_model, 2)]
 
 
 def paired(a: Answers, b: Answers, draws: int, seed: int) -> dict[str, Estimate]:

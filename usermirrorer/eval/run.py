@@ -25,7 +25,7 @@ from usermirrorer.eval.evaluate import KEYS, evaluate
 from usermirrorer.eval.predict import predict
 from usermirrorer.eval.scenes import beside, load_scenes, probe_of
 from usermirrorer.eval.table import print_table
-from usermirrorer.llm import load_model, model_path
+from usermirrorer.llm import load_model, model_digest
 from usermirrorer.llm.choose import MODES, trained_prompt
 from usermirrorer.llm.protocol import LanguageModel, Sampling
 
@@ -157,17 +157,8 @@ def _tell(what: str, total: int, done: int) -> None:
 def _key(spec: str, prompt: str, context: str, settings: Mapping[str, Any], shown: pl.DataFrame) -> str:
     """16 hex digits of all that decides the answers: the model's files, instruction, settings and every text shown."""
     digest = hashlib.blake2b(digest_size=8)
-    told = [spec, _files(spec), INSTRUCTIONS[prompt], context, settings]
+    told = [spec, model_digest(spec), INSTRUCTIONS[prompt], context, settings]
     digest.update(json.dumps(told, sort_keys=True).encode())
     for row in shown.select("scene_id", "text").iter_rows():
         digest.update(json.dumps(row, sort_keys=True, ensure_ascii=False).encode())
     return digest.hexdigest()
-
-
-def _files(spec: str) -> list[tuple[str, int, int]]:
-    """Names, sizes and times of a local model's files: a model trained anew into the same directory is another."""
-    kind, _, name = spec.partition(":")
-    if kind != "vllm" or not Path(model_path(name)).is_dir():
-        return []
-    files = sorted(path for path in Path(model_path(name)).iterdir() if path.is_file())
-    return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]

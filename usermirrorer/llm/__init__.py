@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from usermirrorer.errors import UserError
 from usermirrorer.llm.protocol import LanguageModel
 
+
+WHOLE_FILE_BYTES, TAIL_BYTES = 64_000_000, 1_000_000
 
 TINY_BASE = Path(__file__).parent.parent / "tiny_base"
 
@@ -48,3 +51,21 @@ def model_path(name: str) -> str:
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise UserError(f"There is no model at '{name}': give a directory that exists, a Hub id or tiny-base")
     return name
+
+
+def model_digest(spec: str) -> str:
+    """16 hex digits of the files of a local `vllm:` model, '' for any other: a model trained anew is another model.
+
+    Of a file over 64 MB the size and the last megabyte count.
+    """
+    kind, _, name = spec.partition(":")
+    if kind != "vllm" or not Path(model_path(name)).is_dir():
+        return ""
+    digest = hashlib.blake2b(digest_size=8)
+    for path in sorted(entry for entry in Path(model_path(name)).iterdir() if entry.is_file()):
+        size = path.stat().st_size
+        digest.update(f"{path.name}\x1f{size}\x1f".encode())
+        with open(path, "rb") as file:
+            file.seek(0 if size <= WHOLE_FILE_BYTES else size - TAIL_BYTES)
+            digest.update(file.read())
+    return digest.hexdigest()

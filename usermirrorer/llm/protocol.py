@@ -19,7 +19,7 @@ Conversation = list[Message]
 
 @dataclass(frozen=True)
 class Sampling:
-    """How decision processes are drawn. Defaults: the published settings (temperature 1.0, top-p 0.9, 1,024 tokens)."""
+    """How decision processes are drawn. Defaults: as published (temperature 1.0, top-p 0.9, 1,024 tokens)."""
 
     temperature: float = 1.0
     top_p: float = 0.9

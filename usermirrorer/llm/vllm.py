@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from usermirrorer.data.prompts import LABELS
+from usermirrorer.data.prompts import LABELS, PROMPT_DATE
 from usermirrorer.errors import StepFailed, UserError
 from usermirrorer.llm import model_path
 from usermirrorer.llm.labels import label_tokens
@@ -146,7 +146,9 @@ class VLLMModel:
         if not conversations:
             return []
         thinking = {"enable_thinking": False} if "enable_thinking" in self.tokenizer.chat_template else {}
-        texts = self.tokenizer.apply_chat_template(list(conversations), tokenize=False, **mode, **thinking)
+        texts = self.tokenizer.apply_chat_template(
+            list(conversations), tokenize=False, date_string=PROMPT_DATE, **mode, **thinking
+        )
         return self._encode(texts)
 
     def _encode(self, texts: list[str]) -> list[list[int]]:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from usermirrorer.data.prompts import PROMPT_DATE
 from usermirrorer.errors import StepFailed, UserError
 from usermirrorer.llm import model_path
 
@@ -16,9 +17,9 @@ if TYPE_CHECKING:
 
     from usermirrorer.train.config import Run
 
-# The date in the Llama 3.2 template's own fallback. Left alone, the template writes the day of the run into every
-# prompt, so that what is trained today is not what is served tomorrow.
-_FIXED_DATE = '{%- if date_string is not defined %}{%- set date_string = "26 Jul 2024" %}{%- endif %}'
+# Left alone, the Llama 3.2 template writes the day of the run into every prompt, so that what is trained today is not
+# what is served tomorrow.
+_FIXED_DATE = f'{{%- if date_string is not defined %}}{{%- set date_string = "{PROMPT_DATE}" %}}{{%- endif %}}'
 _LLAMA_PAD = "<|finetune_right_pad_id|>"
 
 

@@ -27,9 +27,9 @@ ML_100K = {
 ML_1M = {
     "ratings.dat": b"1::1193::5::978300760\n2::661::3::978302109\n",
     "users.dat": b"1::F::50::10::48067\n2::M::56::16::70072-1234\n",
-    "movies.dat": (
-        "1193::One Flew Over the Cuckoo's Nest (1975)::Drama\n661::Cité, La (1994)::Comedy|Crime\n"
-    ).encode("latin-1"),
+    "movies.dat": ("1193::One Flew Over the Cuckoo's Nest (1975)::Drama\n661::Cité, La (1994)::Comedy|Crime\n").encode(
+        "latin-1"
+    ),
 }
 FILES = {"ml-100k": ML_100K, "ml-1m": ML_1M}
 
