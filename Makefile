@@ -11,6 +11,7 @@ export HF_HUB_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 export TORCHDYNAMO_DISABLE := 1
+export OMP_NUM_THREADS := 1
 
 .PHONY: install demo test lint clean check-machine
 

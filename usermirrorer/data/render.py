@@ -62,7 +62,12 @@ def _histories(
     entries: list[list[str]] = [[] for _ in range(len(user))]
     ages = (time[scene] - log.time[rows]).tolist()
     for at, item, age, values in zip(scene.tolist(), log.item[rows].tolist(), ages, behaviour, strict=True):
-        shown: dict[str, Any] = {"item": items[item], "time_diff": time_difference(age), **values}
+        shown: dict[str, Any] = {
+            "event": tables.domain.event,
+            "item": items[item],
+            "time_diff": time_difference(age),
+            **values,
+        }
         entries[at].append(template.format_map(shown))
     return [join_history(lines) for lines in entries]
 

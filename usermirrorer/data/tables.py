@@ -64,7 +64,9 @@ class Tables:
 
 
 def prepare(name: str, raw: Path | None, work: Path, seed: int = 0) -> dict[str, Any]:
-    """Write `work/tables/NAME/{users,items,interactions[,impressions]}.parquet`; returns the manifest's content.
+    """Write `work/tables/NAME/{users,items,interactions,…}.parquet`; returns the manifest's content.
+
+    Impressions, friends and item statistics are written where the domain has them.
 
     Exact duplicate events and events of unknown users or items are dropped and counted. Raises UserError for raw
     files that are missing or malformed, StepFailed where nothing usable is left.
@@ -81,15 +83,20 @@ def prepare(name: str, raw: Path | None, work: Path, seed: int = 0) -> dict[str,
         cuts = cut_times(events["timestamp"].to_numpy())
         items = _items(tables.items, events, domain.item)
         frames = {"users": tables.users.sort("user_id"), "items": items, "interactions": events}
+        times = pl.col("timestamp") // domain.clock_ms * domain.clock_ms
         if tables.impressions is not None:
-            times = pl.col("timestamp") // domain.clock_ms * domain.clock_ms
             frames["impressions"] = tables.impressions.with_columns(times).sort("timestamp", "impression_id")
+        if tables.friends is not None:
+            frames["friends"] = tables.friends.sort("user_id", "friend_id")
+        if tables.item_statistics is not None:
+            frames["item_statistics"] = tables.item_statistics.sort("item_id", "timestamp")
         for table, frame in frames.items():
             write_parquet(frame.to_arrow(), step.directory / f"{table}.parquet")
         step.finish(
             rows={table: len(frame) for table, frame in frames.items()},
             dropped=dropped | {"item_never_available": len(tables.items) - len(items)},
             cuts={"train": cuts.train, "test": cuts.test},
+            shown=dict(domain.fields),
             licence=domain.licence,
             publisher=domain.publisher,
         )

@@ -92,7 +92,7 @@ ML_1M = Domain(
     },
     item="{title} - {genres}",
     option="{new_release}{item}",
-    history="rated {item}, {time_diff}: {rating}/5",
+    history="{event} {item}, {time_diff}: {rating}/5",
     profile="Gender: {gender}\nAge: {age}\nOccupation: {occupation}\nLocation: {location}",
     numbers=("year",),
 )
