@@ -128,12 +128,12 @@ def test_a_runaway_text_is_read_all_the_same(engine: VLLMModel) -> None:
 
 
 def test_an_over_long_scene_sheds_its_oldest_history(engine: VLLMModel) -> None:
-    entries = [f"chose cake {i}" for i in range(400)]
+    entries = [f"chose cake {i}" for i in range(2000)]
     [choice] = Simulator(engine, prompt="plain", samples=1).simulate(
         [{**scene(1), "history": "\n".join(entries)}], SAMPLING
     )
     limit = prompt_limit(engine, SAMPLING, "decision")
-    assert limit is not None and 0 < choice.shed < 400
+    assert limit is not None and 0 < choice.shed < 2000
     for shed, fits in ((choice.shed, True), (choice.shed - 1, False)):
         kept = conversation({**scene(1), "history": "\n".join(entries[shed:])}, "plain")
         assert (engine.count_tokens([kept])[0] <= limit) is fits

@@ -8,6 +8,7 @@ what is scored is what is trained is what is served.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import TypedDict
 
@@ -131,14 +132,15 @@ def fit(
 
     None where it does not fit even without history: instruction and options are never cut.
     """
-    if count_tokens([conversation(text, instruction)])[0] <= limit:
-        return text, 0
     entries = history_entries(text["history"])
-    shed_texts: list[SceneText] = [
-        {**text, "history": join_history(entries[dropped:])} for dropped in range(1, len(entries) + 1)
-    ]
-    lengths = count_tokens([conversation(shed, instruction) for shed in shed_texts]) if shed_texts else []
-    for dropped, (shed, length) in enumerate(zip(shed_texts, lengths, strict=True), start=1):
-        if length <= limit:
-            return shed, dropped
-    return None
+
+    def shed(dropped: int) -> SceneText:
+        return {**text, "history": join_history(entries[dropped:])} if dropped else text
+
+    def fits(dropped: int) -> bool:
+        return count_tokens([conversation(shed(dropped), instruction)])[0] <= limit
+
+    if fits(0):
+        return text, 0
+    dropped = bisect_left(range(len(entries)), True, lo=1, key=fits) if entries else 0
+    return (shed(dropped), dropped) if entries and fits(dropped) else None

@@ -8,7 +8,8 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -239,12 +240,26 @@ def _start(path: str, runner: str) -> LLM:
     else:
         settings |= {"dtype": "bfloat16", "gpu_memory_utilization": 0.9}
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _stdout_with_a_descriptor():
             warnings.simplefilter("ignore", FutureWarning)
             return LLM(**settings)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"vLLM can't load '{path}': {reason}") from error
+
+
+@contextmanager
+def _stdout_with_a_descriptor() -> Iterator[None]:
+    """vLLM silences file descriptor 1 while it starts; a notebook's stdout has none."""
+    stdout = sys.stdout
+    try:
+        stdout.fileno()
+    except (OSError, ValueError):
+        sys.stdout = sys.__stdout__ or stdout
+    try:
+        yield
+    finally:
+        sys.stdout = stdout
 
 
 def _prepare_environment() -> bool:

@@ -18,9 +18,9 @@ FieldKind = Literal["static", "as_of", "snapshot"]
 class RawTables:
     """What a reader returns: one row an object, ids as strings, times as UTC milliseconds (Int64).
 
-    `items` may carry `available_from` (null: from its first interaction on). `item_statistics` rows (item_id, timestamp,
-    values) hold from their timestamp on; `friends` rows are (user_id, friend_id). `dropped` counts raw rows left out,
-    by reason.
+    `items` may carry `available_from` (null: from its first interaction on). `item_statistics` rows (item_id,
+    timestamp, values) hold from their timestamp on; `friends` rows are (user_id, friend_id). `dropped` counts raw rows
+    left out, by reason.
     """
 
     users: pl.DataFrame
@@ -37,8 +37,8 @@ class Domain:
     """One source of interaction logs.
 
     Templates are format strings over the columns of the tables. `item` may use static item columns; `option` may use
-    `{item}` and the values made as of the scene (`{new_release}`); `history` may use `{event}`, `{item}`, `{time_diff}`
-    and the behaviour columns of the interaction. An empty `profile` means that nothing is known of the user.
+    `{item}` and the values made as of the scene (`{new_release}`); `history` may use `{event}`, `{item}`,
+    `{time_diff}` and the behaviour columns of the interaction. An empty `profile`: nothing is known of the user.
     """
 
     name: str
