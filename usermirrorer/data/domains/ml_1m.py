@@ -6,12 +6,14 @@ of the year in its title. Every rating is a choice unless `min_rating=N` says ot
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 
-from usermirrorer.data.domains.domain import Domain, RawTables
+from usermirrorer.data.domains.domain import RawTables
 from usermirrorer.data.domains.lines import as_integers, one_of, read_fields, require_files, unique_ids
+from usermirrorer.data.domains.ml_100k import ML_100K
 from usermirrorer.data.domains.places import with_places
 
 
@@ -69,30 +71,5 @@ def read(raw: Path | None, seed: int) -> RawTables:
     )
 
 
-ML_1M = Domain(
-    name="ml-1m",
-    title="MovieLens 1M",
-    publisher=PUBLISHER,
-    licence="GroupLens: research use, no redistribution without permission",
-    redistribute_text=False,
-    raw_files=FILES,
-    read=read,
-    event="rated",
-    choice_rules={"any": lambda _: pl.lit(True), "min_rating": lambda value: pl.col("rating") >= value},
-    clock_ms=1000,
-    fields={
-        "title": "static",
-        "genres": "static",
-        "year": "static",
-        "gender": "static",
-        "age": "static",
-        "occupation": "static",
-        "location": "static",
-        "new_release": "as_of",
-    },
-    item="{title} - {genres}",
-    option="{new_release}{item}",
-    history="{event} {item}, {time_diff}: {rating}/5",
-    profile="Gender: {gender}\nAge: {age}\nOccupation: {occupation}\nLocation: {location}",
-    numbers=("year",),
-)
+# The same people, films and stars as in the smaller release: only the files and their layout differ.
+ML_1M = replace(ML_100K, name="ml-1m", title="MovieLens 1M", publisher=PUBLISHER, raw_files=FILES, read=read)
