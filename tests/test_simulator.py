@@ -174,3 +174,9 @@ def test_a_scene_seed_depends_on_both_its_parts() -> None:
     seeds = {scene_seed(seed, key) for seed in range(20) for key in ("a", "b", "1a")}
     assert len(seeds) == 60
     assert all(0 <= seed < 2**31 for seed in seeds)
+
+
+def test_a_model_trained_on_rows_made_elsewhere_asks_for_a_prompt(tmp_path: Path) -> None:
+    (tmp_path / "usermirrorer.json").write_text('{"prompt": null}')
+    with pytest.raises(UserError, match="--prompt"):
+        Simulator(str(tmp_path))

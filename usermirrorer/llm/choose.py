@@ -108,6 +108,8 @@ def trained_prompt(name: str, mode: str = "decision") -> str:
     if not card.is_file():
         return "ekb"
     prompt = json.loads(card.read_text())["prompt"]
+    if prompt is None:
+        raise UserError(f"{card} names no prompt (its rows were made elsewhere): say with --prompt what to ask with")
     if prompt not in INSTRUCTIONS:
         raise UserError(f"{card} names the prompt '{prompt}', which is none of {', '.join(INSTRUCTIONS)}")
     return prompt
