@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -173,3 +175,19 @@ def test_a_path_that_does_not_exist_is_refused(tmp_path: Path) -> None:
 def test_a_directory_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no model that can be loaded"):
         load_model(f"vllm:{tmp_path}").count_tokens([scene(0)])
+
+
+def test_an_engine_closes_after_a_training_took_the_process_groups_down(model_dir: str) -> None:
+    code = (
+        "import sys, torch.distributed\n"
+        "from usermirrorer.llm.vllm import VLLMModel, close\n"
+        "model = VLLMModel(sys.argv[1])\n"
+        "ask = lambda: model.choice_probs([[{'role': 'user', 'content': 'x'}, "
+        "{'role': 'assistant', 'content': 'Behavior: ['}]], [['A', 'B']])[0].tolist()\n"
+        "ask()\n"
+        "torch.distributed.destroy_process_group()\n"
+        "close()\n"
+        "print('closed')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, model_dir], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and done.stdout.strip().endswith("closed"), done.stderr[-2000:]

@@ -190,9 +190,15 @@ def engine(path: str, runner: str = "generate") -> LLM:
 
 def close() -> None:
     """Free the engine, its memory and its processes."""
-    for llm in _engines.values():
-        llm.llm_engine.engine_core.shutdown()
+    engines = list(_engines.values())
     _engines.clear()
+    for llm in engines:
+        try:
+            llm.llm_engine.engine_core.shutdown()
+        except ValueError as error:
+            # A training that ended in this process has taken torch's process groups down, the engine's with them.
+            if "process group" not in str(error):
+                raise
     gc.collect()
     if _cpu_threads:
         import torch
