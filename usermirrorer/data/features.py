@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from usermirrorer.data.candidates import GFCF
+from usermirrorer.data.render import DAY_MS
 from usermirrorer.data.store import SHARD_ROWS, open_step, read_manifest, read_parts
 from usermirrorer.data.window import Window, score_options
 
@@ -18,8 +19,6 @@ from usermirrorer.data.window import Window, score_options
 if TYPE_CHECKING:
     from usermirrorer.data.scenes import Drawn
 
-
-DAY_MS = 86_400_000
 
 KINDS = {"user_free": "user_free", "in_log": "in_log", "scores": "score"}
 """Fields of `Features` and the prefix of their columns on disk."""
