@@ -9,6 +9,8 @@ from typing import Literal
 
 import polars as pl
 
+from usermirrorer.errors import UserError
+
 
 FieldKind = Literal["static", "as_of", "snapshot"]
 """How a shown value relates to time: fixed for ever, recomputed as of each scene, or an end-of-crawl value."""
@@ -16,29 +18,33 @@ FieldKind = Literal["static", "as_of", "snapshot"]
 
 @dataclass(frozen=True)
 class RawTables:
-    """What a reader returns: one row an object, ids as strings, times as UTC milliseconds (Int64).
-
-    `items` may carry `available_from` (null: from its first interaction on). `item_statistics` rows (item_id,
-    timestamp, values) hold from their timestamp on; `friends` rows are (user_id, friend_id). `dropped` counts raw rows
-    left out, by reason.
-    """
+    """What a reader returns: one row an object, ids as strings, times as UTC milliseconds (Int64)."""
 
     users: pl.DataFrame
     items: pl.DataFrame
+    """`item_id`, static columns, and `available_from` where it is known (null: from its first interaction on)"""
     interactions: pl.DataFrame
+    """`user_id`, `item_id`, `timestamp` (null: undated, before everything else, in the order of rows), behaviour"""
     impressions: pl.DataFrame | None = None
+    """`impression_id`, `user_id`, `timestamp`, `items`, `clicked`"""
     friends: pl.DataFrame | None = None
+    """`user_id`, `friend_id`"""
     item_statistics: pl.DataFrame | None = None
+    """`item_id`, `timestamp`, numeric columns; values hold from their timestamp on"""
+    item_labels: pl.DataFrame | None = None
+    """`item_id`, `timestamp`, `label`: somebody put this label on the item then"""
     dropped: Mapping[str, int] = field(default_factory=dict)
+    """Raw rows left out, by reason"""
 
 
 @dataclass(frozen=True)
 class Domain:
     """One source of interaction logs.
 
-    Templates are format strings over the columns of the tables. `item` may use static item columns; `option` may use
-    `{item}` and the values made as of the scene (`{new_release}`); `history` may use `{event}`, `{item}`,
-    `{time_diff}` and the behaviour columns of the interaction. An empty `profile`: nothing is known of the user.
+    Templates are format strings over the columns of the tables. A part in <angle brackets> is left out where one of
+    its values is not known, and so is a line of the profile. `item` may use static item columns; `option` `{item}`
+    and the names of `as_of`; `history` `{event}`, `{item}`, `{time_diff}` and the behaviour columns of the
+    interaction. An empty `profile`: nothing is known of the user.
     """
 
     name: str
@@ -62,6 +68,9 @@ class Domain:
     option: str
     history: str
     profile: str = ""
+    as_of: Mapping[str, str] = field(default_factory=dict)
+    """Name in `option` -> how it is made as of the scene: count, mean:COLUMN (of the behaviour), latest:COLUMN (of
+    the item statistics), labels:N, friends, new_release."""
     numbers: tuple[str, ...] = ()
     """Static numeric item columns that a prompt shows: the exposure probe reads them."""
     repeats: bool = False
@@ -72,8 +81,6 @@ class Domain:
 
 def choice_rule(domain: Domain, choice: str) -> pl.Expr:
     """The expression behind `any` or `min_rating=4`. Raises UserError for a rule the domain does not have."""
-    from usermirrorer.errors import UserError
-
     name, _, value = choice.partition("=")
     if name not in domain.choice_rules:
         known = ", ".join(domain.choice_rules)
