@@ -25,13 +25,19 @@ def read_fields(path: Path, separator: str, columns: Sequence[str], encoding: st
 
     Raises UserError with file:line where a line has another number of fields or bytes that are not `encoding`.
     """
-    content = path.read_bytes()
+    return parse_fields(path, 1, path.read_bytes(), separator, columns, encoding)
+
+
+def parse_fields(
+    path: Path, first_line: int, content: bytes, separator: str, columns: Sequence[str], encoding: str = "utf-8"
+) -> pl.DataFrame:
+    """What `read_fields` returns, of the part of a file that begins at `first_line`."""
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
+        line = content.count(b"\n", 0, error.start) + first_line
         raise UserError(f"{path}:{line}: not {encoding} text; save the file as {encoding}") from None
-    lines = pl.DataFrame({"text": text.split("\n")}).with_row_index("line", offset=1)
+    lines = pl.DataFrame({"text": text.split("\n")}).with_row_index("line", offset=first_line)
     lines = lines.with_columns(pl.col("text").str.strip_suffix("\r")).filter(pl.col("text").str.strip_chars() != "")
     wrong = lines.filter(pl.col("text").str.count_matches(separator, literal=True) != len(columns) - 1)
     if len(wrong):
