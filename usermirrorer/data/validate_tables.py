@@ -1,0 +1,143 @@
+"""Checks of the cleaned log and of the item vectors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow.parquet as pq
+
+from usermirrorer.data.artefact import Artefact
+from usermirrorer.data.checks import SHOWN, BadRow, Check, Rule, apply, checked, tallies
+
+
+COLUMNS: dict[str, dict[str, Any]] = {
+    "users": {"user_id": pl.String},
+    "items": {"item_id": pl.String, "available_from": pl.Int64, "text": pl.String},
+    "interactions": {"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64},
+    "impressions": {
+        "impression_id": pl.String,
+        "user_id": pl.String,
+        "timestamp": pl.Int64,
+        "items": pl.List(pl.String),
+        "clicked": pl.List(pl.String),
+    },
+    "friends": {"user_id": pl.String, "friend_id": pl.String},
+    "item_statistics": {"item_id": pl.String, "timestamp": pl.Int64},
+    "item_labels": {"item_id": pl.String, "timestamp": pl.Int64, "label": pl.String},
+}
+NEEDED = ("users", "items", "interactions")
+
+KNOWN = {"interactions": ("user_id", "item_id"), "item_statistics": ("item_id",), "item_labels": ("item_id",)}
+"""Columns whose ids must be in users or items; raw lists and friendships may name others."""
+
+BATCH = 65_536
+
+
+def check_tables(artefact: Artefact) -> list[Check]:
+    """Columns, ids, order and times of the tables, and where the windows begin."""
+    name = artefact.name
+    tables = {path.stem: path for path in artefact.files}
+    bad = [BadRow(f"{table}.parquet", "", "is missing") for table in NEEDED if table not in tables]
+    for table, path in tables.items():
+        given = dict(pl.read_parquet_schema(path))
+        wanted = COLUMNS.get(table, {})
+        bad += [
+            BadRow(path.name, "", f"`{column}` is {given.get(column, 'missing')}, it should be {kind}")
+            for column, kind in wanted.items()
+            if given.get(column) != kind and not (column == "available_from" and given.get(column) is not None)
+        ]
+    checks = [Check(name, "schema", "failed" if bad else "ok", f"{len(tables)} tables", tuple(bad[:SHOWN]))]
+    if bad:
+        return checks
+    known = {}
+    for table, column in (("users", "user_id"), ("items", "item_id")):
+        ids = pl.read_parquet(tables[table], columns=[column])[column]
+        known[column] = ids.unique()
+        twice = ids.filter(ids.is_duplicated()).unique().sort()
+        wrong = [BadRow(tables[table].name, "", f"{column} {value!r} stands twice") for value in twice.head(SHOWN)]
+        missing = int((ids.fill_null("") == "").sum())
+        wrong += [BadRow(tables[table].name, "", f"{missing:,} rows without {column}")] if missing else []
+        checks.append(Check(name, f"{table} ids", "failed" if wrong else "ok", f"{len(ids):,} rows", tuple(wrong)))
+    for table, columns in KNOWN.items():
+        if table in tables:
+            checks += _known_ids(name, tables[table], {column: known[column] for column in columns})
+    return [*checks, *_times(artefact, tables["interactions"])]
+
+
+def check_embeddings(artefact: Artefact) -> list[Check]:
+    """One vector an item, all as wide, finite, of unit length or zero."""
+    name, width = artefact.name, (artefact.content or {}).get("width")
+    tables = artefact.beside("tables")
+    items = pl.read_parquet(tables.path / "items.parquet", columns=["item_id"])["item_id"] if tables else None
+    rows: list[BadRow] = []
+    ids: list[pl.Series] = []
+    bad = zero = 0
+    for path in artefact.files:
+        for batch in pq.ParquetFile(path).iter_batches(BATCH, columns=["item_id", "vector"]):
+            frame = pl.DataFrame(batch)
+            ids.append(frame["item_id"])
+            lists = frame["vector"].cast(pl.List(pl.Float64))
+            wide = lists.list.len() == width
+            length = lists.list.eval(pl.element() ** 2).list.sum().sqrt()
+            zero += int((length == 0).sum())
+            right = (wide & (((length - 1).abs() < 1e-3) | (length == 0))).fill_null(False)
+            bad += int((~right).sum())
+            for item in frame.filter(~right)["item_id"].head(SHOWN - len(rows)):
+                rows.append(BadRow(path.name, "", f"the vector of {item!r} is not of width {width} and length 1 or 0"))
+    every = pl.concat(ids) if ids else pl.Series(dtype=pl.String)
+    told = f"{len(every):,} vectors, {width} wide, {zero:,} of items without a known word"
+    checks = [Check(name, "vectors", "failed" if bad else "ok", told, tuple(rows))]
+    if items is None:
+        return [*checks, Check(name, "items", "skipped", "there are no tables beside it")]
+    same = every.equals(items)
+    told = (
+        f"those of the tables, {len(items):,}, in their order"
+        if same
+        else "others than the tables', or in another order"
+    )
+    return [*checks, Check(name, "items", "ok" if same else "failed", told)]
+
+
+def _known_ids(name: str, path: Path, known: dict[str, pl.Series]) -> list[Check]:
+    rules = []
+    for column, ids in known.items():
+        unknown = ~pl.col(column).is_in(ids.implode()).fill_null(False)
+        rules.append(Rule(f"{path.stem} ids", unknown, pl.format(f"{column} {{}} is in no table", column)))
+    counted = tallies(rules)
+    begin = 0
+    for batch in pq.ParquetFile(path).iter_batches(BATCH, columns=list(known)):
+        frame = pl.DataFrame(batch)
+        rows = pl.int_range(begin + 1, begin + len(frame) + 1, dtype=pl.Int64)
+        apply(rules, frame.with_columns(_file=pl.lit(path.name), _row=rows), counted)
+        begin += len(frame)
+    return checked(name, counted)
+
+
+def _times(artefact: Artefact, path: Path) -> list[Check]:
+    """Order and duplicates of the events, and the shares of them in each window."""
+    name, cuts = artefact.name, (artefact.content or {}).get("cuts")
+    events = pl.scan_parquet(path)
+    keys = ("timestamp", "user_id", "item_id")
+    time = pl.col("timestamp")
+    unordered = events.select((time.diff() < 0).sum().alias("rows")).collect().item()
+    dated = events.filter(time.is_not_null())
+    twice = dated.select(pl.len() - pl.struct(keys).hash().n_unique()).collect().item()
+    checks = [
+        Check(name, "order", "failed" if unordered else "ok", f"{unordered:,} events before the one above them"),
+        Check(name, "duplicates", "failed" if twice else "ok", f"{twice:,} events that stand twice"),
+    ]
+    if not cuts:
+        return [*checks, Check(name, "windows", "failed", "the manifest names no cut times")]
+    shares = events.select(
+        fit=(time.fill_null(cuts["train"] - 1) < cuts["train"]).mean(),
+        train=time.is_between(cuts["train"], cuts["test"] - 1).fill_null(False).mean(),
+        test=(time >= cuts["test"]).fill_null(False).mean(),
+    )
+    row = shares.collect().row(0, named=True)
+    told = ", ".join(
+        f"{value:.1%} {'before the windows' if window == 'fit' else window}" for window, value in row.items()
+    )
+    empty = cuts["train"] >= cuts["test"] or not row["test"]
+    return [*checks, Check(name, "windows", "failed" if empty else "ok", told)]
