@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from usermirrorer.data.domains import json_lines
-from usermirrorer.data.domains.json_lines import read_json_lines
+from usermirrorer.data.domains.json_lines import find_file, read_json_lines
 from usermirrorer.errors import UserError
 
 
@@ -79,6 +79,16 @@ def test_broken_gzip_is_said(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.json.gz").write_bytes(content)
     with pytest.raises(UserError, match=r"a\.json\.gz:1: not whole gzip"):
         list(read_json_lines(tmp_path / "a.json.gz", SCHEMA))
+
+
+def test_one_of_several_names_is_found(tmp_path: Path) -> None:
+    names = ("a.json.gz", "a.json")
+    with pytest.raises(UserError, match=r"a\.json\.gz is missing.*example\.org.*a\.json will do"):
+        find_file(tmp_path, names, "d", "https://example.org")
+    with pytest.raises(UserError, match="--raw"):
+        find_file(None, names, "d", "https://example.org")
+    (tmp_path / "a.json").touch()
+    assert find_file(tmp_path, names, "d", "https://example.org") == tmp_path / "a.json"
 
 
 values = st.recursive(

@@ -21,6 +21,17 @@ CHUNK_BYTES = 32 * 2**20
 """Text that is in memory at a time; a chunk ends with a line."""
 
 
+def find_file(raw: Path | None, names: Sequence[str], domain: str, publisher: str) -> Path:
+    """The first of `names` that is in the directory of raw files. Raises UserError where none is."""
+    if raw is None:
+        raise UserError(f"{domain} needs its raw files: add --raw DIR with {names[0]} (from {publisher})")
+    for name in names:
+        if (raw / name).is_file():
+            return raw / name
+    others = f"; {', '.join(names[1:])} will do as well" if names[1:] else ""
+    raise UserError(f"{raw / names[0]} is missing: {domain} needs it (from {publisher}){others}")
+
+
 def read_json_lines(
     path: Path, schema: Mapping[str, ColumnType], required: Sequence[str] = ()
 ) -> Iterator[pl.DataFrame]:
@@ -59,8 +70,7 @@ def parse_chunk(
 ) -> pl.DataFrame:
     """The objects of one chunk as a frame, as `read_json_lines` says."""
     # Scalars are read as text first: the parser itself takes no number that is written as a string.
-    as_written = {name: dtype if dtype.is_nested() else pl.String()
-                  for name, dtype in schema.items()}  # fmt: skip
+    as_written = {name: dtype if dtype.is_nested() else pl.String for name, dtype in schema.items()}
     frame = _parsed(chunk, as_written)
     count = chunk.count(b"\n") + (not chunk.endswith(b"\n"))
     if frame is not None and len(frame) == count:
