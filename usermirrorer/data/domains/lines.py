@@ -74,6 +74,16 @@ def one_of(frame: pl.DataFrame, column: str, path: Path, known: Sequence[str]) -
     return frame
 
 
+def refuse(frame: pl.DataFrame, wrong: pl.Expr, column: str, expected: str, path: Path) -> None:
+    """Raises UserError with file:line at the first row where `wrong` holds: its column is not what is expected."""
+    found = frame.filter(wrong)
+    if len(found):
+        number, bad = found.select("line", column).row(0)
+        raise UserError(
+            f"{path}:{number}: {column} {shorten(str(bad))!r} is not {expected}; repair or delete the line"
+        )
+
+
 def unique_ids(frame: pl.DataFrame, column: str, path: Path) -> pl.DataFrame:
     """The frame, after checking that no id stands twice. Raises UserError with file:line."""
     twice = frame.filter(pl.col(column).is_duplicated() & ~pl.col(column).is_first_distinct())

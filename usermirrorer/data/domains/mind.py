@@ -20,7 +20,7 @@ import polars as pl
 
 from usermirrorer.data.domains.domain import Domain, RawTables
 from usermirrorer.data.domains.json_lines import read_chunks
-from usermirrorer.data.domains.lines import parse_fields, read_fields, shorten
+from usermirrorer.data.domains.lines import parse_fields, read_fields, refuse
 from usermirrorer.data.domains.text import one_line
 from usermirrorer.errors import UserError
 
@@ -103,8 +103,8 @@ def read_behaviors(path: Path, split: str) -> tuple[pl.DataFrame, pl.DataFrame, 
         frame = parse_fields(path, first_line, chunk, "\t", BEHAVIORS)
         frame = frame.with_columns(timestamp=pl.col("time").str.to_datetime(TIME, time_unit="ms", strict=False))
         frame = frame.with_columns(pl.col("timestamp").dt.epoch("ms"), pl.col("impressions").str.strip_chars())
-        _check(frame, pl.col("timestamp").is_null(), "time", "a time like 11/15/2019 8:55:22 AM", path)
-        _check(frame, ~pl.col("impressions").str.contains(SHOWN), "impressions", "a list like N7-0 N12-1", path)
+        refuse(frame, pl.col("timestamp").is_null(), "time", "a time like 11/15/2019 8:55:22 AM", path)
+        refuse(frame, ~pl.col("impressions").str.contains(SHOWN), "impressions", "a list like N7-0 N12-1", path)
         shown, news = pl.col("impressions").str.split(" "), pl.element()
         part = frame.select(
             "impression_id",
@@ -165,11 +165,3 @@ def _folders(raw: Path, split: str) -> list[Path]:
 def _test_news(raw: Path | None) -> list[Path]:
     assert raw is not None
     return [path for path in _folders(raw, "test") if (path / "news.tsv").is_file()]
-
-
-def _check(frame: pl.DataFrame, wrong: pl.Expr, column: str, expected: str, path: Path) -> None:
-    """Raises UserError with file:line at the first row where `wrong` holds."""
-    found = frame.filter(wrong)
-    if len(found):
-        line, bad = found.select("line", column).row(0)
-        raise UserError(f"{path}:{line}: {column} {shorten(bad)!r} is not {expected}; repair or delete the line")
