@@ -22,7 +22,7 @@ Rule = Callable[[float], pl.Expr]
 _OPERATORS: Mapping[str, Callable[[Any, Any], pl.Expr]] = {
     ">=": operator.ge, "<=": operator.le, "==": operator.eq, "!=": operator.ne, ">": operator.gt, "<": operator.lt,
 }  # fmt: skip
-_RULE = re.compile(r"([^\W\d][\w-]*)(?:\s*(>=|<=|==|!=|>|<)\s*(\S.*?))?\s*", re.DOTALL)
+_RULE = re.compile(r"([^\W\d][\w-]*)(?:\s*(>=|<=|==|!=|>|<)\s*([^\s<>=!].*?))?\s*", re.DOTALL)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)")
 
 

@@ -18,13 +18,10 @@ from typing import Any
 import polars as pl
 
 from usermirrorer.data.domains.domain import RawTables
-from usermirrorer.data.domains.json_lines import read_json_lines
+from usermirrorer.data.domains.json_lines import ColumnType, read_json_lines
 from usermirrorer.data.domains.lines import require_files, shorten, unique_ids
 from usermirrorer.data.domains.own_log import Kind, OwnLog, as_times, check_numbers, event_times, pick, showable
 from usermirrorer.errors import UserError
-
-
-Type = pl.DataType | type[pl.DataType]
 
 
 def read_interchange(raw: Path | None, seed: int, log: OwnLog) -> RawTables:
@@ -96,7 +93,7 @@ def interchange_paths(directory: Path, name: str) -> dict[str, Path]:
     return {table: directory / f"{name}_{file}.jsonl" for table, file in files.items()}
 
 
-def _objects(path: Path, ids: Mapping[str, Type], more: Mapping[str, Type] | None = None) -> pl.DataFrame:
+def _objects(path: Path, ids: Mapping[str, ColumnType], more: Mapping[str, ColumnType] | None = None) -> pl.DataFrame:
     """Ids, which every object has, and further columns, with `line`. Raises UserError with file:line."""
     chunks = list(read_json_lines(path, {**ids, **(more or {})}, required=tuple(ids)))
     if not chunks:
@@ -105,7 +102,7 @@ def _objects(path: Path, ids: Mapping[str, Type], more: Mapping[str, Type] | Non
 
 
 def _impressions(path: Path, log: OwnLog) -> pl.DataFrame:
-    needed: dict[str, Type] = {
+    needed: dict[str, ColumnType] = {
         **dict.fromkeys(("impression_id", "user_id", "timestamp"), pl.String),
         **dict.fromkeys(("items", "clicked"), pl.List(pl.String)),
     }
@@ -114,7 +111,7 @@ def _impressions(path: Path, log: OwnLog) -> pl.DataFrame:
 
 def _values(path: Path, objects: pl.DataFrame, parts: tuple[str, ...]) -> pl.DataFrame:
     """All values of the parts as columns of the types that the whole file shows, with `line`; the first part wins."""
-    ids: dict[str, Type] = {column: pl.String for column in ("user_id", "item_id") if column in objects.columns}
+    ids: dict[str, ColumnType] = {column: pl.String for column in ("user_id", "item_id") if column in objects.columns}
     try:
         frame = pl.read_ndjson(path, infer_schema_length=None, schema_overrides=ids)
     except pl.exceptions.PolarsError as error:

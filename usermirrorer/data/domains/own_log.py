@@ -77,7 +77,7 @@ def as_times(frame: pl.DataFrame, column: str, path: Path, unit: Unit) -> pl.Dat
     text = frame.select("line", _text=pl.col(column).cast(pl.String).str.strip_chars().replace("", None))
     number = pl.col("_text").cast(pl.Float64, strict=False)
     read = text.with_columns(_number=number, _date=_from_text(pl.col("_text")))
-    numbers = read.filter(pl.col("_number").is_not_null())
+    numbers = read.filter(pl.col("_number").is_finite())
     if len(numbers) and not unit:
         unit = _unit_of(numbers, column, path)
     scaled = pl.col("_number") * (1000 if unit == "s" else 1)
