@@ -283,6 +283,72 @@ def report(
     say(f"report: {run(directories, out or directories[0])}")
 
 
+@app.command()
+def validate(
+    path: Annotated[
+        Path, typer.Argument(help="An artefact's directory, FILE.parquet, FILE.jsonl, or a whole --work.")
+    ],
+    tokenizer: Annotated[
+        Optional[str], typer.Option(metavar="MODEL", help="Count tokens with a model's: directory, Hub id, tiny-base.")  # noqa: UP045
+    ] = None,
+    prompt: Annotated[Optional[str], typer.Option(help="Instruction; default: that of the decisions.")] = None,  # noqa: UP045
+    max_length: Annotated[Optional[int], typer.Option(help="Tokens of prompt and answer; default: MODEL's.")] = None,  # noqa: UP045
+) -> None:
+    """Check artefacts: files, schema, ids, windows, positions, probe and, with --tokenizer, lengths.
+
+    Example: usermirrorer validate runs/toy --tokenizer tiny-base
+    """
+    from usermirrorer.data.checks import print_checks
+    from usermirrorer.data.lengths import token_counter
+    from usermirrorer.data.validate import validate as run
+
+    if tokenizer is None and (prompt is not None or max_length is not None):
+        raise UserError("--prompt and --max-length are about lengths in tokens: name whose with --tokenizer MODEL")
+    checks = run(path, token_counter(tokenizer, prompt, max_length) if tokenizer else None)
+    print_checks(checks)
+    if any(check.result == "failed" for check in checks):
+        raise StepFailed(f"{path} failed {sum(check.result == 'failed' for check in checks)} of {len(checks)} checks")
+
+
+@app.command()
+def show(
+    path: Annotated[Path, typer.Argument(help="An artefact's directory or file; with --scene a whole --work too.")],
+    num: Annotated[int, typer.Option(help="Rows, drawn by the seed.")] = 3,
+    scene: Annotated[str, typer.Option(metavar="ID", help="All rows of one scene.")] = "",
+    seed: Seed = 0,
+) -> None:
+    """Print rows as a person reads them, with the probe's and the baselines' answers beside the truth.
+
+    Example: usermirrorer show runs/toy/scenes/toy/train --num 2
+    """
+    from usermirrorer.data.show import show as run
+
+    run(path, num, scene, seed)
+
+
+@app.command()
+def push(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH…", help="Scenes, pairs …, or a whole --work.")],
+    repo_id: Annotated[str, typer.Argument(metavar="REPO_ID", help="OWNER/NAME of the data set on the Hub.")],
+    private: Annotated[bool, typer.Option("--private", help="Only for those whom you let in.")] = False,
+    include_text: Annotated[
+        bool, typer.Option("--include-text", help="Send text that its publisher does not let be passed on.")
+    ] = False,
+    token_env: Annotated[
+        str, typer.Option(metavar="VARIABLE", help="Environment variable of the token.")
+    ] = "HF_TOKEN",
+) -> None:
+    """Publish a data set with its card: checked first, staged in WORK/publish, then sent.
+
+    Example: usermirrorer push runs/toy/scenes/toy runs/toy/pairs/toy you/toy-scenes --private
+    """
+    from usermirrorer.console import say
+    from usermirrorer.data.checks import print_checks
+    from usermirrorer.data.publish import push as run
+
+    say(f"push: {run(paths, repo_id, private, include_text, token_env, print_checks, say)}")
+
+
 def _models(entries: list[str]) -> dict[str, str]:
     """Shown names and SPECs of `[NAME=]MODEL` entries."""
     models: dict[str, str] = {}

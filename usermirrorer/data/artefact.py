@@ -64,6 +64,11 @@ class Artefact:
         """As in docs/artefacts.md: `scenes/toy/train`."""
         return str(self.path.relative_to(self.work)) if self.work else self.path.name
 
+    @property
+    def domains(self) -> list[str]:
+        """The sources of its rows; pairs may have several."""
+        return list((self.content or {}).get("recipe", {}).get("domains") or [self.domain])
+
     def rows(self, columns: Sequence[str] | None = None) -> Iterator[pl.DataFrame]:
         """Its rows, a batch at a time; see `read_batches`."""
         return read_batches(self.files, SCHEMAS[self.kind], columns)
@@ -76,9 +81,9 @@ class Artefact:
 
 
 def find_artefacts(path: Path) -> list[Artefact]:
-    """The artefacts at `path`: a step's directory, bare files in a step's schema, or everything under a --work.
+    """The artefacts at `path`: a step's directory, bare files in a step's schema, or all under a directory.
 
-    Raises UserError where there is none.
+    In the order of the steps. Raises UserError where there is none.
     """
     if path.is_file():
         return [Artefact(_kind_of(path), path, (path,))]
@@ -92,8 +97,9 @@ def find_artefacts(path: Path) -> list[Artefact]:
     bare = sorted(path.glob("*.parquet")) or sorted(path.glob("*.jsonl"))
     if bare:
         return [Artefact(_kind_of(bare[0]), path, tuple(bare))]
-    places = [place.parent for kind in STEPS.values() for place in sorted((path / kind).rglob(MANIFEST))]
+    places = [place.parent for place in sorted(path.rglob(MANIFEST))]
     artefacts = [found for place in places if (found := _of_manifest(place)) is not None]
+    artefacts.sort(key=lambda found: list(STEPS.values()).index(found.kind))
     if not artefacts:
         raise UserError(f"{path} holds no artefact: give a directory that a step made, or the --work of several")
     return artefacts

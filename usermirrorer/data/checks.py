@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -99,31 +100,30 @@ def checked(artefact: str, counted: Mapping[str, Tally], otherwise: Result = "fa
     ]
 
 
-def print_checks(checks: Sequence[Check], say: Callable[[str], None]) -> None:
+def print_checks(checks: Sequence[Check]) -> None:
     """A table check | result | counts, then the first bad rows of each check that found some."""
-    import sys
-
-    from rich.console import Console
-    from rich.table import Table
-
     for artefact in dict.fromkeys(check.artefact for check in checks):
         mine = [check for check in checks if check.artefact == artefact]
         if sys.stdout.isatty():
+            from rich.console import Console
+            from rich.table import Table
+            from rich.text import Text
+
             table = Table("check", "result", "counts", title=artefact, title_justify="left")
             for check in mine:
-                table.add_row(check.name, f"[{COLOURS[check.result]}]{check.result}[/]", check.told)
+                table.add_row(check.name, Text(check.result, COLOURS[check.result]), Text(check.told))
             Console().print(table)
         else:
             width = max(len(check.name) for check in mine)
-            say(artefact)
+            print(artefact)
             for check in mine:
-                say(f"  {check.name:{width}}  {check.result:7}  {check.told}")
+                print(f"  {check.name:{width}}  {check.result:7}  {check.told}")
     for check in checks:
         for row in check.bad:
             named = f" (scene {row.scene_id})" if row.scene_id else ""
-            say(f"{check.artefact}, {check.name}: {row.place}{named}: {row.reason}")
+            print(f"{check.artefact}, {check.name}: {row.place}{named}: {row.reason}")
     counts = {result: sum(check.result == result for check in checks) for result in COLOURS}
-    say("validate: " + ", ".join(f"{count} {result}" for result, count in counts.items() if count))
+    print("validate: " + ", ".join(f"{count} {result}" for result, count in counts.items() if count))
 
 
 COLOURS = {"ok": "green", "warning": "yellow", "failed": "red", "skipped": "dim"}

@@ -103,8 +103,7 @@ def _index(side: str) -> pl.Expr:
 
 def _scenes(artefact: Artefact, split: str) -> list[Artefact]:
     """The scenes of all domains of the pairs, where they lie beside them."""
-    domains = (artefact.content or {}).get("recipe", {}).get("domains", [])
-    found = [artefact.beside("scenes", split, domain) for domain in domains]
+    found = [artefact.beside("scenes", split, domain) for domain in artefact.domains]
     return [scenes for scenes in found if scenes is not None]
 
 

@@ -122,22 +122,23 @@ def _times(artefact: Artefact, path: Path) -> list[Check]:
     keys = ("timestamp", "user_id", "item_id")
     time = pl.col("timestamp")
     unordered = events.select((time.diff() < 0).sum().alias("rows")).collect().item()
-    dated = events.filter(time.is_not_null())
-    twice = dated.select(pl.len() - pl.struct(keys).hash().n_unique()).collect().item()
+    twice = events.select(pl.len() - pl.struct(keys).hash().n_unique()).collect().item()
     checks = [
         Check(name, "order", "failed" if unordered else "ok", f"{unordered:,} events before the one above them"),
         Check(name, "duplicates", "failed" if twice else "ok", f"{twice:,} events that stand twice"),
     ]
     if not cuts:
         return [*checks, Check(name, "windows", "failed", "the manifest names no cut times")]
-    shares = events.select(
-        fit=(time.fill_null(cuts["train"] - 1) < cuts["train"]).mean(),
-        train=time.is_between(cuts["train"], cuts["test"] - 1).fill_null(False).mean(),
-        test=(time >= cuts["test"]).fill_null(False).mean(),
+    undated = (artefact.content or {}).get("undated", 0)  # the first events; the windows are shares of the others
+    shares = events.slice(undated).select(
+        fit=(time < cuts["train"]).mean(),
+        train=time.is_between(cuts["train"], cuts["test"] - 1).mean(),
+        test=(time >= cuts["test"]).mean(),
     )
     row = shares.collect().row(0, named=True)
     told = ", ".join(
         f"{value:.1%} {'before the windows' if window == 'fit' else window}" for window, value in row.items()
     )
+    told += f"; {undated:,} events undated" if undated else ""
     empty = cuts["train"] >= cuts["test"] or not row["test"]
     return [*checks, Check(name, "windows", "failed" if empty else "ok", told)]
