@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from usermirrorer.data.choices import USER_CAP, Choices, eligible
+from usermirrorer.data.draw import SceneSettings
 from usermirrorer.data.embeddings import embed_items, load_vectors
-from usermirrorer.data.scenes import SceneSettings
 from usermirrorer.data.tables import Cuts, Tables, load_cuts, load_tables, prepare
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from usermirrorer.data.scenes import SceneSettings, make_scenes
+from usermirrorer.data.draw import SceneSettings
+from usermirrorer.data.scenes import make_scenes
 
 
 CHANCE = 0.2

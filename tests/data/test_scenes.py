@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from usermirrorer.data import draw as draw_module
 from usermirrorer.data import scenes as scenes_module
 from usermirrorer.data.choices import MIN_OCCASIONS
-from usermirrorer.data.scenes import SceneSettings, make_scenes
+from usermirrorer.data.draw import SceneSettings, draw
+from usermirrorer.data.scenes import make_scenes
 from usermirrorer.data.store import MANIFEST, read_manifest, read_parts
 from usermirrorer.errors import StepFailed, UserError
 
@@ -28,6 +30,14 @@ def copy_work(prepared, target: Path) -> Path:
     for step in ("tables", "embeddings"):
         shutil.copytree(prepared.work / step, target / step)
     return target
+
+
+def patch_batches(monkeypatch, size: int) -> None:
+    """Draw and score in other portions."""
+    monkeypatch.setattr(draw_module, "BATCH_LEAST", size)
+    monkeypatch.setattr(draw_module, "BATCH_MOST", 3 * size)
+    monkeypatch.setattr(draw_module, "NATURAL_BLOCK", size // 2)
+    monkeypatch.setattr(draw_module, "BLOCK", size // 4)
 
 
 def output(work: Path) -> dict[str, bytes]:
@@ -128,7 +138,6 @@ def test_counts_add_up(made) -> None:
 
 def test_the_position_of_the_choice_is_uniform(toy_log) -> None:
     """For every number of options and every exposure; Holm's correction over all of them."""
-    from usermirrorer.data.scenes import draw
     from usermirrorer.data.window import open_window
 
     values = []
@@ -147,7 +156,7 @@ def test_the_position_of_the_choice_is_uniform(toy_log) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_workers_and_batches_change_no_byte(small, made, tmp_path: Path, monkeypatch, mode: str) -> None:
-    monkeypatch.setattr(scenes_module, "BATCH", 97)
+    patch_batches(monkeypatch, 97)
     work = copy_work(small, tmp_path)
     for split in ("train", "test"):
         make_scenes("ml-100k", work, SceneSettings(split, 10_000, mode, max_exposure=8), workers=2)
@@ -157,7 +166,7 @@ def test_workers_and_batches_change_no_byte(small, made, tmp_path: Path, monkeyp
 
 
 def test_workers_change_no_byte_of_logged_scenes(toy, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(scenes_module, "BATCH", 150)
+    patch_batches(monkeypatch, 150)
     for workers in (1, 2):
         work = copy_work(toy, tmp_path / str(workers))
         make_scenes("toy", work, SceneSettings("test", 400, "logged"), workers=workers)
@@ -178,7 +187,7 @@ def test_logged_scenes_are_the_real_lists(toy, tmp_path: Path) -> None:
 
 
 def test_asking_for_less_gives_the_first_of_the_same_draw(small, made, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(scenes_module, "BATCH", 61)
+    patch_batches(monkeypatch, 61)
     settings = SceneSettings("train", 200, max_exposure=8)
     content = make_scenes("ml-100k", copy_work(small, tmp_path), settings, workers=2)
     some, every = read(tmp_path, "train"), {scene["scene_id"]: scene for scene in read(made["natural"], "train")}
@@ -197,7 +206,7 @@ def test_a_second_run_does_nothing_and_other_settings_are_refused(small, tmp_pat
             make_scenes("ml-100k", work, SceneSettings(**{**vars(settings), **changed}))
 
 
-@pytest.mark.parametrize("killed_in", ["render", "write_features", "run_probe", "write_baselines"])
+@pytest.mark.parametrize("killed_in", ["render", "feature_table", "run_probe", "baseline_table"])
 def test_a_killed_run_goes_on_to_the_same_bytes(small, tmp_path: Path, monkeypatch, killed_in: str) -> None:
     settings = SceneSettings("test", 50, max_exposure=5)
     plain, killed = copy_work(small, tmp_path / "plain"), copy_work(small, tmp_path / "killed")

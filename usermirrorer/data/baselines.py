@@ -3,71 +3,111 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from usermirrorer.data.features import Features, relative
-from usermirrorer.data.probe import Probe, boosted_trees, matrix, out_of_sample, softmax, with_relative
-from usermirrorer.data.schema import BASELINES
-from usermirrorer.data.store import SHARD_ROWS, open_step
-from usermirrorer.measures import argmax_hit, choice_probability, interval
+from usermirrorer.data.probe import Fitted, Predict, Probe, boosted_trees, fit_all, matrix, softmax, with_relative
+from usermirrorer.data.schema import BASELINES, id_column
+from usermirrorer.measures import argmax_hit, choice_probability, column, scoped_intervals
 
 
 SHARPNESS = np.geomspace(0.01, 30.0, 60)
 """Grid on which the sharpness of a score's softmax is fitted (log loss on train scenes)."""
 
 
-def baseline_probs(features: Features, train: Features | None, probe: Probe) -> dict[str, np.ndarray]:
-    """Probability of every option under every baseline, flat over options. Whatever is fitted is fitted on `train`."""
-    fitted_on = train if train is not None else features
+@dataclass(frozen=True)
+class Baselines:
+    """What is fitted for the baselines: on train scenes, or across halves of the users where there are none."""
+
+    positions: Mapping[int, np.ndarray]
+    """Number of options -> share of train choices at each position"""
+    sharpness: Mapping[str, float]
+    """Candidate model -> factor of its softmax"""
+    probe: Fitted
+    reference: Fitted
+
+
+def fit_baselines(sample: Features, train: Features | None, probe: Probe, workers: int) -> Baselines:
+    """Fit on `train`, or on the `sample` of scenes where there is none."""
+    fitted_on = train if train is not None else sample
+    [reference] = fit_all([(_reference, sample, train)], workers)
+    return Baselines(
+        positions={int(n): _positions(fitted_on, int(n)) for n in np.unique(fitted_on.count)},
+        sharpness={
+            name: _fit_sharpness(relative(values, fitted_on)[0], fitted_on)
+            for name, values in fitted_on.scores.items()
+        },
+        probe=probe.predict,
+        reference=reference,
+    )
+
+
+def baseline_probs(features: Features, fitted: Baselines) -> dict[str, np.ndarray]:
+    """Probability of every option under every baseline, flat over options."""
     probs = {
         "uniform": 1 / np.repeat(features.count, features.count),
-        "best position": _best_position(features, fitted_on),
+        "best position": _best_position(features, fitted.positions),
     }
-    for name in features.scores:
-        standard = relative(features.scores[name], features)[0]
-        sharpness = _fit_sharpness(relative(fitted_on.scores[name], fitted_on)[0], fitted_on)
-        probs[name] = softmax(sharpness * standard, features)
-    probs["exposure probe"] = probe.probs
-    probs["reference"] = out_of_sample(features, train, _reference)
+    for name, values in features.scores.items():
+        probs[name] = softmax(fitted.sharpness[name] * relative(values, features)[0], features)
+    probs["exposure probe"] = fitted.probe(features)
+    probs["reference"] = fitted.reference(features)
     return {name: np.round(values, 6) for name, values in probs.items()}
 
 
-def write_baselines(
-    features: Features, train: Features | None, probe: Probe, directory: Path, recipe: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Write the baselines artefact, rows by (scene, baseline); returns each one's accuracies with intervals."""
-    probs = baseline_probs(features, train, probe)
-    with open_step(directory, {**recipe, "step": "baselines"}, BASELINES) as step:
-        if step.complete:
-            return step.content["accuracy"]
-        ids = np.char.decode(features.scene_id, "ascii")
-        order = np.argsort(np.tile(np.arange(len(ids)), len(probs)), kind="stable")
-        offsets = np.append(0, np.cumsum(np.tile(features.count, len(probs))))
-        lists = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(np.concatenate(list(probs.values()))))
-        table = pa.Table.from_arrays(
-            [pa.array(np.tile(ids, len(probs))), pa.array(np.repeat(list(probs), len(ids))), lists], schema=BASELINES
-        ).take(order)
-        for shard, begin in enumerate(range(0, len(table), SHARD_ROWS)):
-            step.write_shard(shard, table.slice(begin, SHARD_ROWS))
-        accuracy = {name: _accuracies(features, values) for name, values in probs.items()}
-        step.finish(rows=len(table), accuracy=accuracy)
-        return accuracy
+def baseline_names(fitted: Baselines) -> list[str]:
+    """In the order of `baseline_probs`."""
+    return ["uniform", "best position", *fitted.sharpness, "exposure probe", "reference"]
 
 
-def _reference(train: Features, features: Features) -> np.ndarray:
-    return boosted_trees(train, features, lambda block: with_relative({**block.user_free, **block.scores}, block))
+def baseline_table(features: Features, probs: Mapping[str, np.ndarray]) -> pa.Table:
+    """The rows of the baselines artefact, by (scene, baseline)."""
+    scenes = len(features.count)
+    order = np.argsort(np.tile(np.arange(scenes), len(probs)), kind="stable")
+    offsets = np.append(0, np.cumsum(np.tile(features.count, len(probs))))
+    lists = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(np.concatenate(list(probs.values()))))
+    ids = id_column(np.tile(features.scene_id, len(probs)))
+    return pa.Table.from_arrays([ids, pa.array(np.repeat(list(probs), scenes)), lists], schema=BASELINES).take(order)
 
 
-def _best_position(features: Features, train: Features) -> np.ndarray:
-    """The share of train choices at each position of lists of the same length; uniform for a length not seen."""
+def hits(features: Features, probs: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Probability of the choice and whether it has the highest, for every baseline: `(scenes, 2 × baselines)`."""
+    columns = []
+    for values in probs.values():
+        padded = matrix(values, features)
+        columns += [choice_probability(padded, features.choice), argmax_hit(padded, features.choice)]
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def accuracies(found: np.ndarray, user: np.ndarray, names: list[str]) -> dict[str, Any]:
+    """Accuracy and arg-max accuracy of each baseline with intervals, users resampled. `found` as of `hits`."""
+    statistics = {f"{measure} {name}": column(2 * row + offset) for row, name in enumerate(names)
+                  for offset, measure in enumerate(("accuracy", "argmax_accuracy"))}  # fmt: skip
+    every = scoped_intervals(found, statistics, user, np.zeros(len(user), dtype=np.int64))["pooled"]
+    return {
+        name: {measure: every[f"{measure} {name}"] for measure in ("accuracy", "argmax_accuracy")} for name in names
+    }
+
+
+def _reference(train: Features) -> Predict:
+    return boosted_trees(train, lambda block: with_relative({**block.user_free, **block.scores}, block))
+
+
+def _positions(features: Features, options: int) -> np.ndarray:
+    """The share of choices at each position of lists of this length."""
+    seen = np.bincount(features.choice[features.count == options], minlength=options).astype(float)
+    return (seen + 1) / (seen.sum() + options)
+
+
+def _best_position(features: Features, positions: Mapping[int, np.ndarray]) -> np.ndarray:
+    """Those shares in lists of the same length; uniform for a length not seen."""
     probs = np.empty(int(features.count.sum()))
-    for n in np.unique(features.count):
-        seen = np.bincount(train.choice[train.count == n], minlength=n).astype(float)
-        shares = (seen + 1) / (seen.sum() + n)
+    for n in np.unique(features.count).tolist():
+        shares = positions.get(n, np.full(n, 1 / n))
         probs[np.repeat(features.count == n, features.count)] = np.tile(shares, int((features.count == n).sum()))
     return probs
 
@@ -76,11 +116,3 @@ def _fit_sharpness(standard: np.ndarray, features: Features) -> float:
     """The factor before a softmax of standardised scores with the least log loss."""
     losses = [-np.log(softmax(factor * standard, features)[features.chosen] + 1e-12).mean() for factor in SHARPNESS]
     return float(SHARPNESS[int(np.argmin(losses))])
-
-
-def _accuracies(features: Features, probs: np.ndarray) -> dict[str, Any]:
-    padded = matrix(probs, features)
-    return {
-        "accuracy": dict(interval(choice_probability(padded, features.choice), features.user)),
-        "argmax_accuracy": dict(interval(argmax_hit(padded, features.choice), features.user)),
-    }

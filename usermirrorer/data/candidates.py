@@ -1,10 +1,11 @@
-"""Models over items: popularity, content, item-kNN and GF-CF. They propose distractors and serve as baselines.
+"""Models over items: popularity, content, item-kNN, GF-CF, and friends. They propose distractors and are baselines.
 
 Each is fitted on what precedes a window and asked about users as of a scene: a user's vector is folded in from that
-user's own earlier choices. `scores` has shape `(scenes, items)`.
+user's own earlier choices. `scores` has shape `(scenes, items)`, `options` looks at given items only.
 
-Dense factors are held in fixed point, so that sums of products are exact in float64: the score of a pair must not
-depend on which other scenes and items it is computed with, and the rounding of a matrix product does.
+The score of a pair must not depend on which other scenes and items it is computed with, and the rounding of sums does.
+So whatever is summed over a history is an integer (a fixed-point number), and products of unit vectors are summed in
+float32 with 11 bits a side, which is exact: every partial sum is a multiple of 2^-22 that is at most 1.
 """
 
 from __future__ import annotations
@@ -14,53 +15,43 @@ from typing import Protocol
 
 import numpy as np
 from scipy import sparse
-from scipy.sparse.linalg import svds
 
+from usermirrorer.data.asked import Asked
+from usermirrorer.data.facts import Friends
 from usermirrorer.data.log import Log, ragged_ranges
+from usermirrorer.data.neighbours import Neighbours, co_occurrence, user_item
 
 
 WINDOW = 5000
 """Recent popularity counts the last so many choices before the scene; natural exposures draw from them."""
 
-NEIGHBOURS = 100
 RANK = 64
 LOW_PASS_WEIGHT = 0.3
+UNIT_BITS = 11
+SUM_BITS = 16
 
-
-@dataclass(frozen=True)
-class Queries:
-    """Whose scores are asked for, and as of when."""
-
-    position: np.ndarray
-    """int64 `(scenes,)`: number of choices of anyone before the scene"""
-    history: sparse.csr_matrix
-    """float32 `(scenes, items)`: 1 where the user had chosen the item before"""
+KNN_NEIGHBOURS = 100
+LINEAR_NEIGHBOURS = 256
+"""The linear filter of GF-CF keeps the strongest so many of each item."""
 
 
 class CandidateModel(Protocol):
-    def scores(self, queries: Queries) -> np.ndarray: ...
+    def scores(self, asked: Asked) -> np.ndarray: ...
+
+    def options(self, asked: Asked, item: np.ndarray) -> np.ndarray: ...
 
 
-def queries(log: Log, user: np.ndarray, time: np.ndarray) -> Queries:
-    """Queries for users at times, from a log of choices."""
-    position = log.position(time)
-    length = log.by_user.count(user, position)
-    row, index = ragged_ranges(log.by_user.start[user], length)
-    items = log.item[log.by_user.events[index]]
-    ones = np.ones(len(items), dtype=np.float32)
-    history = sparse.csr_matrix((ones, (row, items)), shape=(len(user), log.items))
-    history.data[:] = 1.0
-    return Queries(position, history)
-
-
-def fit_models(fitted: Log, log: Log, vectors: np.ndarray) -> dict[str, CandidateModel]:
+def fit_models(
+    fitted: Log, log: Log, vectors: np.ndarray, friends: Friends | None = None
+) -> dict[str, CandidateModel]:
     """All candidate models. `fitted` is the part of `log` before the window, `vectors` are `(items, width)`."""
-    return {
+    models: dict[str, CandidateModel] = {
         "popularity": Popularity(log),
-        "content": Content(fixed_point(vectors, bits=16)),
-        "item-knn": ItemKNN(_item_similarity(fitted)),
-        "gf-cf": fit_gf_cf(fitted),
+        "content": Content.of(vectors),
+        "item-knn": ItemKNN(Neighbours.of(co_occurrence(fitted), KNN_NEIGHBOURS)),
+        "gf-cf": GFCF.of(fitted),
     }
+    return models | ({"friends": Social(log, friends)} if friends is not None else {})
 
 
 @dataclass(frozen=True)
@@ -69,13 +60,42 @@ class Popularity:
 
     log: Log
 
-    def scores(self, queries: Queries) -> np.ndarray:
-        low = np.maximum(queries.position - WINDOW, 0)
-        counts = [
-            np.bincount(self.log.item[a:b], minlength=self.log.items)
-            for a, b in zip(low.tolist(), queries.position.tolist(), strict=True)
-        ]
-        return np.array(counts, dtype=np.float32).reshape(-1, self.log.items)
+    def scores(self, asked: Asked) -> np.ndarray:
+        low = np.maximum(asked.position - WINDOW, 0)
+        counts = np.empty((len(asked), self.log.items), dtype=np.float32)
+        for row, (a, b) in enumerate(zip(low.tolist(), asked.position.tolist(), strict=True)):
+            counts[row] = np.bincount(self.log.item[a:b], minlength=self.log.items)
+        return counts
+
+    def options(self, asked: Asked, item: np.ndarray) -> np.ndarray:
+        position = asked.position[:, None]
+        before = self.log.by_item.count(item, position)
+        return (before - self.log.by_item.count(item, np.maximum(position - WINDOW, 0))).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Directions:
+    """Vectors as unit directions and lengths, so that their products are exact: `(rows, width)` and `(rows,)`."""
+
+    unit: np.ndarray
+    length: np.ndarray
+
+    @staticmethod
+    def of(vectors: np.ndarray) -> Directions:
+        length = np.sqrt((vectors.astype(np.float64) ** 2).sum(axis=1))
+        unit = vectors / np.maximum(length, 1e-12)[:, None]
+        return Directions((np.round(unit * 2**UNIT_BITS) / 2**UNIT_BITS).astype(np.float32), length.astype(np.float32))
+
+    def cosines(self, others: Directions) -> np.ndarray:
+        """`(rows, other rows)`"""
+        return self.unit @ others.unit.T
+
+    def cosines_of(self, others: Directions, item: np.ndarray) -> np.ndarray:
+        """Of each row with the other rows listed beside it: `(rows, options)`."""
+        found = np.empty(item.shape, dtype=np.float32)
+        for column in range(item.shape[1]):
+            found[:, column] = np.einsum("sd,sd->s", self.unit, others.unit[item[:, column]])
+        return found
 
 
 @dataclass(frozen=True)
@@ -83,85 +103,112 @@ class Content:
     """Cosine between an item's text vector and the mean vector of the user's earlier choices."""
 
     vectors: np.ndarray
-    """float64 `(items, width)`, in fixed point"""
+    """int32 `(items, width)`, in units of 2^-SUM_BITS"""
+    directions: Directions
 
-    def scores(self, queries: Queries) -> np.ndarray:
-        profile = queries.history @ self.vectors
-        norm = np.linalg.norm(profile, axis=1, keepdims=True)
-        return ((profile @ self.vectors.T) / np.maximum(norm, 1e-12)).astype(np.float32)
+    @staticmethod
+    def of(vectors: np.ndarray) -> Content:
+        return Content(np.round(vectors.astype(np.float64) * 2**SUM_BITS).astype(np.int32), Directions.of(vectors))
+
+    def scores(self, asked: Asked) -> np.ndarray:
+        return Directions.of(asked.summed(self.vectors)).cosines(self.directions)
+
+    def options(self, asked: Asked, item: np.ndarray) -> np.ndarray:
+        return Directions.of(asked.summed(self.vectors)).cosines_of(self.directions, item)
 
 
 @dataclass(frozen=True)
 class ItemKNN:
     """Sum of the cosine similarities to the user's earlier choices, over each item's nearest neighbours."""
 
-    similarity: sparse.csr_matrix
+    neighbours: Neighbours
 
-    def scores(self, queries: Queries) -> np.ndarray:
-        return np.asarray((queries.history @ self.similarity).todense(), dtype=np.float32)
+    def scores(self, asked: Asked) -> np.ndarray:
+        return self.neighbours.scores(asked)
+
+    def options(self, asked: Asked, item: np.ndarray) -> np.ndarray:
+        return self.neighbours.options(asked, item)
 
 
 @dataclass(frozen=True)
 class GFCF:
-    """GF-CF (Shen et al., CIKM 2021, eq. 6): linear filter plus ideal low-pass filter of the item graph."""
+    """GF-CF (Shen et al., CIKM 2021, eq. 6): linear filter plus ideal low-pass filter of the item graph.
 
-    normalised: sparse.csr_matrix
-    """D_U^-1/2 R D_I^-1/2, `(users, items)`"""
+    The linear filter R~^T R~ keeps the `LINEAR_NEIGHBOURS` strongest entries of each item.
+    """
+
+    linear: Neighbours
     into: np.ndarray
-    """D_I^-1/2 V, float64 `(items, rank)`, in fixed point"""
-    back: np.ndarray
-    """V^T D_I^1/2, float64 `(rank, items)`, in fixed point"""
+    """D_I^-1/2 V, int32 `(items, rank)`, in units of 2^-(SUM_BITS + 6)"""
+    back: Directions
+    """D_I^1/2 V, `(items, rank)`"""
 
-    def scores(self, queries: Queries) -> np.ndarray:
-        linear = (queries.history @ self.normalised.T) @ self.normalised
-        low_pass = (queries.history @ self.into) @ self.back
-        return (np.asarray(linear.todense()) + LOW_PASS_WEIGHT * low_pass).astype(np.float32)
+    @property
+    def directions(self) -> Directions:
+        """What the items' co-occurrence alone says of them, for similarities between items."""
+        return self.back
+
+    @staticmethod
+    def of(fitted: Log) -> GFCF:
+        """Fit on a log; each user counts an item once."""
+        chosen = user_item(fitted)
+        users, items = (np.asarray(chosen.sum(axis=axis)).ravel() for axis in (1, 0))
+        left, right = (1 / np.sqrt(np.maximum(degree, 1)) for degree in (users, items))
+        normalised = (sparse.diags(left) @ chosen @ sparse.diags(right)).tocsr().astype(np.float32)
+        # Only what has events goes into the decomposition: items that come later must not change a single bit.
+        vectors = np.zeros((fitted.items, RANK))
+        active = normalised[np.flatnonzero(users)][:, np.flatnonzero(items)]
+        rank = min(RANK, max(min(active.shape) - 1, 0))
+        if rank:
+            vectors[items > 0, :rank] = _right_vectors(active, rank)
+        into = np.round(vectors * right[:, None] * 2 ** (SUM_BITS + 6)).astype(np.int32)
+        linear = Neighbours.of(co_occurrence(fitted, per_user=True), LINEAR_NEIGHBOURS)
+        return GFCF(linear, into, Directions.of(vectors * np.sqrt(items)[:, None]))
+
+    def scores(self, asked: Asked) -> np.ndarray:
+        user = self._user(asked)
+        cosine = user.cosines(self.back)
+        cosine *= LOW_PASS_WEIGHT * user.length[:, None]
+        cosine *= self.back.length
+        return cosine + self.linear.scores(asked)
+
+    def options(self, asked: Asked, item: np.ndarray) -> np.ndarray:
+        user = self._user(asked)
+        cosine = user.cosines_of(self.back, item)
+        cosine *= LOW_PASS_WEIGHT * user.length[:, None]
+        cosine *= self.back.length[item]
+        return cosine + self.linear.options(asked, item)
+
+    def _user(self, asked: Asked) -> Directions:
+        return Directions.of(asked.summed(self.into) / 2.0 ** (SUM_BITS + 6))
 
 
-def fit_gf_cf(fitted: Log) -> GFCF:
-    """Fit GF-CF on a log; each user counts an item once."""
-    chosen = _user_item(fitted)
-    users = np.asarray(chosen.sum(axis=1)).ravel()
-    items = np.asarray(chosen.sum(axis=0)).ravel()
-    left, right = (1 / np.sqrt(np.maximum(degree, 1)) for degree in (users, items))
-    normalised = (sparse.diags(left) @ chosen @ sparse.diags(right)).tocsr().astype(np.float32)
-    # Only what has events goes into the decomposition: items that come later must not change a single bit.
-    active = normalised[np.flatnonzero(users)][:, np.flatnonzero(items)]
-    rank = min(RANK, max(min(active.shape) - 1, 0))
-    vectors = np.zeros((fitted.items, rank), dtype=np.float32)
-    if rank:
-        vectors[items > 0] = svds(active, k=rank, v0=np.ones(min(active.shape), dtype=np.float32))[2].T
-    into = fixed_point(vectors * right[:, None], bits=20)
-    back = fixed_point(vectors * np.sqrt(items)[:, None], bits=14)
-    return GFCF(normalised, into, np.ascontiguousarray(back.T))
+def _right_vectors(matrix: sparse.csr_matrix, rank: int) -> np.ndarray:
+    """The first right singular vectors, `(columns, rank)`: randomised subspace iteration (Halko et al., 2011)."""
+    from sklearn.utils.extmath import randomized_svd
+
+    return randomized_svd(matrix, rank, n_oversamples=16, n_iter=5, power_iteration_normalizer="QR", random_state=0)[
+        2
+    ].T
 
 
-def fixed_point(values: np.ndarray, bits: int) -> np.ndarray:
-    """Values rounded to multiples of 2^-bits, as float64: sums of their products are exact below 2^53."""
-    return np.round(values.astype(np.float64) * 2.0**bits) / 2.0**bits
+@dataclass(frozen=True)
+class Social:
+    """How many of the user's friends had chosen each item before."""
 
+    log: Log
+    friends: Friends
 
-def _user_item(log: Log) -> sparse.csr_matrix:
-    """Binary `(users, items)` matrix of a log."""
-    matrix = sparse.csr_matrix((np.ones(len(log), np.float32), (log.user, log.item)), shape=(log.users, log.items))
-    matrix.data[:] = 1.0
-    return matrix
+    def scores(self, asked: Asked) -> np.ndarray:
+        row, friend = self.friends.of_users(asked.user)
+        # A friend counts once for an item: only the first choice of a pair does.
+        grouped, first = self.log.by_user, self.log.first_of_pair
+        owner, index = ragged_ranges(grouped.start[friend], grouped.count(friend, asked.position[row]))
+        events = grouped.events[index]
+        kept = first[events]
+        cells = row[owner[kept]] * self.log.items + self.log.item[events[kept]]
+        counts = np.bincount(cells, minlength=len(asked) * self.log.items)
+        return counts.reshape(len(asked), self.log.items).astype(np.float32)
 
-
-def _item_similarity(log: Log) -> sparse.csr_matrix:
-    """Cosine of the item columns; each row keeps its `NEIGHBOURS` largest entries, the diagonal left out."""
-    chosen = _user_item(log)
-    norm = 1 / np.sqrt(np.maximum(np.asarray(chosen.sum(axis=0)).ravel(), 1))
-    scaled = (chosen @ sparse.diags(norm)).tocsr().astype(np.float32)
-    cosine = (scaled.T @ scaled).tocsr()
-    cosine.setdiag(0)
-    cosine.eliminate_zeros()
-    cosine.sort_indices()
-    keep = np.zeros(cosine.nnz, dtype=bool)
-    for row in range(cosine.shape[0]):
-        a, b = cosine.indptr[row], cosine.indptr[row + 1]
-        keep[a + np.argsort(-cosine.data[a:b], kind="stable")[:NEIGHBOURS]] = True
-    cosine.data[~keep] = 0
-    cosine.eliminate_zeros()
-    # Column j holds the neighbours of item j: history @ matrix sums similarity(history item, j).
-    return cosine.T.tocsr()
+    def options(self, asked: Asked, item: np.ndarray) -> np.ndarray:
+        return np.take_along_axis(self.scores(asked), item, axis=1)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import polars as pl
 
 from usermirrorer.data.domains import choice_rule
-from usermirrorer.data.keyed import scene_keys
+from usermirrorer.data.keyed import number_keys
 from usermirrorer.data.log import Log, ragged_ranges
-from usermirrorer.data.schema import scene_id
 from usermirrorer.data.tables import Cuts, Tables
 from usermirrorer.errors import UserError
 
@@ -24,18 +23,15 @@ USER_CAP = {"train": 50, "test": 10}
 
 @dataclass(frozen=True)
 class Choices:
-    """Choices as arrays, one row each. `peers` are the user's other items of the same occasion, in ragged form."""
+    """Choices as arrays, one row each."""
 
     user: np.ndarray
     item: np.ndarray
     time: np.ndarray
     scene_id: np.ndarray
-    """S16 `(choices,)`"""
+    """uint64 `(choices,)`: the 16 hex digits as a number"""
     key: np.ndarray
     """uint64 `(choices,)`: the seed of all that is drawn for the scene"""
-    peer_start: np.ndarray
-    """int64 `(choices + 1,)`"""
-    peer_item: np.ndarray
     impression: np.ndarray
     """int64 `(choices,)`: row of the impressions table, -1 where there is none"""
 
@@ -43,14 +39,18 @@ class Choices:
         return len(self.user)
 
     def take(self, rows: np.ndarray) -> Choices:
-        length = np.diff(self.peer_start)[rows]
-        start = np.zeros(len(rows) + 1, dtype=np.int64)
-        np.cumsum(length, out=start[1:])
-        _, index = ragged_ranges(self.peer_start[:-1][rows], length)
-        return Choices(
-            self.user[rows], self.item[rows], self.time[rows], self.scene_id[rows], self.key[rows],
-            start, self.peer_item[index], self.impression[rows],
-        )  # fmt: skip
+        return Choices(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+
+def peers(log: Log, choices: Choices) -> tuple[np.ndarray, np.ndarray]:
+    """The user's other items of the occasion of each choice, as (row of the choice, item): `(peers,)` both."""
+    grouped = log.by_user
+    first = grouped.start[choices.user] + grouped.count(choices.user, log.position(choices.time))
+    until = grouped.start[choices.user] + grouped.count(choices.user, log.position(choices.time + 1))
+    row, index = ragged_ranges(first, until - first)
+    item = log.item[grouped.events[index]]
+    other = item != choices.item[row]
+    return row[other], item[other]
 
 
 def qualifying(tables: Tables, choice: str) -> np.ndarray:
@@ -78,14 +78,16 @@ def eligible(
     An occasion gives one choice, drawn by (seed, scene_id); a user gives at most `cap`. `logged` takes clicks in
     impressions instead of interactions.
     """
-    user, item, time, impression, counts = (_clicks if logged else _events)(tables, choice)
+    user, item, time, ids, impression, counts = (_clicks if logged else _events)(tables, choice)
     low, high = (cuts.train, cuts.test) if split == "train" else (cuts.test, np.iinfo(np.int64).max)
     kept = (time >= low) & (time < high)
     counts["choices_in_window"] = int(kept.sum())
     kept, counts["item_not_yet_available"] = _narrow(kept, available_from(tables)[item] <= time, logged)
     kept, counts["too_little_history"] = _narrow(kept, occasions_before(tables.log, user, time) >= MIN_OCCASIONS)
     rows = np.flatnonzero(kept)
-    choices = make_choices(tables, user[rows], item[rows], time[rows], impression[rows], seed)
+    choices = Choices(
+        user[rows], item[rows], time[rows], ids[rows], number_keys(seed, ids[rows]), impression[rows]
+    )  # fmt: skip
 
     order = np.lexsort((choices.key, choices.time, choices.user))
     same = np.zeros(len(order), dtype=bool)
@@ -102,27 +104,6 @@ def eligible(
     return choices.take(drawn[rank < cap]), counts
 
 
-def make_choices(
-    tables: Tables, user: np.ndarray, item: np.ndarray, time: np.ndarray, impression: np.ndarray, seed: int
-) -> Choices:
-    """Choices of given users, items and times (row numbers and UTC milliseconds), with ids, keys and peers."""
-    user_ids, item_ids = tables.users["user_id"].to_list(), tables.items["item_id"].to_list()
-    shown = tables.impressions["impression_id"].to_list() if tables.impressions is not None else []
-    ids = [
-        scene_id(tables.domain.name, user_ids[u], item_ids[i], t, shown[row] if row >= 0 else "")
-        for u, i, t, row in zip(user.tolist(), item.tolist(), time.tolist(), impression.tolist(), strict=True)
-    ]
-    scene_ids = np.array(ids, dtype="S16")
-    log = tables.log
-    first = log.by_user.start[user] + log.by_user.count(user, log.position(time))
-    length = log.by_user.start[user] + log.by_user.count(user, log.position(time + 1)) - first
-    row, index = ragged_ranges(first, length)
-    peers = log.item[log.by_user.events[index]]
-    other = peers != item[row]
-    start = np.concatenate([[0], np.cumsum(np.bincount(row[other], minlength=len(user)))])
-    return Choices(user, item, time, scene_ids, scene_keys(seed, scene_ids), start, peers[other], impression)
-
-
 def available_from(tables: Tables) -> np.ndarray:
     """When each item came to exist, ascending: `(items,)`, int64."""
     return tables.items["available_from"].to_numpy()
@@ -135,13 +116,18 @@ def _narrow(kept: np.ndarray, condition: np.ndarray, skip: bool = False) -> tupl
     return kept & condition, int((kept & ~condition).sum())
 
 
-def _events(tables: Tables, choice: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, int]]:
-    rows = np.flatnonzero(qualifying(tables, choice))
-    log = tables.log
-    return log.user[rows], log.item[rows], log.time[rows], np.full(len(rows), -1), {}
+Found = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, int]]
+"""User, item, time, scene id and impression of each choice, and what was left out by reason."""
 
 
-def _clicks(tables: Tables, choice: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, int]]:
+def _events(tables: Tables, choice: str) -> Found:
+    log, chosen = tables.log, qualifying(tables, choice)
+    rows = slice(None) if chosen.all() else np.flatnonzero(chosen)
+    impression = np.full(int(chosen.sum()), -1)
+    return log.user[rows], log.item[rows], log.time[rows], tables.scene_id[rows], impression, {}
+
+
+def _clicks(tables: Tables, choice: str) -> Found:
     if tables.impressions is None:
         raise UserError(f"exposure 'logged': {tables.domain.name} has no impressions; use natural, hard or retrieved")
     frame = tables.impressions.with_row_index("row")
@@ -151,6 +137,5 @@ def _clicks(tables: Tables, choice: str) -> tuple[np.ndarray, np.ndarray, np.nda
     known = known.join(tables.users.select("user_id").with_row_index("user"), on="user_id", maintain_order="left")
     known = known.join(tables.items.select("item_id").with_row_index("item"), on="item_id", maintain_order="left")
     counts["unknown_user_or_item"] = len(single) - len(known)
-    columns = (known[name].to_numpy() for name in ("user", "item", "timestamp", "row"))
-    user, item, time, row = columns
-    return user.astype(np.int32), item.astype(np.int32), time, row.astype(np.int64), counts
+    user, item, time, ids, row = (known[name].to_numpy() for name in ("user", "item", "timestamp", "scene_id", "row"))
+    return user.astype(np.int32), item.astype(np.int32), time, ids, row.astype(np.int64), counts

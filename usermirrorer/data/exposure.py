@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from usermirrorer.data.candidates import WINDOW, queries
-from usermirrorer.data.choices import Choices
+from usermirrorer.data.asked import Asked, ask
+from usermirrorer.data.candidates import WINDOW
+from usermirrorer.data.choices import Choices, peers
 from usermirrorer.data.keyed import uniforms
 from usermirrorer.data.log import ragged_ranges
-from usermirrorer.data.window import Window, blocks
+from usermirrorer.data.ranking import highest, last, sortable
+from usermirrorer.data.window import Window
 
 
 DRAWS = 32
@@ -49,11 +51,13 @@ def distractors(
         picked = logged(window, choices, int(wanted.max(initial=1)))
         return picked, np.zeros_like(picked), ["logged"]
     sources = [*window.models, "random"] if mode == "retrieved" else list(window.models)
-    proposed = [
-        (_heads if mode == "retrieved" else _at_observed_ranks)(window, choices.take(block), wanted[block])
-        for block in blocks(len(choices))
-    ]
-    return np.concatenate([p[0] for p in proposed]), np.concatenate([p[1] for p in proposed]), sources
+    propose = _heads if mode == "retrieved" else _at_observed_ranks
+    picked = np.full((len(choices), int(wanted.max(initial=1))), -1, dtype=np.int32)
+    source = np.full_like(picked, -1)
+    for rows, asked in ask(window.pool, choices.user, choices.time):
+        found, of = propose(window, choices.take(rows), wanted[rows], asked)
+        picked[rows, : found.shape[1]], source[rows, : found.shape[1]] = found, of
+    return picked, source, sources
 
 
 def natural(window: Window, choices: Choices, wanted: np.ndarray) -> np.ndarray:
@@ -76,7 +80,7 @@ def natural(window: Window, choices: Choices, wanted: np.ndarray) -> np.ndarray:
     law = window.recency_law
     coins = uniforms(choices.key, STREAM_STALE, picked.shape[1]) < law.unseen_share(high)[:, None]
     stale = np.where(first > older, (coins & (np.arange(picked.shape[1]) < wanted[:, None])).sum(axis=1), 0)
-    forbidden = np.sort(_peer_keys(choices, pool.items))
+    forbidden = np.sort(_peer_keys(window, choices))
     for recent, until in ((False, stale), (True, wanted)):
         for round_ in range(ROUNDS):
             rows = np.flatnonzero((have < until) & (last > first))
@@ -97,7 +101,7 @@ def natural(window: Window, choices: Choices, wanted: np.ndarray) -> np.ndarray:
             usable &= window.available_from[item] <= choices.time[rows, None]
             usable &= ~_among(rows[:, None].astype(np.int64) * pool.items + item, forbidden)
             if not window.tables.domain.repeats:
-                usable &= ~window.seen.before(choices.user[rows, None], item, choices.time[rows, None])
+                usable &= ~window.tables.log.seen.before(choices.user[rows, None], item, choices.time[rows, None])
             for draw in range(DRAWS):
                 _take(picked, have, rows, item[:, draw], usable[:, draw] & (have[rows] < until[rows]))
     return picked
@@ -116,58 +120,62 @@ def logged(window: Window, choices: Choices, most: int) -> np.ndarray:
     return picked
 
 
-def _heads(window: Window, choices: Choices, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _heads(window: Window, choices: Choices, wanted: np.ndarray, asked: Asked) -> tuple[np.ndarray, np.ndarray]:
     """Interleave the heads of all sources' lists, each list in its own order, the source of each slot at random."""
     heads = np.maximum(LIST_HEAD, 3 * wanted)
     head = int(heads.max(initial=LIST_HEAD))
     allowed = _allowed(window, choices)
-    asked = queries(window.pool, choices.user, choices.time)
-    lists = [_ranked(np.where(allowed, model.scores(asked), -np.inf), head) for model in window.models.values()]
+    lists = [_ranked(model.scores(asked), allowed, head) for model in window.models.values()]
     existing = np.searchsorted(window.available_from, choices.time, side="right")
     random = (uniforms(choices.key, STREAM_EXPOSURE, head) * existing[:, None]).astype(np.int64)
     random = np.where(np.take_along_axis(allowed, random, axis=1), random, -1)
     candidates = np.stack([*lists, random], axis=1)
     turns = (uniforms(choices.key, STREAM_EXPOSURE + 1, TRIES * head) * candidates.shape[1]).astype(np.int64)
+    # The k-th turn of a source proposes the k-th item of its list; what counts is the order of all proposals.
+    turns = turns[:, : min(turns.shape[1], candidates.shape[1] * head)]
+    rank = np.empty_like(turns)
+    for of in range(candidates.shape[1]):
+        mine = turns == of
+        rank[mine] = (np.cumsum(mine, axis=1) - 1)[mine]
+    usable = (rank < heads[:, None]) & (np.arange(turns.shape[1]) < TRIES * heads[:, None])
+    item = candidates[np.arange(len(choices))[:, None], turns, np.minimum(rank, head - 1)]
     picked = np.full((len(choices), int(wanted.max(initial=1))), -1, dtype=np.int32)
     source = np.full_like(picked, -1)
-    have, rows = np.zeros(len(choices), dtype=np.int64), np.arange(len(choices))
-    next_rank = np.zeros(candidates.shape[:2], dtype=np.int64)
-    for column, turn in enumerate(turns.T):
-        trying = (have < wanted) & (column < TRIES * heads)
-        if not trying.any():
+    have = np.zeros(len(choices), dtype=np.int64)
+    for column in range(turns.shape[1]):
+        trying = np.flatnonzero(have < wanted)
+        if not len(trying):
             break
-        at = next_rank[rows, turn]
-        item = candidates[rows, turn, np.minimum(at, head - 1)]
-        next_rank[rows, turn] += 1
-        before = have.copy()
-        _take(picked, have, rows, item, (item >= 0) & (at < heads) & trying)
-        added = have > before
-        source[rows[added], before[added]] = turn[added]
+        new = item[trying, column]
+        fresh = usable[trying, column] & (new >= 0) & ~(picked[trying] == new[:, None]).any(axis=1)
+        rows = trying[fresh]
+        picked[rows, have[rows]], source[rows, have[rows]] = new[fresh], turns[rows, column]
+        have[rows] += 1
     return picked, source
 
 
-def _at_observed_ranks(window: Window, choices: Choices, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _at_observed_ranks(
+    window: Window, choices: Choices, wanted: np.ndarray, asked: Asked
+) -> tuple[np.ndarray, np.ndarray]:
     """Each slot: a source at random, then the item at a rank drawn from those that real choices had there."""
     allowed = _allowed(window, choices)
-    asked = queries(window.pool, choices.user, choices.time)
     names = list(window.models)
-    depth = max(int(window.observed_ranks[name].max()) + 1 for name in names)
-    lists = [_ranked(np.where(allowed, window.models[n].scores(asked), -np.inf), depth) for n in names]
+    observed = [window.observed_ranks[name] for name in names]
+    depth = max(int(ranks.max()) + 1 for ranks in observed)
+    lists = np.stack([_ranked(window.models[n].scores(asked), allowed, depth) for n in names])
     tries = TRIES * int(wanted.max(initial=1))
     turns = (uniforms(choices.key, STREAM_EXPOSURE, tries) * len(names)).astype(np.int64)
     quantile = uniforms(choices.key, STREAM_EXPOSURE + 1, tries)
     picked = np.full((len(choices), int(wanted.max(initial=1))), -1, dtype=np.int32)
     source = np.full_like(picked, -1)
     have, rows = np.zeros(len(choices), dtype=np.int64), np.arange(len(choices))
-    observed = [window.observed_ranks[name] for name in names]
     for column in range(tries):
         turn = turns[:, column]
         rank = np.select(
             [turn == s for s in range(len(names))],
             [ranks[(quantile[:, column] * len(ranks)).astype(np.int64)] for ranks in observed],
         )
-        item = np.stack([ranked[rows, rank] for ranked in lists])
-        item = item[turn, rows]
+        item = lists[turn, rows, rank]
         before = have.copy()
         _take(picked, have, rows, item, (item >= 0) & (have < wanted) & (column < TRIES * wanted))
         added = have > before
@@ -179,16 +187,15 @@ def _allowed(window: Window, choices: Choices) -> np.ndarray:
     """Items that may stand beside the choice: bool `(scenes, items)`."""
     allowed = window.allowed(choices.user, choices.time)
     allowed[np.arange(len(choices)), choices.item] = False
-    scene = np.repeat(np.arange(len(choices)), np.diff(choices.peer_start))
-    allowed[scene, choices.peer_item] = False
+    allowed[peers(window.tables.log, choices)] = False
     return allowed
 
 
-def _ranked(scores: np.ndarray, depth: int) -> np.ndarray:
-    """The first `depth` items by descending score, ties in item order; -1 where the score is -inf or items end."""
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :depth]
+def _ranked(scores: np.ndarray, allowed: np.ndarray, depth: int) -> np.ndarray:
+    """The first `depth` allowed items by descending score, ties in item order, -1 where they end: int64."""
     ranked = np.full((len(scores), depth), -1, dtype=np.int64)
-    ranked[:, : order.shape[1]] = np.where(np.isfinite(np.take_along_axis(scores, order, axis=1)), order, -1)
+    items = highest(last(sortable(scores), allowed), depth)
+    ranked[:, : items.shape[1]] = np.where(np.take_along_axis(allowed, items, axis=1), items, -1)
     return ranked
 
 
@@ -199,10 +206,10 @@ def _take(picked: np.ndarray, have: np.ndarray, rows: np.ndarray, item: np.ndarr
     have[rows[fresh]] += 1
 
 
-def _peer_keys(choices: Choices, items: int) -> np.ndarray:
+def _peer_keys(window: Window, choices: Choices) -> np.ndarray:
     """Scene × items + item for every other item of the choice's occasion."""
-    scene = np.repeat(np.arange(len(choices), dtype=np.int64), np.diff(choices.peer_start))
-    return scene * items + choices.peer_item
+    scene, item = peers(window.tables.log, choices)
+    return scene.astype(np.int64) * window.tables.log.items + item
 
 
 def _among(keys: np.ndarray, ascending: np.ndarray) -> np.ndarray:

@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from usermirrorer.data.candidates import GFCF
-from usermirrorer.data.render import DAY_MS
-from usermirrorer.data.store import SHARD_ROWS, open_step, read_manifest, read_parts
-from usermirrorer.data.window import Window, score_options
+from usermirrorer.data.as_of import DAY_MS, numeric, option_values
+from usermirrorer.data.draw import Drawn
+from usermirrorer.data.keyed import numbers
+from usermirrorer.data.log import ragged_ranges
+from usermirrorer.data.schema import id_column
+from usermirrorer.data.store import SHARD_ROWS, read_manifest
+from usermirrorer.data.tables import Tables, row_of
+from usermirrorer.data.window import Window
 
 
-if TYPE_CHECKING:
-    from usermirrorer.data.scenes import Drawn
-
+SIMILARITY_SCENES = 256
+"""Scenes whose options' vectors are held at a time."""
 
 KINDS = {"user_free": "user_free", "in_log": "in_log", "scores": "score"}
 """Fields of `Features` and the prefix of their columns on disk."""
@@ -33,15 +36,15 @@ class Features:
     """
 
     scene_id: np.ndarray
-    """S16 `(scenes,)`"""
+    """uint64 `(scenes,)`"""
     user: np.ndarray
-    """str `(scenes,)`"""
+    """int64 `(scenes,)`: row of the users table"""
     count: np.ndarray
     """int64 `(scenes,)`: options of each scene"""
     choice: np.ndarray
     """int64 `(scenes,)`: position of the choice"""
     item: np.ndarray
-    """str `(options,)`"""
+    """int64 `(options,)`: row of the items table"""
     user_free: Mapping[str, np.ndarray]
     in_log: Mapping[str, np.ndarray]
     scores: Mapping[str, np.ndarray]
@@ -64,36 +67,46 @@ class Features:
         return mask
 
 
-def describe_options(window: Window, drawn: Drawn) -> Features:
-    """Features of drawn scenes, all as of the scene's time."""
-    choices, width = drawn.choices, drawn.options >= 0
+def describe_options(window: Window, drawn: Drawn, scores: Mapping[str, np.ndarray]) -> Features:
+    """Features of drawn scenes, all as of the scene's time; `scores` is what `score_options` gives for them."""
+    tables, choices, width = window.tables, drawn.choices, drawn.options >= 0
     item = np.maximum(drawn.options, 0)
-    scores = score_options(window, choices, drawn.options)
     position = window.pool.position(choices.time)[:, None]
-    age = (choices.time[:, None] - window.available_from[item]) / DAY_MS
     columns = {
         "recent_popularity": np.log1p(scores["popularity"]),
-        "age_days": age,
-        "content_similarity": _mutual_similarity(window.vectors, item, width),
+        "age_days": (choices.time[:, None] - window.available_from[item]) / DAY_MS,
+        "content_similarity": _mutual_similarity(window.content.directions.unit, item, width),
+        "collaborative_similarity": _mutual_similarity(window.collaborative.directions.unit, item, width),
         "position": np.broadcast_to(np.arange(item.shape[1]), item.shape),
         "options": np.broadcast_to(drawn.count[:, None], item.shape),
     }
-    collaborative = window.models["gf-cf"]
-    if isinstance(collaborative, GFCF):
-        columns["collaborative_similarity"] = _mutual_similarity(collaborative.into, item, width)
-    for name in window.tables.domain.numbers:
-        columns[f"shown_{name}"] = window.tables.items[name].cast(float).to_numpy()[item]
-    user_ids, item_ids = window.tables.users["user_id"].to_numpy(), window.tables.items["item_id"].to_numpy()
+    for name in tables.domain.numbers:
+        columns[f"shown_{name}"] = tables.items[name].cast(float).to_numpy()[item]
+    user_free = {name: np.asarray(values, dtype=np.float32)[width] for name, values in columns.items()}
+    scene = np.repeat(np.arange(len(drawn)), drawn.count)
+    shown = numeric(option_values(tables, choices.user[scene], item[width], choices.time[scene]))
     return Features(
         scene_id=choices.scene_id,
-        user=user_ids[choices.user],
+        user=choices.user.astype(np.int64),
         count=drawn.count,
         choice=drawn.position,
-        item=item_ids[item[width]],
-        user_free={name: np.asarray(values, dtype=np.float32)[width] for name, values in columns.items()},
+        item=item[width].astype(np.int64),
+        user_free=user_free | {f"shown_{name}": values.astype(np.float32) for name, values in shown.items()},
         in_log={"total_popularity": np.log1p(window.pool.by_item.count(item, position), dtype=np.float32)[width]},
         scores={name: values[width] for name, values in scores.items()},
     )
+
+
+def take(features: Features, scenes: np.ndarray) -> Features:
+    """The features of some scenes."""
+    rows = ragged_ranges(features.start[scenes], features.count[scenes])[1]
+    return Features(
+        features.scene_id[scenes], features.user[scenes], features.count[scenes], features.choice[scenes],
+        features.item[rows],
+        {name: values[rows] for name, values in features.user_free.items()},
+        {name: values[rows] for name, values in features.in_log.items()},
+        {name: values[rows] for name, values in features.scores.items()},
+    )  # fmt: skip
 
 
 def relative(values: np.ndarray, features: Features) -> tuple[np.ndarray, np.ndarray]:
@@ -114,42 +127,41 @@ def relative(values: np.ndarray, features: Features) -> tuple[np.ndarray, np.nda
     return standard, rank
 
 
-def write_features(features: Features, directory: Path, recipe: Mapping[str, Any]) -> None:
-    """Write one row a scene, lists over its options."""
-    with open_step(directory, {**recipe, "step": "features"}) as step:
-        if step.complete:
-            return
-        offsets = pa.array(np.append(features.start, features.count.sum()), pa.int32())
-        columns = {
-            "scene_id": pa.array(np.char.decode(features.scene_id, "ascii")),
-            "user_id": pa.array(features.user),
-            "item_pos": pa.array(features.choice),
-            "items": pa.ListArray.from_arrays(offsets, pa.array(features.item)),
-        }
-        for kind, prefix in KINDS.items():
-            for name, values in getattr(features, kind).items():
-                columns[f"{prefix}.{name}"] = pa.ListArray.from_arrays(offsets, pa.array(values))
-        table = pa.table(columns)
-        for shard, begin in enumerate(range(0, len(table), SHARD_ROWS)):
-            step.write_shard(shard, table.slice(begin, SHARD_ROWS))
-        step.finish(rows=len(table))
+def feature_table(features: Features, tables: Tables) -> pa.Table:
+    """One row a scene, lists over its options."""
+    offsets = pa.array(np.append(features.start, features.count.sum()), pa.int32())
+    columns = {
+        "scene_id": id_column(features.scene_id),
+        "user_id": tables.users["user_id"].gather(features.user).to_arrow(),
+        "item_pos": pa.array(features.choice),
+        "items": pa.ListArray.from_arrays(offsets, tables.items["item_id"].gather(features.item).to_arrow()),
+    }
+    for kind, prefix in KINDS.items():
+        for name, values in getattr(features, kind).items():
+            columns[f"{prefix}.{name}"] = pa.ListArray.from_arrays(offsets, pa.array(values))
+    return pa.table(columns)
 
 
-def load_features(directory: Path) -> Features | None:
-    """The features of scenes made before, or None where there are none."""
+def load_features(directory: Path, tables: Tables, most: int) -> Features | None:
+    """The features of the first `most` scenes made before, or None where there are none.
+
+    Scenes stand in the order of their ids, which are hashes: the first are as good as a random sample.
+    """
     manifest = read_manifest(directory)
     if manifest is None or not manifest["content"].get("finished"):
         return None
-    table = read_parts(directory).combine_chunks()
+    parts = sorted(directory.glob("part-*.parquet"))[: -(-most // SHARD_ROWS)]
+    table = pa.concat_tables([pq.read_table(path) for path in parts]).slice(0, most).combine_chunks()
     flat = {
-        name: table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False) for name in table.column_names[3:]
+        name: table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False) for name in table.column_names[4:]
     }
+    items = table["items"].combine_chunks()
     return Features(
-        scene_id=table["scene_id"].to_numpy().astype("S16"),
-        user=table["user_id"].to_numpy(),
-        count=np.diff(table["items"].combine_chunks().offsets.to_numpy()).astype(np.int64),
+        scene_id=numbers(table["scene_id"].to_numpy().astype("S16")),
+        user=row_of(table["user_id"].combine_chunks(), tables.users["user_id"]),
+        count=np.diff(items.offsets.to_numpy()).astype(np.int64),
         choice=table["item_pos"].to_numpy(),
-        item=flat["items"],
+        item=row_of(items.flatten(), tables.items["item_id"]),
         **{kind: _of_kind(flat, prefix) for kind, prefix in KINDS.items()},
     )
 
@@ -158,14 +170,12 @@ def _of_kind(flat: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarra
     return {name.split(".", 1)[1]: values for name, values in flat.items() if name.startswith(f"{prefix}.")}
 
 
-def _mutual_similarity(vectors: np.ndarray, item: np.ndarray, width: np.ndarray) -> np.ndarray:
-    """Mean cosine of each option to the other options of its list: `(scenes, options)`."""
-    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    total = np.zeros((len(item), vectors.shape[1]), dtype=np.float32)
+def _mutual_similarity(unit: np.ndarray, item: np.ndarray, width: np.ndarray) -> np.ndarray:
+    """Mean cosine of each option to the others of its list: `(scenes, options)`. `unit` is `(items, width)`."""
     similarity = np.zeros(item.shape, dtype=np.float32)
-    for column in range(item.shape[1]):
-        total += unit[item[:, column]] * width[:, column, None]
-    for column in range(item.shape[1]):
-        own = unit[item[:, column]]
-        similarity[:, column] = np.einsum("sd,sd->s", own, total) - np.einsum("sd,sd->s", own, own)
+    for begin in range(0, len(item), SIMILARITY_SCENES):
+        rows = slice(begin, begin + SIMILARITY_SCENES)
+        vectors = unit[item[rows]] * width[rows, :, None]
+        total = vectors.sum(axis=1)
+        similarity[rows] = np.einsum("sod,sd->so", vectors, total) - np.einsum("sod,sod->so", vectors, vectors)
     return similarity / np.maximum(width.sum(axis=1, keepdims=True) - 1, 1)

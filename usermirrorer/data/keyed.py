@@ -10,12 +10,29 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 def scene_keys(seed: int, scene_ids: np.ndarray) -> np.ndarray:
     """A 64-bit key for each scene id (16 hex digits): `(scenes,)`, uint64. Their order is the order of draws."""
+    return number_keys(seed, numbers(scene_ids))
+
+
+def number_keys(seed: int, ids: np.ndarray) -> np.ndarray:
+    """The same for scene ids as numbers, uint64."""
+    return _mix(ids ^ _mix(np.array([seed], dtype=np.int64).astype(np.uint64) + _GOLDEN))
+
+
+def numbers(scene_ids: np.ndarray) -> np.ndarray:
+    """Scene ids (16 hex digits) as numbers, in the same order: `(scenes,)`, uint64."""
     digits = np.ascontiguousarray(scene_ids, dtype="S16").view(np.uint8).reshape(-1, 16)
     nibbles = np.where(digits >= ord("a"), digits - ord("a") + 10, digits - ord("0")).astype(np.uint64)
     ids = np.zeros(len(nibbles), dtype=np.uint64)
     for column in range(16):
         ids = (ids << np.uint64(4)) | nibbles[:, column]
-    return _mix(ids ^ _mix(np.array([seed], dtype=np.int64).astype(np.uint64) + _GOLDEN))
+    return ids
+
+
+def hex_digits(ids: np.ndarray) -> np.ndarray:
+    """Scene ids as text, the inverse of `numbers`: S16 `(scenes,)`."""
+    shifts = np.arange(60, -4, -4, dtype=np.uint64)
+    nibbles = (ids[:, None] >> shifts) & np.uint64(15)
+    return np.frombuffer(b"0123456789abcdef", dtype=np.uint8)[nibbles].view("S16")[:, 0]
 
 
 def uniforms(keys: np.ndarray, stream: int, count: int) -> np.ndarray:

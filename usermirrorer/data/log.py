@@ -44,13 +44,24 @@ class Log:
     def by_item(self) -> Grouped:
         return Grouped.of(self.item, self.items)
 
+    @cached_property
+    def seen(self) -> Seen:
+        return Seen.of(self)
+
+    @cached_property
+    def first_of_pair(self) -> np.ndarray:
+        """Whether each event is the first of its user with its item: bool `(events,)`."""
+        first = np.zeros(len(self), dtype=bool)
+        first[self.seen.first_event] = True
+        return first
+
 
 @dataclass(frozen=True)
 class Grouped:
     """Events listed group by group (a user's, an item's), each group in time order."""
 
     events: np.ndarray
-    """int64 `(events,)`: row numbers in the log"""
+    """int32 `(events,)`: row numbers in the log"""
     start: np.ndarray
     """int64 `(groups + 1,)`: where each group begins in `events`"""
     key: np.ndarray
@@ -58,7 +69,7 @@ class Grouped:
 
     @staticmethod
     def of(group: np.ndarray, groups: int) -> Grouped:
-        events = np.argsort(group, kind="stable")
+        events = np.argsort(group, kind="stable").astype(np.int32)
         start = np.zeros(groups + 1, dtype=np.int64)
         np.cumsum(np.bincount(group, minlength=groups), out=start[1:])
         return Grouped(events, start, group[events].astype(np.int64) * (len(group) + 1) + events)
@@ -67,6 +78,44 @@ class Grouped:
         """How many events of each group lie before each position in the log; both `(queries, …)`."""
         wanted = group.astype(np.int64) * (len(self.events) + 1) + np.maximum(position, 0)
         return np.searchsorted(self.key, wanted, side="left") - self.start[group]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """When each (user, item) pair first and last occurred."""
+
+    pair: np.ndarray
+    """int64 `(pairs,)`, ascending: user × items + item"""
+    first_event: np.ndarray
+    """int32 `(pairs,)`: row in the log"""
+    first: np.ndarray
+    """int64 `(pairs,)`, UTC milliseconds; `last` likewise"""
+    last: np.ndarray
+    items: int
+
+    @staticmethod
+    def of(log: Log) -> Seen:
+        pair = log.user.astype(np.int64) * log.items + log.item
+        order = np.argsort(pair, kind="stable").astype(np.int32)
+        pair = pair[order]
+        begin = np.flatnonzero(np.diff(pair, prepend=-1))
+        end = np.append(begin[1:], len(order)) - 1
+        return Seen(pair[begin], order[begin], log.time[order[begin]], log.time[order[end]], log.items)
+
+    def before(self, user: np.ndarray, item: np.ndarray, time: np.ndarray) -> np.ndarray:
+        """Whether the user had an event with the item before the time; arrays broadcast together."""
+        at, known = self._find(user, item)
+        return known & (self.first[at] < time)
+
+    def after(self, user: np.ndarray, item: np.ndarray, time: np.ndarray) -> np.ndarray:
+        """Whether the user has an event with the item after the time; arrays broadcast together."""
+        at, known = self._find(user, item)
+        return known & (self.last[at] > time)
+
+    def _find(self, user: np.ndarray, item: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        wanted = user.astype(np.int64) * self.items + item
+        at = np.minimum(np.searchsorted(self.pair, wanted), max(len(self.pair) - 1, 0))
+        return at, (self.pair[at] == wanted) if len(self.pair) else np.zeros(wanted.shape, dtype=bool)
 
 
 def ragged_ranges(start: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

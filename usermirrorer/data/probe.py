@@ -3,106 +3,126 @@
 Two make the probe: item identity (how often an item was the choice where it was shown) and boosted trees on recent
 popularity, age, mutual similarity, position and every number that is shown. The same with permuted labels must be at
 chance. A third, `trees_with_log`, also reads how often each item was chosen in the whole log so far, which no reader
-of a scene can see; it is reported beside, and is not part of the probe.
+of a scene can see; it is reported beside test scenes, and is not part of the probe.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from usermirrorer.data.features import Features, relative
-from usermirrorer.measures import argmax_hit, interval
+from usermirrorer.data.features import Features, relative, take
+from usermirrorer.measures import argmax_hit, column, scoped_intervals
 
 
 WARN_ABOVE_CHANCE = 0.05
 PRIOR = 2.0
 """Pseudo-observations at chance that an item's record begins with."""
 
-FOLDS = 2
+SAMPLE_SCENES = 12_288
+"""Scenes on which classifiers are fitted and the probe is read, at most: the first ones, ids being hashes."""
+
+Predict = Callable[[Features], np.ndarray]
+Fit = Callable[[Features], Predict]
+"""Features → a classifier: features → the probability of every option, `(options,)`."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A classifier fitted on train scenes; or, without any, two that each predict the half of users not seen."""
+
+    halves: tuple[Predict, ...]
+
+    def __call__(self, features: Features) -> np.ndarray:
+        if len(self.halves) == 1:
+            return self.halves[0](features)
+        probs = np.empty(int(features.count.sum()))
+        half = features.user % 2
+        for number, predict in enumerate(self.halves):
+            scenes = np.flatnonzero(half == number)
+            if len(scenes):
+                probs[np.repeat(half == number, features.count)] = predict(take(features, scenes))
+        return probs
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What the probe found. `probs` are the better classifier's, flat over options."""
+    """What the probe found, and its better classifier."""
 
     summary: dict[str, Any]
-    name: str
-    probs: np.ndarray
+    predict: Fitted
 
 
-def run_probe(features: Features, train: Features | None) -> Probe:
+def fit_all(fits: Sequence[tuple[Fit, Features, Features | None]], workers: int) -> list[Fitted]:
+    """Fit classifiers on train scenes, or across halves of the users where there are none.
+
+    Each is (fit, features to be read, train features or None).
+    """
+    jobs, owner = [], []
+    for number, (fit, features, train) in enumerate(fits):
+        for part in [train] if train is not None else _other_halves(features):
+            jobs.append((fit, part))
+            owner.append(number)
+    with ThreadPoolExecutor(workers) as pool:
+        fitted = list(pool.map(lambda job: job[0](job[1]), jobs))
+    return [
+        Fitted(tuple(one for one, of in zip(fitted, owner, strict=True) if of == number))
+        for number in range(len(fits))
+    ]
+
+
+def _other_halves(features: Features) -> list[Features]:
+    """For each half of the users the scenes of the other half, or all where there are none."""
+    halves = [np.flatnonzero(features.user % 2 != half) for half in (0, 1)]
+    return [take(features, scenes) if len(scenes) else features for scenes in halves]
+
+
+def run_probe(features: Features, train: Features | None, workers: int = 1) -> Probe:
     """Read the probe on `features`, fitted on `train`, or across halves of the users where there is none."""
-    classifiers = {"identity": _identity, "trees": _trees}
-    fitted = {name: out_of_sample(features, train, fit) for name, fit in classifiers.items()}
-    accuracy = {name: _accuracy(features, probs, features.choice) for name, probs in fitted.items()}
     shuffled, shuffled_train = _permuted(features), _permuted(train) if train is not None else None
-    permuted = {
-        name: _accuracy(shuffled, out_of_sample(shuffled, shuffled_train, fit), shuffled.choice)
-        for name, fit in classifiers.items()
+    fits: dict[str, tuple[Fit, Features, Features | None]] = {
+        "identity": (identity, features, train),
+        "trees": (trees, features, train),
+        "permuted identity": (identity, shuffled, shuffled_train),
+        "permuted trees": (trees, shuffled, shuffled_train),
     }
-    with_log = out_of_sample(features, train, _trees_with_log)
-    name = max(accuracy, key=lambda key: accuracy[key]["value"])
+    if train is not None:
+        fits["trees_with_log"] = (_trees_with_log, features, train)
+    fitted = dict(zip(fits, fit_all(list(fits.values()), workers), strict=True))
+    hits = np.stack([argmax_hit(matrix(fitted[n](fits[n][1]), features), fits[n][1].choice) for n in fits], axis=1)
+    statistics = {name: column(number) for number, name in enumerate(fits)}
+    found = scoped_intervals(hits, statistics, features.user, np.zeros(len(hits), dtype=np.int64))["pooled"]
+    name = max(("identity", "trees"), key=lambda key: found[key]["value"])
     chance = float((1 / features.count).mean())
     summary = {
-        "accuracy": accuracy[name],
+        "accuracy": found[name],
         "classifier": name,
-        **accuracy,
-        "permuted": permuted,
-        "trees_with_log": _accuracy(features, with_log, features.choice),
+        "identity": found["identity"],
+        "trees": found["trees"],
+        "permuted": {"identity": found["permuted identity"], "trees": found["permuted trees"]},
+        **({"trees_with_log": found["trees_with_log"]} if train is not None else {}),
         "chance": chance,
+        "scenes": len(features.count),
         "fitted_on": "train scenes" if train is not None else "the other half of the users",
-        "warning": accuracy[name]["value"] > chance + WARN_ABOVE_CHANCE,
+        "warning": bool(found[name]["value"] > chance + WARN_ABOVE_CHANCE),
     }
-    return Probe(summary, name, fitted[name])
+    return Probe(summary, fitted[name])
 
 
-def out_of_sample(
-    features: Features, train: Features | None, fit: Callable[[Features, Features], np.ndarray]
-) -> np.ndarray:
-    """Predictions of `fit(train, features)`; without `train`, each half of the users is predicted from the other."""
-    if train is not None:
-        return fit(train, features)
-    users, person = np.unique(features.user, return_inverse=True)
-    half = np.random.default_rng(0).permutation(len(users))[person] % FOLDS
-    probs = np.empty(int(features.count.sum()))
-    for fold in range(FOLDS):
-        inside, outside = np.flatnonzero(half == fold), np.flatnonzero(half != fold)
-        if len(outside) == 0:
-            outside = inside
-        probs[_options_of(features, inside)] = fit(take(features, outside), take(features, inside))
-    return probs
-
-
-def take(features: Features, scenes: np.ndarray) -> Features:
-    """The features of some scenes."""
-    rows = _options_of(features, scenes)
-    return Features(
-        features.scene_id[scenes], features.user[scenes], features.count[scenes], features.choice[scenes],
-        features.item[rows],
-        {name: values[rows] for name, values in features.user_free.items()},
-        {name: values[rows] for name, values in features.in_log.items()},
-        {name: values[rows] for name, values in features.scores.items()},
-    )  # fmt: skip
-
-
-def boosted_trees(train: Features, features: Features, columns: Callable[[Features], np.ndarray]) -> np.ndarray:
-    """Probability of every option from gradient-boosted trees on `columns`, normalised within scenes: `(options,)`."""
+def boosted_trees(train: Features, columns: Callable[[Features], np.ndarray]) -> Predict:
+    """Gradient-boosted trees on `columns`, normalised within scenes."""
     from sklearn.ensemble import HistGradientBoostingClassifier
-    from threadpoolctl import threadpool_limits
 
     model = HistGradientBoostingClassifier(
-        max_iter=120, learning_rate=0.06, max_leaf_nodes=8, min_samples_leaf=40, l2_regularization=1.0,
+        max_iter=60, learning_rate=0.1, max_leaf_nodes=8, min_samples_leaf=40, l2_regularization=1.0,
         early_stopping=False, random_state=0,
     )  # fmt: skip
-    # One thread: several wait for each other wherever the cores are busy, and the sums stay in one order.
-    with threadpool_limits(1):
-        model.fit(columns(train), train.chosen)
-        odds = model.decision_function(columns(features))
-    return softmax(odds, features)
+    model.fit(columns(train), train.chosen)
+    return lambda features: softmax(model.decision_function(columns(features)), features)
 
 
 def softmax(values: np.ndarray, features: Features) -> np.ndarray:
@@ -118,35 +138,33 @@ def with_relative(columns: Mapping[str, np.ndarray], features: Features) -> np.n
     return np.stack(blocks, axis=1)
 
 
-def _trees(train: Features, features: Features) -> np.ndarray:
-    return boosted_trees(train, features, lambda block: with_relative(block.user_free, block))
+def trees(train: Features) -> Predict:
+    return boosted_trees(train, lambda block: with_relative(block.user_free, block))
 
 
-def _trees_with_log(train: Features, features: Features) -> np.ndarray:
-    return boosted_trees(train, features, lambda block: with_relative({**block.user_free, **block.in_log}, block))
+def _trees_with_log(train: Features) -> Predict:
+    return boosted_trees(train, lambda block: with_relative({**block.user_free, **block.in_log}, block))
 
 
-def _identity(train: Features, features: Features) -> np.ndarray:
+def identity(train: Features) -> Predict:
+    """How often an item was the choice against how often it would have been by chance."""
     items, index = np.unique(train.item, return_inverse=True)
     expected = np.bincount(index, weights=1 / np.repeat(train.count, train.count))
     chosen = np.bincount(index, weights=train.chosen)
     odds = np.log((chosen + PRIOR) / (expected + PRIOR))
-    at = np.minimum(np.searchsorted(items, features.item), len(items) - 1)
-    return softmax(np.where(items[at] == features.item, odds[at], 0.0), features)
+
+    def predict(features: Features) -> np.ndarray:
+        at = np.minimum(np.searchsorted(items, features.item), len(items) - 1)
+        return softmax(np.where(items[at] == features.item, odds[at], 0.0), features)
+
+    return predict
 
 
 def _permuted(features: Features) -> Features:
     """The same scenes with a random option in the place of the choice."""
-    choice = (np.random.default_rng(0).random(len(features.count)) * features.count).astype(np.int64)
-    return Features(
-        features.scene_id, features.user, features.count, choice, features.item,
-        features.user_free, features.in_log, features.scores,
-    )  # fmt: skip
-
-
-def _accuracy(features: Features, probs: np.ndarray, choice: np.ndarray) -> dict[str, Any]:
-    """Arg-max accuracy with its interval, users resampled."""
-    return dict(interval(argmax_hit(matrix(probs, features), choice), features.user))
+    return replace(
+        features, choice=(np.random.default_rng(0).random(len(features.count)) * features.count).astype(np.int64)
+    )
 
 
 def matrix(probs: np.ndarray, features: Features) -> np.ndarray:
@@ -155,10 +173,3 @@ def matrix(probs: np.ndarray, features: Features) -> np.ndarray:
     padded = np.zeros(width.shape)
     padded[width] = probs
     return padded
-
-
-def _options_of(features: Features, scenes: np.ndarray) -> np.ndarray:
-    """Rows of the options of some scenes, in the order of the scenes."""
-    from usermirrorer.data.log import ragged_ranges
-
-    return ragged_ranges(features.start[scenes], features.count[scenes])[1]

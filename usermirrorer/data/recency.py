@@ -15,8 +15,8 @@ import numpy as np
 from usermirrorer.data.log import Log
 
 
-GRID = 500
-"""The law is observed anew every so many choices, always on what lies before."""
+GRID, GRID_SHARE = 500, 0.01
+"""The law is observed anew every so many choices, or every so large a share of the log so far, whichever is more."""
 
 RECENT_EDGES = np.array([0, 1, 2, 3, 4, 6, 8, 12, 17, 25, 40, 75, 150, 400])
 OLDER_EDGES = np.array([0, 0.3, 1, 2, 3, 4, 6, 8, 12, 17, 25, 40, 75, 150, 400])
@@ -32,29 +32,35 @@ class RecencyLaw:
 
     log: Log
     window: int
+    points: np.ndarray
+    """`(points,)`: positions in the log, ascending from 0"""
     unseen: np.ndarray
-    """`(grid points,)`: share of choices whose item had no recent choice by then"""
+    """`(points,)`: share of choices whose item had no recent choice by then"""
     accept: np.ndarray
-    """`(grid points, bins)`: probability with which a draw is kept"""
+    """`(points, bins)`: probability with which a draw is kept"""
 
     @staticmethod
     def of(log: Log, rows: np.ndarray, window: int, cap: int) -> RecencyLaw:
         """Observe the law on the choices at `rows` of `log`; recent means among the last `window` of the whole log."""
-        points = -(-len(log) // GRID)
-        law = RecencyLaw(log, window, np.zeros(points + 1), np.ones((points + 1, BINS)))
-        then = law.bin(log.item[rows], rows)
-        for point in range(1, points + 1):
-            high = min(point * GRID, len(log))
+        points = _grid(len(log))
+        law = RecencyLaw(log, window, points, np.zeros(len(points)), np.ones((len(points), BINS)))
+        older = np.zeros(log.items, dtype=np.int64)
+        edge = 0
+        for point, high in enumerate(points.tolist()):
             if high <= window:
                 continue
-            part = slice(*np.searchsorted(rows, [high - window, high]))
-            user = log.user[rows[part]]
+            low = high - window
+            older += np.bincount(log.item[edge:low], minlength=log.items)
+            edge = low
+            recent = np.bincount(log.item[low:high], minlength=log.items)
+            events = rows[slice(*np.searchsorted(rows, [low, high]))]
+            user, item = log.user[events], log.item[events]
             if not len(user):
                 continue
-            theirs = np.bincount(user, minlength=log.users)[user]
-            weight = np.minimum(cap, theirs) / theirs
-            target = np.bincount(then[part], weights=weight, minlength=BINS)
-            now = law.bin(log.item[rows[part]], np.full(len(user), high))
+            _, owner, theirs = np.unique(user, return_inverse=True, return_counts=True)
+            weight = np.minimum(cap, theirs)[owner] / theirs[owner]
+            target = np.bincount(law.bin(item, events), weights=weight, minlength=BINS)
+            now = _cell(recent[item], older[item], window / min(high, window), window / low)
             drawn = np.bincount(now, weights=weight, minlength=BINS)
             law.unseen[point] = target[: len(OLDER_EDGES)].sum() / target.sum()
             law.accept[point] = np.minimum((target + 0.5) / (drawn + 0.5), MOST) / MOST
@@ -65,15 +71,29 @@ class RecencyLaw:
         edge = np.maximum(position - self.window, 0)
         older = self.log.by_item.count(item, edge)
         recent = self.log.by_item.count(item, position) - older
-        recent_rate = recent * self.window / np.maximum(position - edge, 1)
-        older_rate = older * self.window / np.maximum(edge, 1)
-        cell = np.searchsorted(RECENT_EDGES, recent_rate, side="right") - 1
-        return cell * len(OLDER_EDGES) + np.searchsorted(OLDER_EDGES, older_rate, side="right") - 1
+        return _cell(recent, older, self.window / np.maximum(position - edge, 1), self.window / np.maximum(edge, 1))
 
     def unseen_share(self, position: np.ndarray) -> np.ndarray:
         """Share of choices with no recent choice of their item, observed before each position in the log."""
-        return self.unseen[np.minimum(position // GRID, len(self.unseen) - 1)]
+        return self.unseen[self._point(position)]
 
     def acceptance(self, item: np.ndarray, position: np.ndarray) -> np.ndarray:
         """Probability with which a drawn item is kept as of each position; arrays broadcast together."""
-        return self.accept[np.minimum(position // GRID, len(self.accept) - 1), self.bin(item, position)]
+        return self.accept[self._point(position), self.bin(item, position)]
+
+    def _point(self, position: np.ndarray) -> np.ndarray:
+        return np.searchsorted(self.points, position, side="right") - 1
+
+
+def _cell(recent: np.ndarray, older: np.ndarray, per_recent: np.ndarray, per_older: np.ndarray) -> np.ndarray:
+    """Cell of (recent, older) counts, each scaled to a count per window of choices."""
+    row = np.searchsorted(RECENT_EDGES, recent * per_recent, side="right") - 1
+    return row * len(OLDER_EDGES) + np.searchsorted(OLDER_EDGES, older * per_older, side="right") - 1
+
+
+def _grid(events: int) -> np.ndarray:
+    """Positions at which the law is observed: they depend on nothing but how far the log has come."""
+    points = [0]
+    while points[-1] <= events:
+        points.append(points[-1] + max(GRID, int(points[-1] * GRID_SHARE)))
+    return np.array(points[:-1])

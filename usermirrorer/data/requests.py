@@ -49,9 +49,10 @@ def read_requests(path: Path, tables: Tables) -> list[Request]:
         tables,
         np.array([users[user] for user, _, _ in rows], dtype=np.int64),
         np.array([time for _, _, time in rows], dtype=np.int64),
-        [np.array([items[item] for item in shown]) for _, shown, _ in rows],
+        np.array([items[item] for _, shown, _ in rows for item in shown], dtype=np.int64),
+        np.array([len(shown) for _, shown, _ in rows], dtype=np.int64),
         np.full(len(rows), HISTORY_MAX),
-    )
+    ).to_pylist()
     return [Request(user, shown, time, text) for (user, shown, time), text in zip(rows, texts, strict=True)]
 
 

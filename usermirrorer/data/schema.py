@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
+
+from usermirrorer.data.keyed import hex_digits
 
 
 if TYPE_CHECKING:
@@ -90,10 +94,26 @@ PAIRS = pa.schema(
 )
 
 
+SEPARATOR = "\x1f"
+
+
 def scene_id(dataset: str, user_id: str, item_id: str, timestamp_ms: int, impression_id: str = "") -> str:
     """16 hex digits that name a scene: independent of seed and split."""
-    key = "\x1f".join((dataset, user_id, item_id, str(timestamp_ms), impression_id))
+    key = SEPARATOR.join((dataset, user_id, item_id, str(timestamp_ms), impression_id))
     return hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
+
+
+def scene_numbers(keys: Iterable[str]) -> np.ndarray:
+    """Ids as numbers, from the fields that name scenes, joined by `SEPARATOR`: uint64 `(scenes,)`."""
+    blake2b = hashlib.blake2b
+    digests = b"".join([blake2b(key.encode(), digest_size=8).digest() for key in keys])
+    return np.frombuffer(digests, dtype=">u8").astype(np.uint64)
+
+
+def id_column(ids: np.ndarray) -> pa.Array:
+    """Scene ids, uint64, as a column of 16 hex digits each."""
+    offsets = np.arange(0, 16 * len(ids) + 1, 16, dtype=np.int32)
+    return pa.Array.from_buffers(pa.string(), len(ids), [None, pa.py_buffer(offsets), pa.py_buffer(hex_digits(ids))])
 
 
 def features(schema: pa.Schema) -> datasets.Features:

@@ -8,16 +8,14 @@ from functools import cached_property
 import numpy as np
 import polars as pl
 
-from usermirrorer.data.candidates import WINDOW, CandidateModel, fit_models, queries
+from usermirrorer.data.asked import ask
+from usermirrorer.data.candidates import GFCF, WINDOW, CandidateModel, Content, fit_models
 from usermirrorer.data.choices import MIN_OCCASIONS, USER_CAP, Choices, available_from, occasions_before, qualifying
 from usermirrorer.data.keyed import event_keys
 from usermirrorer.data.log import Log, ragged_ranges
 from usermirrorer.data.recency import RecencyLaw
 from usermirrorer.data.tables import Cuts, Tables
 
-
-BLOCK = 256
-"""Scenes scored against the whole catalogue at a time: bounds memory."""
 
 CALIBRATION_SHARE = 0.8
 """Share of what precedes a window on which models are fitted when the ranks of real choices are observed."""
@@ -41,9 +39,17 @@ class Window:
     def available_from(self) -> np.ndarray:
         return available_from(self.tables)
 
-    @cached_property
-    def seen(self) -> Seen:
-        return Seen.of(self.tables.log)
+    @property
+    def content(self) -> Content:
+        model = self.models["content"]
+        assert isinstance(model, Content)
+        return model
+
+    @property
+    def collaborative(self) -> GFCF:
+        model = self.models["gf-cf"]
+        assert isinstance(model, GFCF)
+        return model
 
     @cached_property
     def drawable_rows(self) -> np.ndarray:
@@ -72,13 +78,12 @@ class Window:
         """Ranks that real choices had in each model's list, observed entirely before the window."""
         fitted = self.pool.before(self.start)
         split = int(len(fitted) * CALIBRATION_SHARE)
-        models = fit_models(fitted.take(np.arange(split)), fitted, self.vectors)
+        models = fit_models(fitted.take(np.arange(split)), fitted, self.vectors, self.tables.friends)
         wanted = min(CALIBRATION_CHOICES, len(fitted) - split)
         rows = np.unique(np.linspace(split, len(fitted) - 1, wanted).astype(int))
         user, item, time = fitted.user[rows], fitted.item[rows], fitted.time[rows]
         ranks: dict[str, list[np.ndarray]] = {name: [] for name in models}
-        for block in blocks(len(rows)):
-            asked = queries(fitted, user[block], time[block])
+        for block, asked in ask(fitted, user, time):
             allowed = self.allowed(user[block], time[block])
             allowed[np.arange(len(block)), item[block]] = True
             for name, model in models.items():
@@ -114,57 +119,22 @@ class Window:
         return mask
 
 
-@dataclass(frozen=True)
-class Seen:
-    """When each (user, item) pair first and last occurred."""
-
-    pair: np.ndarray
-    first: np.ndarray
-    last: np.ndarray
-    items: int
-
-    @staticmethod
-    def of(log: Log) -> Seen:
-        pair = log.user.astype(np.int64) * log.items + log.item
-        order = np.argsort(pair, kind="stable")
-        begin = np.flatnonzero(np.diff(pair[order], prepend=-1))
-        end = np.append(begin[1:], len(order)) - 1
-        return Seen(pair[order][begin], log.time[order[begin]], log.time[order[end]], log.items)
-
-    def before(self, user: np.ndarray, item: np.ndarray, time: np.ndarray) -> np.ndarray:
-        """Whether the user had an event with the item before the time; arrays broadcast together."""
-        at, known = self._find(user, item)
-        return known & (self.first[at] < time)
-
-    def after(self, user: np.ndarray, item: np.ndarray, time: np.ndarray) -> np.ndarray:
-        """Whether the user has an event with the item after the time; arrays broadcast together."""
-        at, known = self._find(user, item)
-        return known & (self.last[at] > time)
-
-    def _find(self, user: np.ndarray, item: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        wanted = user.astype(np.int64) * self.items + item
-        at = np.minimum(np.searchsorted(self.pair, wanted), len(self.pair) - 1)
-        return at, self.pair[at] == wanted
-
-
 def open_window(tables: Tables, cuts: Cuts, split: str, choice: str, vectors: np.ndarray) -> Window:
     """Fit the candidate models on what precedes the `split` window. `vectors` are `(items, width)`."""
     start = cuts.train if split == "train" else cuts.test
-    pool = tables.log.take(np.flatnonzero(qualifying(tables, choice)))
-    models = fit_models(pool.before(start), pool, vectors[: len(tables.items)])
-    return Window(tables, split, start, USER_CAP[split], pool, vectors[: len(tables.items)], models)
+    chosen = qualifying(tables, choice)
+    pool = tables.log if chosen.all() else tables.log.take(np.flatnonzero(chosen))
+    vectors = vectors[: len(tables.items)]
+    models = fit_models(pool.before(start), pool, vectors, tables.friends)
+    return Window(tables, split, start, USER_CAP[split], pool, vectors, models)
 
 
 def score_options(window: Window, choices: Choices, options: np.ndarray) -> dict[str, np.ndarray]:
-    """Every model's score of every option, `(scenes, options)`; -1 pads `options` and gives NaN."""
+    """Every model's score of every option, float32 `(scenes, options)`; -1 pads `options` and gives NaN."""
     scores = {name: np.full(options.shape, np.nan, dtype=np.float32) for name in window.models}
-    for block in blocks(len(choices)):
-        asked = queries(window.pool, choices.user[block], choices.time[block])
+    for rows, asked in ask(window.pool, choices.user, choices.time):
+        shown = options[rows]
         for name, model in window.models.items():
-            found = np.take_along_axis(model.scores(asked), np.maximum(options[block], 0), axis=1)
-            scores[name][block] = np.where(options[block] >= 0, found, np.nan)
+            found = model.options(asked, np.maximum(shown, 0))
+            scores[name][rows] = np.where(shown >= 0, found, np.nan)
     return scores
-
-
-def blocks(count: int) -> list[np.ndarray]:
-    return [np.arange(a, min(a + BLOCK, count)) for a in range(0, count, BLOCK)]

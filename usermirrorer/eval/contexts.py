@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import string
 
 import numpy as np
 import polars as pl
 
 from usermirrorer.data.domains import DOMAINS, load_domain
 from usermirrorer.data.prompts import SceneText, history_entries, join_history
+from usermirrorer.data.templates import parse
 from usermirrorer.errors import UserError
 from usermirrorer.llm.choose import scene_seed
 
@@ -90,19 +90,17 @@ def _title_patterns(dataset: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
 
 
 def _pattern(template: str) -> re.Pattern[str]:
-    """A format string as a pattern: its literal text, `{title}`, anything for other fields.
-
-    A field directly before the title is a mark in brackets or nothing.
-    """
-    parts = list(string.Formatter().parse(template))
+    """A template as a pattern: its literal text, `{title}`, anything for other fields, optional parts or nothing."""
     pattern = ""
-    for (literal, field, _, _), following in zip(parts, [*parts[1:], None], strict=True):
-        pattern += re.escape(literal)
-        if field == "title":
-            pattern += r"(?P<title>.+)"  # greedy: a title may contain what parts it from the next field
-        elif field is not None:
-            glued = following is not None and following[0] == "" and following[1] == "title"
-            pattern += r"(?:\[[^\]]*\]\s*)?" if glued else r".*?"
+    for part in parse(template):
+        inner = ""
+        for piece in part.pieces:
+            if isinstance(piece, str):
+                inner += re.escape(piece)
+            else:
+                # Greedy: a title may contain what parts it from the next field.
+                inner += r"(?P<title>.+)" if piece[0] == "title" else r".*?"
+        pattern += f"(?:{inner})?" if part.optional else inner
     return re.compile(pattern, re.DOTALL)
 
 

@@ -12,8 +12,14 @@ from usermirrorer.errors import UserError
 __all__ = ["DOMAINS", "Domain", "RawTables", "choice_rule", "load_domain"]
 
 DOMAINS = {
+    "goodreads": ("usermirrorer.data.domains.goodreads", "GOODREADS"),
+    "kuairec": ("usermirrorer.data.domains.kuairec", "KUAIREC"),
+    "lastfm": ("usermirrorer.data.domains.lastfm", "LASTFM"),
+    "mind": ("usermirrorer.data.domains.mind", "MIND"),
     "ml-100k": ("usermirrorer.data.domains.ml_100k", "ML_100K"),
     "ml-1m": ("usermirrorer.data.domains.ml_1m", "ML_1M"),
+    "mobilerec": ("usermirrorer.data.domains.mobilerec", "MOBILEREC"),
+    "steam": ("usermirrorer.data.domains.steam", "STEAM"),
     "toy": ("usermirrorer.data.domains.toy", "TOY"),
     "toy-log": ("usermirrorer.data.domains.toy", "TOY_LOG"),
 }

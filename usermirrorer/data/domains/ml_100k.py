@@ -91,8 +91,9 @@ ML_100K = Domain(
         "new_release": "as_of",
     },
     item="{title} - {genres}",
-    option="{new_release}{item}",
+    option="<[{new_release}] >{item}",
     history="{event} {item}, {time_diff}: {rating}/5",
     profile="Gender: {gender}\nAge: {age}\nOccupation: {occupation}\nLocation: {location}",
+    as_of={"new_release": "new_release"},
     numbers=("year",),
 )
