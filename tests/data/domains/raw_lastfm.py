@@ -8,7 +8,7 @@ import numpy as np
 
 
 USERS, ARTISTS, MONTHS = 40, 60, 24
-TAGS = ("metal", "chillout", "trip-hop", "80's", "españa", "rock, hard", 'so "lovely"', "düster")
+TAGS = ("metal", "chillout", "trip-hop", "80's", "españa", "rock & roll", 'so "lovely"', "düster")
 
 
 def write(directory: Path) -> None:

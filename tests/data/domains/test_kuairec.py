@@ -6,14 +6,20 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
+import raw_kuairec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from usermirrorer.data.domains import json_lines
 from usermirrorer.data.domains.domain import RawTables, choice_rule
 from usermirrorer.data.domains.kuairec import CAPTIONS, KUAIREC
+from usermirrorer.data.embeddings import embed_items
+from usermirrorer.data.render import render
+from usermirrorer.data.scenes import SceneSettings, make_scenes
+from usermirrorer.data.tables import load_tables, prepare
 from usermirrorer.errors import UserError
 
 
@@ -172,6 +178,51 @@ def test_a_missing_file_is_named(tmp_path: Path, file: str) -> None:
     (tmp_path / file).unlink()
     with pytest.raises(UserError, match=f"{file} is missing"):
         KUAIREC.read(tmp_path, 0)
+
+
+def test_a_scene_reads_well(tmp_path: Path) -> None:
+    raw_kuairec.write(tmp_path)
+    prepare("kuairec", tmp_path, tmp_path / "work", snapshot=True)
+    tables = load_tables(tmp_path / "work", "kuairec")
+    user, item = tables.users["user_id"].to_list(), tables.items["item_id"].to_list()
+    options = np.array([item.index(name) for name in ["0", "1", "8"]])
+    (text,) = render(
+        tables, np.array([user.index("9")]), np.array([ms(2020, 7, 24, 3)]), options, np.array([3]), np.array([5])
+    ).to_pylist()
+    assert text["profile"] == (
+        "Country: China\nActivity: full\nRole: video author\nDays since registration: 309\n"
+        "Follows: 9; fans: 18; friends: 1"
+    )
+    assert text["history"].split("\n") == [
+        'saw 第一行 第二行, "引号" | 宠物 / 家常 | 40 s, 1 month ago: left after 2 s',
+        "saw 视频 27 #话题 | 封面 | 家常 | 6 s, 1 month ago: left after 4 s",
+        "saw 回车 在中间 | 旅行 / 家常 | 33 s, 29 days ago: left after 21 s",
+        "saw 回车 在中间 | 旅行 / 家常 | 33 s, 15 days ago: left after 20 s",
+        "saw untitled video | 美食 / 家常 | 21 s, 8 days ago: left after 17 s",
+    ]
+    assert text["action_list"] == [
+        "视频 0 #话题 | 封面 | 美食 / 家常 | 52 s | last counted day: 1,173 plays, 173 likes, 0 comments, 2 shares",
+        '第一行 第二行, "引号" | 宠物 / 家常 | 40 s | last counted day: 2,173 plays, 173 likes, 1 comments, 2 shares',
+        "视频 8 #话题 | 美食 / 家常 | last counted day: 9,173 plays, 173 likes, 8 comments, 2 shares",
+    ]
+
+
+def test_what_is_known_at_the_end_of_the_crawl_is_hidden_unless_asked_for(tmp_path: Path) -> None:
+    raw_kuairec.write(tmp_path)
+    prepare("kuairec", tmp_path, tmp_path / "work")
+    tables = load_tables(tmp_path / "work", "kuairec")
+    one = np.array([1])
+    (text,) = render(tables, one, np.array([ms(2020, 7, 24)]), one, one, one).to_pylist()
+    assert text["profile"] == "Country: China"
+
+
+def test_the_made_up_log_gives_scenes(tmp_path: Path) -> None:
+    raw_kuairec.write(tmp_path)
+    prepare("kuairec", tmp_path, tmp_path / "work")
+    embed_items("kuairec", tmp_path / "work")
+    for split in ("train", "test"):
+        settings = SceneSettings(split, 20, KUAIREC.exposures[0], next(iter(KUAIREC.choice_rules)), 5, 5)
+        assert make_scenes("kuairec", tmp_path / "work", settings)["rows"] >= 10
 
 
 @settings(max_examples=250, deadline=None)

@@ -6,13 +6,19 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
+import raw_lastfm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from usermirrorer.data.domains.domain import RawTables
 from usermirrorer.data.domains.lastfm import LASTFM, TAGS_SHOWN
+from usermirrorer.data.embeddings import embed_items
+from usermirrorer.data.render import render
+from usermirrorer.data.scenes import SceneSettings, make_scenes
+from usermirrorer.data.tables import load_tables, prepare
 from usermirrorer.errors import UserError
 
 
@@ -129,6 +135,39 @@ def test_a_missing_file_is_named(tmp_path: Path, file: str) -> None:
     (tmp_path / file).unlink()
     with pytest.raises(UserError, match=f"{file} is missing"):
         LASTFM.read(tmp_path, 0)
+
+
+def test_a_scene_reads_well(tmp_path: Path) -> None:
+    raw_lastfm.write(tmp_path)
+    prepare("lastfm", tmp_path, tmp_path / "work")
+    tables = load_tables(tmp_path / "work", "lastfm")
+    user, item = tables.users["user_id"].to_list(), tables.items["item_id"].to_list()
+    options = np.array([item.index(name) for name in ["7", "1", "40"]])
+    (text,) = render(
+        tables, np.array([user.index("5")]), np.array([day(2010, 10, 1)]), options, np.array([3]), np.array([5])
+    ).to_pylist()
+    assert text["profile"] == ""
+    assert text["history"].split("\n") == [
+        "tagged Band 13, 5 months ago: chillout, rock & roll",
+        'tagged Band 6, 4 months ago: so "lovely"',
+        "tagged Band 1, 3 months ago: 80's, rock & roll, españa",
+        "tagged Band 2, 3 months ago: rock & roll",
+        "tagged Band 25, 2 months ago: trip-hop",
+    ]
+    assert text["action_list"] == [
+        "Århus & the Öresund - metal, 80's, españa, rock & roll, düster (tagged by 2 of the user's friends)",
+        "Band 1 - españa, chillout, düster, 80's, rock & roll (tagged by 2 of the user's friends)",
+        'Band 40 - so "lovely", chillout, düster, españa, metal',
+    ]
+
+
+def test_the_made_up_log_gives_scenes(tmp_path: Path) -> None:
+    raw_lastfm.write(tmp_path)
+    prepare("lastfm", tmp_path, tmp_path / "work")
+    embed_items("lastfm", tmp_path / "work")
+    for split in ("train", "test"):
+        settings = SceneSettings(split, 20, LASTFM.exposures[0], next(iter(LASTFM.choice_rules)), 5, 5)
+        assert make_scenes("lastfm", tmp_path / "work", settings)["rows"] >= 10
 
 
 @settings(max_examples=150, deadline=None)

@@ -6,13 +6,19 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
+import raw_mind
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from usermirrorer.data.domains import json_lines
 from usermirrorer.data.domains.domain import RawTables
 from usermirrorer.data.domains.mind import MIND
+from usermirrorer.data.embeddings import embed_items
+from usermirrorer.data.render import render
+from usermirrorer.data.scenes import SceneSettings, make_scenes
+from usermirrorer.data.tables import load_tables, prepare
 from usermirrorer.errors import UserError
 
 
@@ -162,6 +168,39 @@ def test_a_missing_file_is_named(tmp_path: Path, file: str) -> None:
         MIND.read(tmp_path, 0)
     with pytest.raises(UserError, match="--raw"):
         MIND.read(None, 0)
+
+
+def test_a_scene_reads_well(tmp_path: Path) -> None:
+    raw_mind.write(tmp_path)
+    prepare("mind", tmp_path, tmp_path / "work")
+    tables = load_tables(tmp_path / "work", "mind")
+    user, item = tables.users["user_id"].to_list(), tables.items["item_id"].to_list()
+    options = np.array([item.index(name) for name in ["N1", "N2", "N3"]])
+    (text,) = render(
+        tables, np.array([user.index("U7")]), np.array([ms(2019, 11, 10, 12)]), options, np.array([3]), np.array([5])
+    ).to_pylist()
+    assert text["profile"] == ""
+    assert text["history"].split("\n") == [
+        "clicked Story 8 (category: news), earlier",
+        "clicked Story 18 (category: finance), earlier",
+        "clicked Story 12 (category: news), earlier",
+        "clicked Café reopens (category: finance), 22 hours ago",
+        "clicked Café reopens (category: finance), 10 hours ago",
+    ]
+    assert text["action_list"] == [
+        'Mayor: "No comment (category: sports)',
+        "Café reopens (category: finance)",
+        'She said "yes" and "no" (category: weather)',
+    ]
+
+
+def test_the_made_up_log_gives_scenes(tmp_path: Path) -> None:
+    raw_mind.write(tmp_path)
+    prepare("mind", tmp_path, tmp_path / "work")
+    embed_items("mind", tmp_path / "work")
+    for split in ("train", "test"):
+        settings = SceneSettings(split, 20, MIND.exposures[0], next(iter(MIND.choice_rules)), 5, 5)
+        assert make_scenes("mind", tmp_path / "work", settings)["rows"] >= 10
 
 
 @settings(max_examples=150, deadline=None)

@@ -264,8 +264,8 @@ KUAIREC = Domain(
     ),
     history="{event} {item}, {time_diff}: {outcome} {seconds:.0f} s",
     profile=(
-        "Country: China\nActivity: {activity}\nRole: {role}\nRegistered for {registered_days:,} days\n"
-        "Follows {follows:,}, has {fans:,} fans and {friends:,} friends"
+        "Country: China\nActivity: {activity}\nRole: {role}\nDays since registration: {registered_days:,}\n"
+        "Follows: {follows:,}; fans: {fans:,}; friends: {friends:,}"
     ),
     as_of={name: f"latest:{name}" for name in COUNTS},
     numbers=("duration",),
