@@ -10,7 +10,7 @@ Raw files as distributed, one object a line, packed or not:
 
 A review is an event; every review is a choice unless `min_rating=N` says otherwise. A second review of an item by the
 same person is dropped, as are reviews without an id or a time and items whose title is missing or is a script of the
-page; all are counted. An item exists from its first review. Average rating and number of ratings are counted from the
+page; all are counted. An item exists from its first review. Average rating and number of reviews are counted from the
 log as of the scene; the price is that of the day of the crawl. The published system keeps the latest 30 % and then
 users and items of five reviews or more: that belongs to its protocol, and is not done here. What is in memory is about
 half a kilobyte a review.
@@ -189,10 +189,10 @@ def amazon(category: str) -> Domain:
             "summary": "static",
             "review": "static",
             "average_rating": "as_of",
-            "ratings": "as_of",
+            "reviews": "as_of",
         },
         item="{title}< | {category}>< | {price}>",
-        option="{item}< | rated {average_rating:.1f}/5>< by {ratings:,}>",
-        history="{event} {item}, {time_diff}<: {rating:g}/5>< | {summary}>< | {review}>",
-        as_of={"average_rating": "mean:rating", "ratings": "count"},
+        option="{item}< | rated {average_rating:.1f}/5>< | {reviews:,.0f} reviews>",
+        history="{event} {time_diff}: {item}< | rating: {rating:g}/5>< | review: {summary}>< | {review}>",
+        as_of={"average_rating": "mean:rating", "reviews": "count"},
     )

@@ -139,7 +139,7 @@ STEAM = Domain(
         "< | {specs}>< | tags: {tags}>< | player reviews: {sentiment}>< | {price}>"
     ),
     option="<[{new_release}] >{item}",
-    history="{event} {item}, {time_diff}< | {hours:g} hours played>< | review: {review}>",
+    history="{event} {time_diff}: {item}< | played {hours:g} hours>< | review: {review}>",
     profile="Games owned: {products}",
     as_of={"new_release": "new_release"},
 )
