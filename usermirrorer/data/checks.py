@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
 import polars as pl
 
 
@@ -67,8 +68,9 @@ def apply(rules: Sequence[Rule], frame: pl.DataFrame, counted: Mapping[str, Tall
         tally.rows += len(frame)
         tally.bad += int(broken.sum())
         if broken.any() and len(tally.first) < SHOWN:
-            reasons = [pl.when(marks[str(i)]).then(rules[i].reason) for i in mine]
-            told = frame.with_columns(_reason=pl.coalesce(reasons)).filter(broken).head(SHOWN - len(tally.first))
+            first = np.flatnonzero(broken.to_numpy())[: SHOWN - len(tally.first)]
+            reasons = [pl.when(marks[str(i)][first]).then(rules[i].reason) for i in mine]
+            told = frame[first].with_columns(_reason=pl.concat_str(reasons, separator="; ", ignore_nulls=True))
             tally.first += bad_rows(told)
 
 

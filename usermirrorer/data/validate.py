@@ -113,7 +113,7 @@ def _schema(artefact: Artefact) -> list[Check]:
         return []
     wanted, bad, strange = SCHEMAS[artefact.kind], [], []
     for path in artefact.files:
-        columns = columns_of(path)
+        columns = columns_of(path) if artefact.content is None else pq.read_schema(path).names
         named = {*columns, *(REQUIRED["pairs"] if set(MESSAGES) <= set(columns) else ())}
         needed = wanted.names if artefact.content is not None else REQUIRED[artefact.kind]
         bad += [BadRow(path.name, "", f"lacks the column `{name}`") for name in needed if name not in named]

@@ -1,0 +1,110 @@
+"""A --work in which every step has run, and ways to spoil what it holds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from usermirrorer.data.artefact import SCHEMAS, find_artefacts
+from usermirrorer.data.decisions import decide
+from usermirrorer.data.embeddings import embed_items
+from usermirrorer.data.pairs import DistillSettings, distill
+from usermirrorer.data.predictions import score
+from usermirrorer.data.scenes import SceneSettings, make_scenes
+from usermirrorer.data.store import MANIFEST, SHARD_ROWS, file_digest, part_name, write_parquet
+from usermirrorer.data.tables import prepare
+from usermirrorer.llm import load_model
+from usermirrorer.llm.protocol import Conversation, Output, Sampling
+
+
+class Guesser:
+    """A predictor whose probabilities are a function of the text: mostly for the label that the decision speaks of."""
+
+    name = "openai:guesser"
+    max_length = None
+
+    def generate(
+        self, conversations: Sequence[Conversation], n: int, sampling: Sampling, seeds: Sequence[int]
+    ) -> list[list[Output]]:
+        raise NotImplementedError
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        raise NotImplementedError
+
+    def count_tokens(self, conversations: Sequence[Conversation]) -> list[int]:
+        return [sum(len(message["content"].split()) for message in messages) for messages in conversations]
+
+    def choice_probs(self, conversations: Sequence[Conversation], labels: Sequence[Sequence[str]]) -> list[np.ndarray]:
+        return [self._probs(messages, len(names)) for messages, names in zip(conversations, labels, strict=True)]
+
+    def _probs(self, messages: Conversation, count: int) -> np.ndarray:
+        text, options = (
+            messages[-1]["content"],
+            messages[-2]["content"].rpartition("# Exposure List\n")[2].split("\n["),
+        )
+        digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+        weights = np.random.default_rng(int.from_bytes(digest, "big")).random(count) + 0.1
+        for index, option in enumerate(options):
+            title = option.split("] ", 1)[-1].split(" - ")[0].removeprefix("[New Release] ")
+            weights[index] += 5.0 * (f"I take {title}." in text)
+        return weights / weights.sum()
+
+
+def build(work: Path, name: str, raw: Path | None = None, train: int = 400, test: int = 150) -> Path:
+    """All steps of a domain in `work`, with scripted writers; returns `work`."""
+    prepare(name, raw, work)
+    embed_items(name, work)
+    exposure = "logged" if name == "toy" else "natural"
+    make_scenes(name, work, SceneSettings("train", train, exposure, min_exposure=2, max_exposure=6))
+    make_scenes(name, work, SceneSettings("test", test, exposure, min_exposure=5, max_exposure=5))
+    for variant, writer, samples in (("strong", "scripted:reader", 4), ("weak", "scripted:noisy", 2)):
+        decide(name, work, variant, load_model(writer), "plain", samples)
+    score(name, work, Guesser())
+    distill(work, [name], DistillSettings(name=name, num=200, min_accepted=1))
+    return work
+
+
+def edit(directory: Path, change: Callable[[pl.DataFrame], pl.DataFrame], **content: object) -> None:
+    """Rewrite the rows of a step, and entries of its manifest, so that the files agree with it all the same."""
+    [artefact] = find_artefacts(directory)
+    frame = change(pl.concat([pl.read_parquet(file) for file in artefact.files]))
+    for file in artefact.files:
+        file.unlink()
+    table = frame.to_arrow()
+    if artefact.kind in SCHEMAS:
+        table = table.cast(SCHEMAS[artefact.kind])
+    for shard, begin in enumerate(range(0, max(len(table), 1), SHARD_ROWS)):
+        write_parquet(table.slice(begin, SHARD_ROWS), directory / part_name(shard))
+    edit_manifest(directory, rows=len(table), **content)
+
+
+def edit_table(file: Path, change: Callable[[pl.DataFrame], pl.DataFrame]) -> None:
+    """Rewrite one table of the cleaned log."""
+    write_parquet(pa.table(change(pl.read_parquet(file)).to_arrow()), file)
+    edit_manifest(file.parent)
+
+
+def edit_manifest(directory: Path, **content: object) -> None:
+    """Set entries of a manifest (None takes one out), and the digests of the files that are there."""
+    path = directory / MANIFEST
+    manifest = json.loads(path.read_text())
+    files = {file.name: file_digest(file) for file in sorted(directory.glob("*.parquet"))}
+    manifest["content"] |= {**content, "files": files}
+    manifest["content"] = {key: value for key, value in manifest["content"].items() if value is not None}
+    path.write_text(json.dumps(manifest))
+
+
+def first_row(change: Callable[[dict], dict]) -> Callable[[pl.DataFrame], pl.DataFrame]:
+    """A change of the first row, as a dictionary."""
+
+    def apply(frame: pl.DataFrame) -> pl.DataFrame:
+        row = change(frame.row(0, named=True))
+        return pl.concat([pl.DataFrame([row], schema=frame.schema), frame[1:]])
+
+    return apply
