@@ -47,9 +47,9 @@ def read(raw: Path | None, seed: int) -> RawTables:
     train, dev = folder(raw, "train"), folder(raw, "dev")
     parts = [read_behaviors(train / "behaviors.tsv", "train"), read_behaviors(dev / "behaviors.tsv", "dev")]
     rows, appeared, histories = (pl.concat(frames) for frames in zip(*parts, strict=True))
-    impressions = rows.unique(
-        ["impression_id", "user_id", "timestamp", "digest"], keep="first", maintain_order=True
-    ).with_columns(impression_id=_unique_numbers())
+    once = rows["digest"].is_first_distinct()
+    # Filtering copies all lists, so it is left out where it would take nothing away.
+    impressions = (rows if once.all() else rows.filter(once)).with_columns(impression_id=_unique_numbers())
     past = histories.sort("timestamp", maintain_order=True).unique("user_id", keep="first", maintain_order=True)
     past = past.with_columns(item_id=pl.col("history").str.extract_all(r"\S+")).explode("item_id", empty_as_null=False)
     clicks = impressions.select("user_id", "timestamp", item_id="clicked")
@@ -113,7 +113,7 @@ def read_behaviors(path: Path, split: str) -> tuple[pl.DataFrame, pl.DataFrame, 
             items=shown.list.eval(news.str.head(-2)),
             clicked=shown.list.eval(news.filter(news.str.ends_with("-1")).str.head(-2)),
             split=pl.lit(split),
-            digest=pl.col("impressions").hash(),
+            digest=pl.struct("impression_id", "user_id", "time", "impressions").hash(),
         )
         rows.append(part)
         unrolled = part.select("timestamp", item_id="items").explode("item_id", empty_as_null=False)
