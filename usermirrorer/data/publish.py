@@ -156,24 +156,22 @@ def _check_repo_id(repo_id: str) -> None:
 
 
 def _upload(folder: Path, repo_id: str, private: bool, token: str | None) -> str:
+    """Send the staged folder in one commit; shards of an earlier version that it does not replace are taken out."""
     import httpx
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
     api = HfApi(token=token)
+    staged = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}
     try:
         url = api.create_repo(repo_id, repo_type="dataset", private=private or None, exist_ok=True)
         if private and not api.repo_info(repo_id, repo_type="dataset").private:
             raise StepFailed(f"{repo_id} is there already and public, so nothing was sent; {folder} is kept")
-        # Shards of an earlier, longer version would be read as part of this one.
-        api.upload_folder(
-            repo_id=repo_id,
-            repo_type="dataset",
-            folder_path=folder,
-            commit_message="Published by usermirrorer",
-            delete_patterns="data/*",
-        )
-    except (HfHubHTTPError, httpx.HTTPError, OSError, ValueError) as error:
+        there = api.list_repo_files(repo_id, repo_type="dataset")
+        stale = [name for name in there if name.startswith("data/") and name not in staged]
+        changes: list[Any] = [CommitOperationDelete(path_in_repo=name) for name in stale]
+        changes += [CommitOperationAdd(path_in_repo=name, path_or_fileobj=path) for name, path in staged.items()]
+        api.create_commit(repo_id, changes, repo_type="dataset", commit_message="Published by usermirrorer")
+    except (httpx.HTTPError, OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise StepFailed(f"{repo_id} could not be published ({reason}); {folder} is kept, push again") from None
     return str(url)

@@ -1,0 +1,250 @@
+"""`push`: exactly what may be published arrives at the Hub, and nothing where a check fails."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+import yaml
+from built import build, edit, edit_manifest, first_row
+from loopback_hub import Hub, loopback_hub
+from small_log import write_small_log
+
+from usermirrorer.data.store import file_digest
+from usermirrorer.eval.scenes import load_scenes
+
+
+ROOT = Path(__file__).parent.parent.parent
+NAME, TOKEN = "ml-100k", "hf_" + "tokenofthetests" * 2
+SHARD = "part-00000.parquet"
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    raw = tmp_path_factory.mktemp("raw")
+    write_small_log(raw)
+    return raw
+
+
+@pytest.fixture(scope="module")
+def made(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("work"), NAME, raw)
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("toy"), "toy", train=200, test=100)
+
+
+@pytest.fixture
+def work(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "work"))
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    with loopback_hub() as hub:
+        yield hub
+
+
+def command(*args: str | Path, endpoint: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    env = os.environ | {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": endpoint or "http://127.0.0.1:9", "HF_TOKEN": TOKEN}
+    return subprocess.run(
+        [sys.executable, "-m", "usermirrorer", *map(str, args)],
+        cwd=ROOT, capture_output=True, text=True, timeout=300, env=env | environment,
+    )  # fmt: skip
+
+
+def pushed(hub: Hub, *args: str | Path, **environment: str) -> str:
+    done = command("push", *args, endpoint=hub.url, **environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout
+
+
+def sent(hub: Hub) -> bytes:
+    """All that went over the wire, encoded contents and samples too."""
+    parts = list(hub.bodies)
+    for body in hub.bodies:
+        for line in body.splitlines():
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                continue
+            content = entry.get("value", {}).get("content") if isinstance(entry.get("value"), dict) else None
+            parts += [base64.b64decode(content)] if content else []
+            parts += [base64.b64decode(file["sample"]) for file in entry.get("files", []) if "sample" in file]
+    return b"\n".join(parts)
+
+
+def rows(hub: Hub, place: str, tmp_path: Path) -> pl.DataFrame:
+    file = tmp_path / "arrived.parquet"
+    file.write_bytes(hub.files[f"{place}/{SHARD}"])
+    return pl.read_parquet(file)
+
+
+def card(hub: Hub) -> tuple[dict, str]:
+    _, front, text = hub.files["README.md"].decode().split("---\n", 2)
+    return yaml.safe_load(front), text
+
+
+def test_ids_go_and_text_stays(work: Path, hub: Hub, tmp_path: Path) -> None:
+    told = pushed(hub, work, "me/films")
+    assert str(work / "publish" / "me--films") in told
+    parts = [f"scenes/{NAME}/{s}" for s in ("train", "test")] + [f"baselines/{NAME}/{s}" for s in ("train", "test")]
+    parts += [f"{kind}/{NAME}/{v}" for kind in ("decisions", "predictions") for v in ("strong", "weak")]
+    parts.append(f"pairs/{NAME}")
+    shards = {f"data/{part}/{file.name}" for part in parts for file in (work / part).glob("*.parquet")}
+    assert set(hub.files) == {"README.md", "rebuild.yaml"} | shards
+    assert hub.commits == 1 and hub.created == {"name": "films", "organization": "me", "type": "dataset"}
+
+    scenes, mine = (
+        rows(hub, f"data/scenes/{NAME}/train", tmp_path),
+        pl.read_parquet(work / f"scenes/{NAME}/train/{SHARD}"),
+    )
+    assert scenes.drop("text").equals(mine.drop("text"))
+    blank = {"profile": "", "history": "", "action_list": []}
+    assert scenes["text"].to_list() == [blank] * len(mine)
+    pairs, ours = rows(hub, f"data/pairs/{NAME}", tmp_path), pl.read_parquet(work / f"pairs/{NAME}/{SHARD}")
+    texts = ["prompt", "chosen", "rejected"]
+    assert pairs.drop(texts).equals(ours.drop(texts))
+    assert not any(m["content"] for t in texts for messages in pairs[t].to_list() for m in messages)
+    assert set(rows(hub, f"data/decisions/{NAME}/strong", tmp_path)["text"]) == {""}
+
+    everything = sent(hub)
+    for text in (b"Film ", "Cité".encode(), b"writer", b"I take", b"Occupation", TOKEN.encode()):
+        assert text not in everything, text
+    assert hub.tokens == {f"Bearer {TOKEN}"}
+
+
+def test_the_card_says_what_must_be_known(work: Path, hub: Hub) -> None:
+    pushed(hub, work / "scenes", work / "pairs", "me/films")
+    front, text = card(hub)
+    assert front["license"] == "other"
+    assert [config["config_name"] for config in front["configs"]] == ["scenes", "pairs"]
+    assert front["configs"][0]["default"] is True
+    content = json.loads((work / f"scenes/{NAME}/test/.manifest.json").read_text())["content"]
+    probe = content["probe"]
+    for must in (
+        "GroupLens: research use", "https://grouplens.org", "withheld", "may not be passed on", "## Windows",
+        "too_little_history", f"{probe['accuracy']['value']:.3f} [", f"chance {probe['chance']:.3f}", "positions",
+        "cold items", "min_exposure: 5", f"usermirrorer scenes {NAME}", "static: title",
+    ):  # fmt: skip
+        assert must in text, must
+    assert "host" not in text and str(work) not in text
+    # What train and eval do with withheld rows is what they do with the published ones.
+    (work / "back").mkdir()
+    (work / "back" / SHARD).write_bytes(hub.files[f"data/scenes/{NAME}/test/{SHARD}"])
+    with pytest.raises(Exception, match="blanked"):
+        load_scenes(work / "back")
+
+
+def test_the_commands_of_the_card_rebuild_the_same_files(work: Path, raw: Path, hub: Hub, tmp_path: Path) -> None:
+    pushed(hub, work / "scenes", "me/films")
+    plan = yaml.safe_load(hub.files["rebuild.yaml"])
+    assert plan["raw"][NAME] == {name: file_digest(raw / name) for name in ("u.data", "u.item", "u.user")}
+    places = {"WORK": tmp_path / "again", f"RAW/{NAME}": raw}
+    for line in plan["commands"]:
+        done = command(*(places.get(word, word) for word in shlex.split(line)[1:]))
+        assert done.returncode == 0, done.stderr
+    assert f"scenes/{NAME}/test/{SHARD}" in plan["files"]
+    for name, digest in plan["files"].items():
+        assert file_digest(tmp_path / "again" / name) == digest, name
+    for name, digest in plan["published"].items():
+        assert file_digest(work / "publish/me--films" / name) == digest
+
+
+def test_text_goes_where_it_may_or_where_it_is_asked_for(work: Path, toy: Path, hub: Hub, tmp_path: Path) -> None:
+    pushed(hub, toy / "scenes", toy / "pairs", "me/toy")
+    assert hub.files[f"data/scenes/toy/test/{SHARD}"] == (toy / f"scenes/toy/test/{SHARD}").read_bytes()
+    front, text = card(hub)
+    assert front["license"] == "mit" and "withheld" not in text
+    pushed(hub, work / "pairs", "me/films", "--include-text")
+    assert rows(hub, f"data/pairs/{NAME}", tmp_path).equals(pl.read_parquet(work / f"pairs/{NAME}/{SHARD}"))
+    assert "own responsibility" in card(hub)[1]
+    assert not [name for name in hub.files if name.startswith("data/scenes")], "shards of an earlier version are left"
+
+
+def test_load_dataset_reads_what_was_published(toy: Path, hub: Hub) -> None:
+    pushed(hub, toy, "me/toy")
+    code = (
+        "import sys; from datasets import load_dataset; "
+        "print({n: {s: len(d) for s, d in load_dataset(sys.argv[1], n).items()} for n in sys.argv[2:]}); "
+        "print(sorted(load_dataset(sys.argv[1])))"
+    )
+    names = ("scenes", "decisions", "pairs")
+    done = subprocess.run(
+        [sys.executable, "-c", code, toy / "publish/me--toy", *names], capture_output=True, text=True, check=True,
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(toy / "cache")},
+    )  # fmt: skip
+    counts, default = done.stdout.splitlines()[-2:]
+    assert eval(counts)["scenes"] == {"train": 200, "test": 100}
+    assert eval(counts)["decisions"] == {"strong": 800, "weak": 400}
+    assert set(eval(counts)["pairs"]) == {"train"} and eval(default) == ["test", "train"]
+
+
+def test_nothing_is_sent_where_a_check_fails(work: Path, hub: Hub) -> None:
+    edit(work / f"scenes/{NAME}/test", first_row(lambda row: row | {"item_pos": 4 - row["item_pos"] or 1}))
+    done = command("push", work / "scenes", "me/films", endpoint=hub.url)
+    assert done.returncode == 1 and "nothing was sent" in done.stderr and "Traceback" not in done.stderr
+    assert f"scenes/{NAME}/test: options" in done.stderr and hub.calls == []
+    assert not (work / "publish").exists()
+
+
+def test_no_key_gets_into_a_card(work: Path, hub: Hub) -> None:
+    place = work / f"decisions/{NAME}/strong"
+    recipe = json.loads((place / ".manifest.json").read_text())["content"]["recipe"]
+    edit_manifest(place, recipe=recipe | {"model": "openai:gpt?key=sk-very-secret-1"})
+    for later in ("predictions", "pairs"):
+        shutil.rmtree(work / later)
+    done = command("push", place, "me/films", endpoint=hub.url, OPENAI_API_KEY="sk-very-secret-1")
+    assert done.returncode == 2 and "OPENAI_API_KEY" in done.stderr and "sk-very" not in done.stderr
+    assert hub.calls == []
+
+
+def test_private_data_does_not_go_to_a_public_place(work: Path, hub: Hub) -> None:
+    pushed(hub, work / "scenes", "me/films", "--private")
+    assert hub.created["visibility"] == "private"
+    hub.private, hub.commits = False, 0
+    done = command("push", work / "scenes", "me/films", "--private", endpoint=hub.url)
+    assert done.returncode == 1 and "public" in done.stderr and hub.commits == 0
+
+
+def test_a_hub_that_refuses_or_is_not_there(work: Path, hub: Hub) -> None:
+    hub.refuse = True
+    for endpoint in (hub.url, "http://127.0.0.1:9"):
+        done = command("push", work / "scenes", "me/films", endpoint=endpoint)
+        sentences = [line for line in done.stderr.splitlines() if line.startswith("usermirrorer: ")]
+        assert done.returncode == 1 and len(sentences) == 1 and "Traceback" not in done.stderr
+        assert "could not be published" in sentences[0] and TOKEN not in done.stderr
+        assert (work / "publish/me--films/README.md").is_file()
+
+
+@pytest.mark.parametrize(
+    ("place", "repo", "options", "told"),
+    [
+        (f"scenes/{NAME}", "films", [], "OWNER/NAME"),
+        (f"tables/{NAME}", "me/films", [], "a source's own log"),
+        ("nowhere", "me/films", [], "is not there"),
+        (f"scenes/{NAME}", "me/films", ["--token-env", "NO_SUCH_TOKEN"], "NO_SUCH_TOKEN"),
+    ],
+)
+def test_wrong_use_is_one_sentence(work: Path, hub: Hub, place: str, repo: str, options: list[str], told: str) -> None:
+    done = command("push", work / place, repo, *options, endpoint=hub.url)
+    assert done.returncode == 2 and told in done.stderr and "Traceback" not in done.stderr and hub.calls == []
+
+
+def test_a_bare_file_is_not_published(work: Path, hub: Hub) -> None:
+    file = work / "bare.parquet"
+    shutil.copy(work / f"scenes/{NAME}/test/{SHARD}", file)
+    done = command("push", file, "me/films", endpoint=hub.url)
+    assert done.returncode == 2 and "without a manifest" in done.stderr and hub.calls == []
