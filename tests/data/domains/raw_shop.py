@@ -19,8 +19,8 @@ KINDS = ("tea", "coffee", "cups and pots")
 
 TEMPLATES = """\
 event: bought
-item: '{title} - {kind}< - {price:.2f} EUR>'
-option: '<[{new}] >{item}<, bought {sold:,} times><, {stars:.1f} stars>'
+item: '{title} - {kind}<, {price:.2f} EUR>'
+option: '<[{new}] >{item}<, {sold:.0f} sold so far><, {stars:.1f} stars on average>'
 history: '{event} {item}, {time_diff}<: {rating}/5>'
 profile: |
   Town: {town}

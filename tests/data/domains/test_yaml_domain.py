@@ -12,6 +12,7 @@ import raw_shop
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rendered import lines, rendered
 
 from usermirrorer.data.domains.choice_rules import parse_rule
 from usermirrorer.data.domains.domain import Domain, choice_rule
@@ -72,6 +73,7 @@ def test_every_key_reaches_the_domain() -> None:
         ({"item": "{title"}, "is not a template"),
         ({"item": "a thing"}, "shows nothing"),
         ({"item": "{title} < 5"}, "without its partner"),
+        ({"profile": "Age: {age}< years>"}, "mean nothing here"),
         ({"item": "{title.__class__}"}, "is not a column's name"),
         ({"item": "{title[0]}"}, "is not a column's name"),
         ({"item": "{}"}, "is not a column's name"),
@@ -229,3 +231,32 @@ def test_the_yaml_of_both_fixtures_says_the_same() -> None:
     )
     assert shop.fields == market.fields and shop.numbers == market.numbers == ("price",)
     assert shop.as_of == {"new": "new_release", "sold": "count", "stars": "mean:rating"}
+
+
+SCENE = """\
+Town: Sankt-Märgen
+Customer for: 3 years
+
+bought Number 59, finest quality - cups and pots, 16.75 EUR, earlier: 5/5
+bought Number 54, finest quality - tea, 1 month ago: 4/5
+bought Number 41, finest quality - cups and pots, 12.25 EUR, 1 month ago: 1/5
+bought Number 32, finest quality - cups and pots, 10.00 EUR, 1 month ago: 2/5
+bought Number 9, finest quality - tea, 1 month ago
+bought Number 2, finest quality - cups and pots, 2.50 EUR, 26 days ago: 2/5
+bought Number 30, finest quality - tea, 9.50 EUR, 25 days ago: 5/5
+
+[New Release] The "No. 0" house blend - tea, 8 sold so far, 3.0 stars on average
+Number 9, finest quality - tea, 7 sold so far, 3.3 stars on average
+Number 34, finest quality - coffee, 10.50 EUR, 1 sold so far
+[New Release] Number 55, finest quality - coffee, 15.75 EUR, 1 sold so far
+"""
+
+
+@pytest.mark.parametrize("name", ["shop", "market"])
+def test_a_scene_as_a_person_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    {"shop": raw_shop.write_recbole, "market": raw_shop.write_interchange}[name](tmp_path)
+    made = load_yaml_domain(tmp_path / f"{name}.yaml")
+    monkeypatch.setattr("usermirrorer.data.tables.load_domain", lambda *_: made)
+    time = (raw_shop.START + 60 * 86_400) * 1000
+    text = rendered(name, tmp_path, tmp_path / "work", "u3", time, ["0000", "0009", "0034", "0055"], 9)
+    assert lines(text) + "\n" == SCENE

@@ -10,7 +10,10 @@ from usermirrorer.data.templates import field_names, parse
 
 
 def check_template(template: str, one_line: bool) -> None:
-    """Raises ValueError with the reason where a text is no template or would break a line of the scene."""
+    """Raises ValueError with the reason where a text is no template or would break a line of the scene.
+
+    A template of several lines (the profile) leaves out lines, and so has no optional parts.
+    """
     for name, spec in _fields(template):
         if not re.fullmatch(r"[^\W\d][\w -]*", name):
             raise ValueError(
@@ -22,6 +25,8 @@ def check_template(template: str, one_line: bool) -> None:
             raise ValueError(
                 f"{{{name}:{spec}}} formats no number; write {{{name}}} or for example {{{name}:.1f}}"
             ) from None
+    if not one_line and ("<" in template or ">" in template):
+        raise ValueError("has < or >, which mean nothing here; a line whose value is not known is left out as it is")
     if not re.fullmatch(r"([^<>]|<[^<>]*>)*", template):
         raise ValueError(f"{template!r} has a < or > without its partner; an optional part stands between < and >")
     if one_line and len(template.splitlines()) > 1:

@@ -1,0 +1,100 @@
+"""The tutorial for one's own log, done as it says: every block is run in order in an empty directory."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from usermirrorer.data.domains.yaml_domain import KEYS, load_yaml_domain
+
+
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "your_own_log.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+
+
+def do(language: str, block: str, place: Path) -> None:
+    """Follow one block: save a YAML under the name in its first line, run Python and shell commands."""
+    if language == "yaml":
+        name = block.splitlines()[0].removeprefix("# ")
+        (place / name).write_text(block, encoding="utf-8")
+        return
+    command = {"python": [sys.executable, "-c", block], "bash": ["bash", "-ec", block]}.get(language)
+    if command is None:
+        return
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        command, cwd=place, env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory after the tutorial."""
+    place = tmp_path_factory.mktemp("tutorial")
+    for language, block in BLOCKS:
+        do(language, block, place)
+    return place
+
+
+def test_the_scenes_are_there_and_read_well(place: Path) -> None:
+    train, test = (pl.read_parquet(place / "work" / "scenes" / "shop" / split) for split in ("train", "test"))
+    assert (len(train), len(test)) == (300, 250)
+    assert set(test["choice_cnt"]) == {5}
+    text = test["text"][0]
+    assert re.fullmatch(
+        r'bought (Cup "No. \d+", blue|Thing \d+ for the \w+) - \w+, \d+\.\d\d EUR, [\w ]+?( ago)?(: [345]/5)?',
+        text["history"].splitlines()[0],
+    )
+    for option in text["action_list"]:
+        assert re.fullmatch(r"(\[New Release\] )?.+ - \w+, \d+\.\d\d EUR(, \d+ sold so far)?", option)
+    # ids are as in the CSV
+    assert set(test["user_id"]) <= {f"{user:04d}" for user in range(60)}
+
+
+def test_every_list_has_its_choice(place: Path) -> None:
+    asked, chosen = (
+        [json.loads(line) for line in (place / name).read_text().splitlines()]
+        for name in ("requests.jsonl", "choices.jsonl")
+    )
+    assert len(asked) == len(chosen) == 3
+    for request, answer in zip(asked, chosen, strict=True):
+        assert answer["user_id"] == request["user_id"] and answer["items"] == request["items"]
+        assert answer["choice"] in request["items"] and len(answer["rationales"]) == 2
+        assert sum(answer["probs"]) == pytest.approx(1, abs=1e-4)
+
+
+def test_the_table_of_keys_is_complete_and_its_defaults_are_true() -> None:
+    rows = dict(re.findall(r"^\| (`[^|]*`) \| ([^|]*) \|", PAGE, re.MULTILINE))
+    told = {key for cell in rows for key in re.findall(r"`(\w+)`", cell)}
+    assert told == set(KEYS)
+    for key, (_, default) in KEYS.items():
+        shown = rows.get(f"`{key}`", "")
+        if default is None:
+            assert shown == "needed"
+        elif default and not isinstance(default, (dict, list)) and key in ("option", "history", "clock"):
+            assert shown == f"`{default}`"
+
+
+def test_the_lines_of_interchange_files_are_read(tmp_path: Path) -> None:
+    [block] = [block for language, block in BLOCKS if language == "json"]
+    tables = ("user_feature", "item_feature", "interaction", "impression")
+    for table, line in zip(tables, block.splitlines(), strict=True):
+        (tmp_path / f"market_{table}.jsonl").write_text(line + "\n", encoding="utf-8")
+    [market] = [block for language, block in BLOCKS if language == "yaml" and "market" in block]
+    (tmp_path / "market.yaml").write_text(market, encoding="utf-8")
+    read = load_yaml_domain(tmp_path / "market.yaml").read(tmp_path, 0)
+    assert read.items.row(0) == ("0012", "Cup", "blue, new", 1_698_883_200_000)
+    assert read.users.row(0) == ("0007", "Rom")
+    assert read.interactions["stars"].to_list() == [5]
+    assert read.impressions is not None
+    # the list was shown when the cup was bought
+    assert read.impressions["timestamp"][0] == read.interactions["timestamp"][0]
