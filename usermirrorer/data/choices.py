@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import polars as pl
@@ -23,7 +23,7 @@ USER_CAP = {"train": 50, "test": 10}
 
 @dataclass(frozen=True)
 class Choices:
-    """Choices as arrays, one row each."""
+    """Choices as arrays, one row each. `peers` are the user's other items of the same occasion, in ragged form."""
 
     user: np.ndarray
     item: np.ndarray
@@ -34,23 +34,35 @@ class Choices:
     """uint64 `(choices,)`: the seed of all that is drawn for the scene"""
     impression: np.ndarray
     """int64 `(choices,)`: row of the impressions table, -1 where there is none"""
+    peer_count: np.ndarray
+    """int64 `(choices,)`"""
+    peer_item: np.ndarray
 
     def __len__(self) -> int:
         return len(self.user)
 
+    @property
+    def peer_row(self) -> np.ndarray:
+        """The choice that each peer belongs to: int64 `(peers,)`."""
+        return np.repeat(np.arange(len(self)), self.peer_count)
+
     def take(self, rows: np.ndarray) -> Choices:
-        return Choices(*(getattr(self, field.name)[rows] for field in fields(self)))
+        start = np.cumsum(self.peer_count) - self.peer_count
+        _, index = ragged_ranges(start[rows], self.peer_count[rows])
+        columns = {field.name: getattr(self, field.name)[rows] for field in fields(self)[:-1]}
+        return Choices(**columns, peer_item=self.peer_item[index])
 
 
-def peers(log: Log, choices: Choices) -> tuple[np.ndarray, np.ndarray]:
-    """The user's other items of the occasion of each choice, as (row of the choice, item): `(peers,)` both."""
+def with_peers(log: Log, choices: Choices) -> Choices:
+    """The choices with what their users chose on the same occasion."""
     grouped = log.by_user
     first = grouped.start[choices.user] + grouped.count(choices.user, log.position(choices.time))
     until = grouped.start[choices.user] + grouped.count(choices.user, log.position(choices.time + 1))
     row, index = ragged_ranges(first, until - first)
     item = log.item[grouped.events[index]]
     other = item != choices.item[row]
-    return row[other], item[other]
+    count = np.bincount(row[other], minlength=len(choices))
+    return replace(choices, peer_count=count, peer_item=item[other])
 
 
 def qualifying(tables: Tables, choice: str) -> np.ndarray:
@@ -85,9 +97,8 @@ def eligible(
     kept, counts["item_not_yet_available"] = _narrow(kept, available_from(tables)[item] <= time, logged)
     kept, counts["too_little_history"] = _narrow(kept, occasions_before(tables.log, user, time) >= MIN_OCCASIONS)
     rows = np.flatnonzero(kept)
-    choices = Choices(
-        user[rows], item[rows], time[rows], ids[rows], number_keys(seed, ids[rows]), impression[rows]
-    )  # fmt: skip
+    key, nobody = number_keys(seed, ids[rows]), np.zeros(len(rows), dtype=np.int64)
+    choices = Choices(user[rows], item[rows], time[rows], ids[rows], key, impression[rows], nobody, item[:0])
 
     order = np.lexsort((choices.key, choices.time, choices.user))
     same = np.zeros(len(order), dtype=bool)
@@ -101,7 +112,7 @@ def eligible(
     rank = np.empty(len(drawn), dtype=np.int64)
     rank[by_user] = np.arange(len(drawn)) - np.searchsorted(owner, owner, side="left")
     counts["over_user_cap"] = int((rank >= cap).sum())
-    return choices.take(drawn[rank < cap]), counts
+    return with_peers(tables.log, choices.take(drawn[rank < cap])), counts
 
 
 def available_from(tables: Tables) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 
 from usermirrorer.data.asked import Asked, ask
 from usermirrorer.data.candidates import WINDOW
-from usermirrorer.data.choices import Choices, peers
+from usermirrorer.data.choices import Choices
 from usermirrorer.data.keyed import uniforms
 from usermirrorer.data.log import ragged_ranges
 from usermirrorer.data.ranking import highest, last, sortable
@@ -27,7 +27,10 @@ LIST_HEAD = 32
 """Candidates that a source proposes in `retrieved`, at least three times the longest list (paper, section 3)."""
 
 TRIES = 8
-"""Draws from the sources for every slot (`hard`) or list rank (`retrieved`) before a scene is given up."""
+"""Draws from the sources for every slot of `hard` before a scene is given up."""
+
+TURNS = 3
+"""Turns of the sources for every list rank of `retrieved` before a scene is given up."""
 
 STALE_WINDOWS = 4
 """Items without a recent choice are drawn from the choices of so many windows before the last one."""
@@ -80,7 +83,7 @@ def natural(window: Window, choices: Choices, wanted: np.ndarray) -> np.ndarray:
     law = window.recency_law
     coins = uniforms(choices.key, STREAM_STALE, picked.shape[1]) < law.unseen_share(high)[:, None]
     stale = np.where(first > older, (coins & (np.arange(picked.shape[1]) < wanted[:, None])).sum(axis=1), 0)
-    forbidden = np.sort(_peer_keys(window, choices))
+    forbidden = np.sort(choices.peer_row * pool.items + choices.peer_item)
     for recent, until in ((False, stale), (True, wanted)):
         for round_ in range(ROUNDS):
             rows = np.flatnonzero((have < until) & (last > first))
@@ -130,14 +133,13 @@ def _heads(window: Window, choices: Choices, wanted: np.ndarray, asked: Asked) -
     random = (uniforms(choices.key, STREAM_EXPOSURE, head) * existing[:, None]).astype(np.int64)
     random = np.where(np.take_along_axis(allowed, random, axis=1), random, -1)
     candidates = np.stack([*lists, random], axis=1)
-    turns = (uniforms(choices.key, STREAM_EXPOSURE + 1, TRIES * head) * candidates.shape[1]).astype(np.int64)
+    turns = (uniforms(choices.key, STREAM_EXPOSURE + 1, TURNS * head) * candidates.shape[1]).astype(np.int64)
     # The k-th turn of a source proposes the k-th item of its list; what counts is the order of all proposals.
-    turns = turns[:, : min(turns.shape[1], candidates.shape[1] * head)]
     rank = np.empty_like(turns)
     for of in range(candidates.shape[1]):
         mine = turns == of
         rank[mine] = (np.cumsum(mine, axis=1) - 1)[mine]
-    usable = (rank < heads[:, None]) & (np.arange(turns.shape[1]) < TRIES * heads[:, None])
+    usable = (rank < heads[:, None]) & (np.arange(turns.shape[1]) < TURNS * heads[:, None])
     item = candidates[np.arange(len(choices))[:, None], turns, np.minimum(rank, head - 1)]
     picked = np.full((len(choices), int(wanted.max(initial=1))), -1, dtype=np.int32)
     source = np.full_like(picked, -1)
@@ -187,7 +189,7 @@ def _allowed(window: Window, choices: Choices) -> np.ndarray:
     """Items that may stand beside the choice: bool `(scenes, items)`."""
     allowed = window.allowed(choices.user, choices.time)
     allowed[np.arange(len(choices)), choices.item] = False
-    allowed[peers(window.tables.log, choices)] = False
+    allowed[choices.peer_row, choices.peer_item] = False
     return allowed
 
 
@@ -204,12 +206,6 @@ def _take(picked: np.ndarray, have: np.ndarray, rows: np.ndarray, item: np.ndarr
     fresh = usable & ~(picked[rows] == item[:, None]).any(axis=1)
     picked[rows[fresh], have[rows[fresh]]] = item[fresh]
     have[rows[fresh]] += 1
-
-
-def _peer_keys(window: Window, choices: Choices) -> np.ndarray:
-    """Scene × items + item for every other item of the choice's occasion."""
-    scene, item = peers(window.tables.log, choices)
-    return scene.astype(np.int64) * window.tables.log.items + item
 
 
 def _among(keys: np.ndarray, ascending: np.ndarray) -> np.ndarray:
