@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from usermirrorer.cli import app
 from usermirrorer.data.domains.yaml_domain import KEYS, load_yaml_domain
+from usermirrorer.llm.vllm import VLLMModel
 
 
 ROOT = Path(__file__).parent.parent
@@ -20,33 +23,33 @@ PAGE = (ROOT / "docs" / "your_own_log.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 
 
-def do(language: str, block: str, place: Path) -> None:
-    """Follow one block: save a YAML under the name in its first line, run Python and shell commands."""
+def do(language: str, block: str) -> None:
+    """Follow one block here: save a YAML under the name in its first line, run Python and the product's commands."""
     if language == "yaml":
-        name = block.splitlines()[0].removeprefix("# ")
-        (place / name).write_text(block, encoding="utf-8")
-        return
-    command = {"python": [sys.executable, "-c", block], "bash": ["bash", "-ec", block]}.get(language)
-    if command is None:
-        return
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    done = subprocess.run(
-        command, cwd=place, env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
+        Path(block.splitlines()[0].removeprefix("# ")).write_text(block, encoding="utf-8")
+    elif language == "python":
+        done = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, f"{block}\n{done.stderr}"
+    elif language == "bash":
+        for line in block.splitlines():
+            name, *arguments = shlex.split(line)
+            assert name == "usermirrorer"
+            app(arguments, standalone_mode=False)
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory after the tutorial."""
+def place(tmp_path_factory: pytest.TempPathFactory, engine: VLLMModel) -> Path:
+    """The directory after the tutorial. Commands run in this process and so share the engine of all tests."""
     place = tmp_path_factory.mktemp("tutorial")
-    for language, block in BLOCKS:
-        do(language, block, place)
+    with contextlib.chdir(place):
+        for language, block in BLOCKS:
+            do(language, block)
     return place
 
 
 def test_the_scenes_are_there_and_read_well(place: Path) -> None:
-    train, test = (pl.read_parquet(place / "work" / "scenes" / "shop" / split) for split in ("train", "test"))
+    scenes = place / "work" / "scenes" / "shop"
+    train, test = (pl.read_parquet(scenes / split / "*.parquet") for split in ("train", "test"))
     assert (len(train), len(test)) == (300, 250)
     assert set(test["choice_cnt"]) == {5}
     text = test["text"][0]

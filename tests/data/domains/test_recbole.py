@@ -65,6 +65,13 @@ def test_columns_can_have_other_names(tmp_path: Path) -> None:
     assert tables.items.row(0) == ("7", "B", 1_672_531_200_000)
 
 
+def test_files_of_another_system(tmp_path: Path) -> None:
+    plain = read(tmp_path)
+    files = {name: b"\xef\xbb\xbf" + content.replace(b"\n", b"\r\n") for name, content in FILES.items()}
+    marked = read(tmp_path, **files)
+    assert marked.items.equals(plain.items) and marked.interactions.equals(plain.interactions)
+
+
 def test_users_are_those_of_the_log_where_no_file_says_so(tmp_path: Path) -> None:
     read(tmp_path)
     (tmp_path / "s.user").unlink()

@@ -72,7 +72,7 @@ def _read(path: Path, wanted: Mapping[str, Kind], log: OwnLog) -> pl.DataFrame:
 def _header(path: Path) -> dict[str, str]:
     """Name -> type of every column. Raises UserError where the first line is no such header."""
     with path.open("rb") as file:
-        first = file.readline().decode("utf-8", "replace").rstrip("\r\n")
+        first = file.readline().decode("utf-8-sig", "replace").rstrip("\r\n")
     columns: dict[str, str] = {}
     for column in first.split("\t"):
         name, _, kind = column.rpartition(":")
