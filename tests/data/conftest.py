@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from built import build
 from small_log import write_small_log
 
 from usermirrorer.data.choices import USER_CAP, Choices, eligible
@@ -68,3 +69,23 @@ def small(ready: Callable[..., Prepared], tmp_path_factory: pytest.TempPathFacto
     raw = tmp_path_factory.mktemp("raw")
     write_small_log(raw)
     return ready("ml-100k", raw)
+
+
+@pytest.fixture(scope="session")
+def small_raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The raw files of the small log."""
+    raw = tmp_path_factory.mktemp("raw")
+    write_small_log(raw)
+    return raw
+
+
+@pytest.fixture(scope="session")
+def built_films(small_raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A --work in which every step has run on the small log; copy it before you change it."""
+    return build(tmp_path_factory.mktemp("films"), "ml-100k", small_raw)
+
+
+@pytest.fixture(scope="session")
+def built_toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of the toy domain, whose scenes are logged."""
+    return build(tmp_path_factory.mktemp("toy"), "toy")

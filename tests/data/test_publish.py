@@ -15,9 +15,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 import yaml
-from built import build, edit, edit_manifest, first_row
+from built import edit, edit_manifest, first_row
 from loopback_hub import Hub, loopback_hub
-from small_log import write_small_log
 
 from usermirrorer.data.store import file_digest
 from usermirrorer.eval.scenes import load_scenes
@@ -28,26 +27,9 @@ NAME, TOKEN = "ml-100k", "hf_" + "tokenofthetests" * 2
 SHARD = "part-00000.parquet"
 
 
-@pytest.fixture(scope="module")
-def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    raw = tmp_path_factory.mktemp("raw")
-    write_small_log(raw)
-    return raw
-
-
-@pytest.fixture(scope="module")
-def made(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("work"), NAME, raw)
-
-
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("toy"), "toy", train=200, test=100)
-
-
 @pytest.fixture
-def work(made: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(made, tmp_path / "work"))
+def work(built_films: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(built_films, tmp_path / "work"))
 
 
 @pytest.fixture
@@ -148,11 +130,13 @@ def test_the_card_says_what_must_be_known(work: Path, hub: Hub) -> None:
         load_scenes(work / "back")
 
 
-def test_the_commands_of_the_card_rebuild_the_same_files(work: Path, raw: Path, hub: Hub, tmp_path: Path) -> None:
+def test_the_commands_of_the_card_rebuild_the_same_files(
+    work: Path, small_raw: Path, hub: Hub, tmp_path: Path
+) -> None:
     pushed(hub, work / "scenes", "me/films")
     plan = yaml.safe_load(hub.files["rebuild.yaml"])
-    assert plan["raw"][NAME] == {name: file_digest(raw / name) for name in ("u.data", "u.item", "u.user")}
-    places = {"WORK": tmp_path / "again", f"RAW/{NAME}": raw}
+    assert plan["raw"][NAME] == {name: file_digest(small_raw / name) for name in ("u.data", "u.item", "u.user")}
+    places = {"WORK": tmp_path / "again", f"RAW/{NAME}": small_raw}
     for line in plan["commands"]:
         done = command(*(places.get(word, word) for word in shlex.split(line)[1:]))
         assert done.returncode == 0, done.stderr
@@ -163,9 +147,11 @@ def test_the_commands_of_the_card_rebuild_the_same_files(work: Path, raw: Path, 
         assert file_digest(work / "publish/me--films" / name) == digest
 
 
-def test_text_goes_where_it_may_or_where_it_is_asked_for(work: Path, toy: Path, hub: Hub, tmp_path: Path) -> None:
-    pushed(hub, toy / "scenes", toy / "pairs", "me/toy")
-    assert hub.files[f"data/scenes/toy/test/{SHARD}"] == (toy / f"scenes/toy/test/{SHARD}").read_bytes()
+def test_text_goes_where_it_may_or_where_it_is_asked_for(
+    work: Path, built_toy: Path, hub: Hub, tmp_path: Path
+) -> None:
+    pushed(hub, built_toy / "scenes", built_toy / "pairs", "me/toy")
+    assert hub.files[f"data/scenes/toy/test/{SHARD}"] == (built_toy / f"scenes/toy/test/{SHARD}").read_bytes()
     front, text = card(hub)
     assert front["license"] == "mit" and "withheld" not in text
     pushed(hub, work / "pairs", "me/films", "--include-text")
@@ -174,8 +160,8 @@ def test_text_goes_where_it_may_or_where_it_is_asked_for(work: Path, toy: Path, 
     assert not [name for name in hub.files if name.startswith("data/scenes")], "shards of an earlier version are left"
 
 
-def test_load_dataset_reads_what_was_published(toy: Path, hub: Hub) -> None:
-    pushed(hub, toy, "me/toy")
+def test_load_dataset_reads_what_was_published(built_toy: Path, hub: Hub) -> None:
+    pushed(hub, built_toy, "me/toy")
     code = (
         "import sys; from datasets import load_dataset; "
         "print({n: {s: len(d) for s, d in load_dataset(sys.argv[1], n).items()} for n in sys.argv[2:]}); "
@@ -183,12 +169,13 @@ def test_load_dataset_reads_what_was_published(toy: Path, hub: Hub) -> None:
     )
     names = ("scenes", "decisions", "pairs")
     done = subprocess.run(
-        [sys.executable, "-c", code, toy / "publish/me--toy", *names], capture_output=True, text=True, check=True,
-        env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(toy / "cache")},
+        [sys.executable, "-c", code, built_toy / "publish/me--toy", *names],
+        capture_output=True, text=True, check=True,
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(built_toy / "cache")},
     )  # fmt: skip
     counts, default = done.stdout.splitlines()[-2:]
-    assert eval(counts)["scenes"] == {"train": 200, "test": 100}
-    assert eval(counts)["decisions"] == {"strong": 800, "weak": 400}
+    assert eval(counts)["scenes"] == {"train": 400, "test": 150}
+    assert eval(counts)["decisions"] == {"strong": 1600, "weak": 800}
     assert set(eval(counts)["pairs"]) == {"train"} and eval(default) == ["test", "train"]
 
 

@@ -12,10 +12,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from built import build, edit, edit_manifest, edit_table, first_row
+from built import edit, edit_manifest, edit_table, first_row
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_log import write_small_log
 from transformers import AutoTokenizer
 
 from usermirrorer.data.artefact import find_artefacts
@@ -33,21 +32,9 @@ TRAIN, TEST, PAIRS = f"scenes/{NAME}/train", f"scenes/{NAME}/test", f"pairs/{NAM
 STRONG, SCORED, BASELINES = f"decisions/{NAME}/strong", f"predictions/{NAME}/strong", f"baselines/{NAME}/test"
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    raw = tmp_path_factory.mktemp("raw")
-    write_small_log(raw)
-    return build(tmp_path_factory.mktemp("work"), NAME, raw)
-
-
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("toy"), "toy")
-
-
 @pytest.fixture
-def work(made: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(made, tmp_path / "work"))
+def work(built_films: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(built_films, tmp_path / "work"))
 
 
 def by_name(checks: list[Check], artefact: str) -> dict[str, Check]:
@@ -58,23 +45,23 @@ def failed(checks: list[Check]) -> set[tuple[str, str]]:
     return {(check.artefact, check.name) for check in checks if check.result == "failed"}
 
 
-@pytest.mark.parametrize("where", ["made", "toy"])
+@pytest.mark.parametrize("where", ["built_films", "built_toy"])
 def test_what_the_steps_wrote_passes(where: str, request: pytest.FixtureRequest) -> None:
     checks = validate(request.getfixturevalue(where))
     assert failed(checks) == set(), [check for check in checks if check.result == "failed"]
     kinds = {check.artefact.split("/")[0] for check in checks}
     assert kinds == {"tables", "embeddings", "scenes", "baselines", "decisions", "predictions", "pairs"}
-    name = NAME if where == "made" else "toy"
+    name = NAME if where == "built_films" else "toy"
     scenes = by_name(checks, f"scenes/{name}/test")
     for check in ("files", "inputs", "rows", "schema", "ids", "options", "windows", "unique", "disjoint", "positions"):
         assert scenes[check].result == "ok", scenes[check]
     assert "have train scenes" in scenes["users"].told and "chance 0.200" in scenes["probe"].told
 
 
-def test_counts_are_of_the_whole_artefact(made: Path) -> None:
-    checks = by_name(validate(made / TEST), TEST)
-    rows = pl.concat([pl.read_parquet(file) for file in (made / TEST).glob("*.parquet")])
-    train = pl.concat([pl.read_parquet(file) for file in (made / TRAIN).glob("*.parquet")])
+def test_counts_are_of_the_whole_artefact(built_films: Path) -> None:
+    checks = by_name(validate(built_films / TEST), TEST)
+    rows = pl.concat([pl.read_parquet(file) for file in (built_films / TEST).glob("*.parquet")])
+    train = pl.concat([pl.read_parquet(file) for file in (built_films / TRAIN).glob("*.parquet")])
     assert checks["options"].told == f"{len(rows):,} rows"
     warm = set(rows["user_id"]) & set(train["user_id"])
     assert checks["users"].told.startswith(f"{len(warm):,} of {rows['user_id'].n_unique():,} have train scenes")
@@ -301,9 +288,9 @@ def test_scenes_made_anew_under_their_decisions(work: Path) -> None:
     assert (STRONG, "inputs") in failed(validate(work / STRONG))
 
 
-def published(made: Path) -> list[dict]:
+def published(built_films: Path) -> list[dict]:
     """Rows as the published evaluation file has them: no scene_id, numbers as ids, times as text."""
-    rows = pl.read_parquet(next((made / TEST).glob("*.parquet"))).to_dicts()
+    rows = pl.read_parquet(next((built_films / TEST).glob("*.parquet"))).to_dicts()
     return [
         {
             "text": {key: row["text"][key] for key in ("action_list", "history", "profile")},
@@ -316,8 +303,8 @@ def published(made: Path) -> list[dict]:
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
-def test_a_published_file(made: Path, tmp_path: Path, suffix: str) -> None:
-    rows = published(made)
+def test_a_published_file(built_films: Path, tmp_path: Path, suffix: str) -> None:
+    rows = published(built_films)
     rows[3] |= {"item_pos": 7}
     file = tmp_path / f"eval.{suffix}"
     if suffix == "jsonl":
@@ -332,8 +319,8 @@ def test_a_published_file(made: Path, tmp_path: Path, suffix: str) -> None:
     assert checks["values"].told == f"{len(rows):,} rows" and checks["probe"].result == "warning"
 
 
-def test_published_training_rows(made: Path, tmp_path: Path) -> None:
-    rows = pl.read_parquet(next((made / PAIRS).glob("*.parquet"))).to_dicts()
+def test_published_training_rows(built_films: Path, tmp_path: Path) -> None:
+    rows = pl.read_parquet(next((built_films / PAIRS).glob("*.parquet"))).to_dicts()
     lines = [
         {"dataset": row["dataset"], **{f"messages_{s}": row["prompt"] + row[s] for s in ("chosen", "rejected")}}
         for row in rows
@@ -373,28 +360,28 @@ def test_any_jsonl_gives_checks_or_one_sentence(tmp_path_factory, rows: list[dic
         validate(file)
 
 
-def test_lengths_are_what_decide_and_train_see(made: Path) -> None:
+def test_lengths_are_what_decide_and_train_see(built_films: Path) -> None:
     counter = token_counter("tiny-base", None, 380)
     limit = 380 - 16 - 190  # as `decide` reckons: half of the length for the answer, and room to close it
-    texts = pl.read_parquet(next((made / TRAIN).glob("*.parquet")))["text"].to_list()
+    texts = pl.read_parquet(next((built_films / TRAIN).glob("*.parquet")))["text"].to_list()
     fitted = [fit(text, "plain", counter.model.count_tokens, limit) for text in texts]
     dropped, shed = sum(f is None for f in fitted), sum(f is not None and f[1] > 0 for f in fitted)
     assert dropped and shed
     lengths = [counter.model.count_tokens([conversation(text, "plain")])[0] for text in texts]
-    found = by_name(validate(made / TRAIN, counter), TRAIN)["lengths"]
+    found = by_name(validate(built_films / TRAIN, counter), TRAIN)["lengths"]
     assert found.result == "warning"
     assert f"median {np.median(lengths):,.0f}, " in found.told and f"longest {max(lengths):,} tokens" in found.told
     assert f"limit {limit}: {shed:,} shed history, {dropped:,} dropped" in found.told
 
     tokenizer = AutoTokenizer.from_pretrained(TINY_BASE)
-    rows = pl.read_parquet(next((made / PAIRS).glob("*.parquet"))).to_dicts()
+    rows = pl.read_parquet(next((built_films / PAIRS).glob("*.parquet"))).to_dicts()
     sides = [
         [len(tokenizer.apply_chat_template(r["prompt"] + r[s])["input_ids"]) for r in rows]
         for s in ("chosen", "rejected")
     ]
     longest = np.maximum(*map(np.array, sides))
     limit = int(np.median(longest))
-    found = by_name(validate(made / PAIRS, token_counter("tiny-base", None, limit)), PAIRS)["lengths"]
+    found = by_name(validate(built_films / PAIRS, token_counter("tiny-base", None, limit)), PAIRS)["lengths"]
     assert f"limit {limit:,}: {(longest > limit).sum():,} dropped" in found.told
 
 
@@ -421,9 +408,9 @@ def test_exit_status_and_report(work: Path) -> None:
     assert f"{TRAIN}, options: part-00000.parquet row 1 (scene " in done.stdout
 
 
-def test_the_kinds_of_bare_files(made: Path, tmp_path: Path) -> None:
+def test_the_kinds_of_bare_files(built_films: Path, tmp_path: Path) -> None:
     for place, kind in ((STRONG, "decisions"), (SCORED, "predictions"), (BASELINES, "baselines"), (PAIRS, "pairs")):
-        shutil.copy(next((made / place).glob("*.parquet")), tmp_path / f"{kind}.parquet")
+        shutil.copy(next((built_films / place).glob("*.parquet")), tmp_path / f"{kind}.parquet")
         [found] = find_artefacts(tmp_path / f"{kind}.parquet")
         assert found.kind == kind
         assert failed(validate(tmp_path / f"{kind}.parquet")) == set()
