@@ -35,7 +35,8 @@ def test_quotes_line_breaks_and_order_of_columns(tmp_path: Path) -> None:
         (b"", "a.csv:1"), (b"a,c\n1,2\n", "a.csv:1"), (b"a,b,a\n", "a.csv:1"), (b"a,b\n1,2\n1,2,3\n", "a.csv:3"),
         (b'a,b\n1,"x\ny"\n1,2,3\n', "a.csv:4"), (b'a,b\n1,2\n1,"open\n3,4\n', "a.csv:3"),
         (b"a,b\n1,\xff\n", "a.csv:2"),
-        (b'a,b\n1,"x"y\n', "a.csv:2"),
+        (b'a,b\n1,"x"y\n', "a.csv:2"), (b"a\r,b\n1,2\n", "a.csv:1"),
+        (b'a,b,"c\n1,"\n', "a.csv:1"), (b'a,b,c"\n1,"\n', "a.csv:1"), (b"a" * 200_000, "a.csv:1"),
     ],
 )  # fmt: skip
 def test_damage_is_named(tmp_path: Path, content: bytes, place: str) -> None:
@@ -69,10 +70,13 @@ def test_records_are_what_was_written(rows: list[tuple[str, str]], chunk: int) -
 
 
 @settings(max_examples=300, deadline=None)
-@given(content=st.lists(st.sampled_from([b"a", b"b", b",", b'"', b"\n", b"\r\n", b"\xff", b"1,2\n"]), max_size=25))
-def test_garbage_gives_rows_or_one_sentence(content: list[bytes]) -> None:
+@given(
+    content=st.lists(st.sampled_from([b"a", b"b", b",", b'"', b"\n", b"\r", b"\0", b"\xff", b"1,2\n"]), max_size=25),
+    header=st.sampled_from([b"a,b\n", b""]),
+)
+def test_garbage_gives_rows_or_one_sentence(content: list[bytes], header: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         try:
-            read(Path(folder) / "a.csv", b"a,b\n" + b"".join(content))
+            read(Path(folder) / "a.csv", header + b"".join(content))
         except UserError as error:
             assert "a.csv:" in str(error)

@@ -65,7 +65,12 @@ def _whole_records(path: Path) -> Iterator[tuple[int, bytes]]:
 def _header(path: Path, text: str, columns: Sequence[str]) -> tuple[list[str], int]:
     """Names of the columns, and the length of their line."""
     line, _, _ = text.partition("\n")
-    names = next(csv.reader([line.strip()]), [])
+    try:
+        names = next(csv.reader([line.strip()]), [])
+    except csv.Error:  # a carriage return, or more text than a header has
+        names = []
+    if line.count('"') % 2:  # the record goes on below: what follows the line is no whole records
+        names = []
     missing = [name for name in columns if name not in names]
     if missing or len(set(names)) != len(names):
         fault = f"has no column {missing[0]!r}" if missing else "names a column twice"
