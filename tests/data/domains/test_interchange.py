@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from usermirrorer.data.domains.domain import RawTables
 from usermirrorer.data.domains.interchange import read_interchange, write_interchange
+from usermirrorer.data.domains.ml_100k import ML_100K
 from usermirrorer.data.domains.own_log import OwnLog
-from usermirrorer.data.domains.yaml_domain import load_yaml_domain
+from usermirrorer.data.domains.yaml_domain import domain_from_mapping, load_yaml_domain
 from usermirrorer.errors import UserError
 
 
@@ -197,6 +198,20 @@ def test_what_is_written_is_read_back(written: RawTables) -> None:
         before, after = getattr(written, name), getattr(back, name)
         # a column without values has no type in JSON, and whole numbers come back as integers
         assert after.to_dicts() == before.to_dicts() if before is not None else after is None
+
+
+def test_a_real_log_comes_back(test_data: Path, tmp_path: Path) -> None:
+    films = ML_100K.read(test_data / "ml-100k", 0)
+    write_interchange(films, tmp_path, "films")
+    own = {
+        "name": "films", "format": "interchange", "event": "rated", "item": "{title} - {genres}, {year}",
+        "profile": ML_100K.profile, "history": ML_100K.history, "numbers": ["year"],
+    }  # fmt: skip
+    back = domain_from_mapping(own, "films.yaml").read(tmp_path, 0)
+    for name in ("items", "users", "interactions"):
+        before, after = getattr(films, name), getattr(back, name)
+        assert after.to_dicts() == before.select(after.columns).to_dicts()
+    assert back.items["available_from"].null_count() == 1
 
 
 @pytest.mark.parametrize(
