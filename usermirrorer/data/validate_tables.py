@@ -34,6 +34,9 @@ KNOWN = {"interactions": ("user_id", "item_id"), "item_statistics": ("item_id",)
 
 BATCH = 65_536
 
+ORDER = ("timestamp", "user_id", "item_id")
+ABOVE = {column: f"_{column}_above" for column in ORDER}
+
 
 def check_tables(artefact: Artefact) -> list[Check]:
     """Columns, ids, order and times of the tables, and where the windows begin."""
@@ -62,8 +65,8 @@ def check_tables(artefact: Artefact) -> list[Check]:
         checks.append(Check(name, f"{table} ids", "failed" if wrong else "ok", f"{len(ids):,} rows", tuple(wrong)))
     for table, columns in KNOWN.items():
         if table in tables:
-            checks += _known_ids(name, tables[table], {column: known[column] for column in columns})
-    return [*checks, *_times(artefact, tables["interactions"])]
+            checks += _rows(name, tables[table], {column: known[column] for column in columns})
+    return [*checks, _windows(artefact, tables["interactions"])]
 
 
 def check_embeddings(artefact: Artefact) -> list[Check]:
@@ -100,45 +103,55 @@ def check_embeddings(artefact: Artefact) -> list[Check]:
     return [*checks, Check(name, "items", "ok" if same else "failed", told)]
 
 
-def _known_ids(name: str, path: Path, known: dict[str, pl.Series]) -> list[Check]:
+def _rows(name: str, path: Path, known: dict[str, pl.Series]) -> list[Check]:
+    """Whether the ids of a table are known; for the events, too, whether they are in order and stand once."""
     rules = []
     for column, ids in known.items():
         unknown = ~pl.col(column).is_in(ids.implode()).fill_null(False)
         rules.append(Rule(f"{path.stem} ids", unknown, pl.format(f"{column} {{}} is in no table", column)))
+    columns = list(known)
+    if path.stem == "interactions":
+        columns = list(ORDER)
+        rules += _order_rules()
     counted = tallies(rules)
-    begin = 0
-    for batch in pq.ParquetFile(path).iter_batches(BATCH, columns=list(known)):
-        frame = pl.DataFrame(batch)
+    begin, before = 0, None
+    for batch in pq.ParquetFile(path).iter_batches(BATCH, columns=columns):
+        frame = pl.DataFrame(batch).select(columns)
         rows = pl.int_range(begin + 1, begin + len(frame) + 1, dtype=pl.Int64)
-        apply(rules, frame.with_columns(_file=pl.lit(path.name), _row=rows), counted)
-        begin += len(frame)
+        above = pl.concat([before if before is not None else frame.clear(1), frame[:-1]])
+        apply(
+            rules, frame.with_columns(above.rename(ABOVE, strict=False), _file=pl.lit(path.name), _row=rows), counted
+        )
+        begin, before = begin + len(frame), frame[-1:]
     return checked(name, counted)
 
 
-def _times(artefact: Artefact, path: Path) -> list[Check]:
-    """Order and duplicates of the events, and the shares of them in each window."""
-    name, cuts = artefact.name, (artefact.content or {}).get("cuts")
-    events = pl.scan_parquet(path)
-    keys = ("timestamp", "user_id", "item_id")
-    time = pl.col("timestamp")
-    unordered = events.select((time.diff() < 0).sum().alias("rows")).collect().item()
-    twice = events.select(pl.len() - pl.struct(keys).hash().n_unique()).collect().item()
-    checks = [
-        Check(name, "order", "failed" if unordered else "ok", f"{unordered:,} events before the one above them"),
-        Check(name, "duplicates", "failed" if twice else "ok", f"{twice:,} events that stand twice"),
+def _order_rules() -> list[Rule]:
+    """Events stand by time, user and item: one that equals the event above it is there twice."""
+    lower, same = pl.lit(False), pl.lit(True)
+    for column, above in ABOVE.items():
+        lower = lower | (same & (pl.col(column) < pl.col(above)))
+        same = same & (pl.col(column) == pl.col(above))
+    return [
+        Rule("order", lower, pl.lit("comes before the event above it by time, user and item")),
+        Rule("duplicates", same, pl.lit("is the event above it once more")),
     ]
+
+
+def _windows(artefact: Artefact, path: Path) -> Check:
+    """The shares of the events before and in each window."""
+    name, cuts = artefact.name, (artefact.content or {}).get("cuts")
     if not cuts:
-        return [*checks, Check(name, "windows", "failed", "the manifest names no cut times")]
+        return Check(name, "windows", "failed", "the manifest names no cut times")
+    time = pl.col("timestamp")
     undated = (artefact.content or {}).get("undated", 0)  # the first events; the windows are shares of the others
-    shares = events.slice(undated).select(
-        fit=(time < cuts["train"]).mean(),
+    shares = pl.scan_parquet(path).slice(undated).select(
+        before=(time < cuts["train"]).mean(),
         train=time.is_between(cuts["train"], cuts["test"] - 1).mean(),
         test=(time >= cuts["test"]).mean(),
-    )
+    )  # fmt: skip
     row = shares.collect().row(0, named=True)
-    told = ", ".join(
-        f"{value:.1%} {'before the windows' if window == 'fit' else window}" for window, value in row.items()
-    )
+    told = f"{row['before']:.1%} of the events before the windows, {row['train']:.1%} train, {row['test']:.1%} test"
     told += f"; {undated:,} events undated" if undated else ""
     empty = cuts["train"] >= cuts["test"] or not row["test"]
-    return [*checks, Check(name, "windows", "failed" if empty else "ok", told)]
+    return Check(name, "windows", "failed" if empty else "ok", told)
