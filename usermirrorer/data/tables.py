@@ -296,5 +296,9 @@ def _items(items: pl.DataFrame, events: pl.DataFrame, template: str) -> pl.DataF
 
 def _digests(domain: Domain, raw: Path | None) -> dict[str, str]:
     """Digest of every raw file that is there: another file means another result."""
-    names = [*domain.raw_files, PLACES] if domain.raw_files else []
-    return {name: file_digest(raw / name) for name in names if raw is not None and (raw / name).is_file()}
+    if raw is None or not domain.raw_files:
+        return {}
+    names = {name: raw / name for name in (*domain.raw_files, PLACES) if "*" not in name}
+    for pattern in domain.raw_files.keys() - names.keys():
+        names |= {str(path.relative_to(raw)): path for path in raw.glob(pattern)}
+    return {name: file_digest(path) for name, path in sorted(names.items()) if path.is_file()}

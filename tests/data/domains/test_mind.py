@@ -194,6 +194,15 @@ def test_a_scene_reads_well(tmp_path: Path) -> None:
     ]
 
 
+def test_a_changed_raw_file_is_noticed_in_folders_of_any_name(tmp_path: Path) -> None:
+    raw_mind.write(tmp_path)
+    prepare("mind", tmp_path, tmp_path / "work")
+    with (tmp_path / "MINDsmall_dev" / "behaviors.tsv").open("ab") as log:
+        log.write(news("99999|U1|11/14/2019 1:00:00 PM||N1-1 N2-0"))
+    with pytest.raises(UserError):
+        prepare("mind", tmp_path, tmp_path / "work")
+
+
 def test_the_made_up_log_gives_scenes(tmp_path: Path) -> None:
     raw_mind.write(tmp_path)
     prepare("mind", tmp_path, tmp_path / "work")

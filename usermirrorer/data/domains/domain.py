@@ -53,7 +53,7 @@ class Domain:
     licence: str
     redistribute_text: bool
     raw_files: Mapping[str, str]
-    """File name -> what it holds; empty for embedded domains."""
+    """File name (with * where folders differ in name) -> what it holds; empty for embedded domains."""
     read: Callable[[Path | None, int], RawTables]
     """(directory of raw files, seed for embedded domains) -> tables."""
     event: str
