@@ -151,12 +151,14 @@ def score_all(window: Window, drawn: Drawn, workers: int) -> dict[str, np.ndarra
 
 
 def _blocks(choices: Choices, exposure: str) -> Iterator[np.ndarray]:
-    """Rows of the choices that are drawn together: those of a user side by side, where histories are scored."""
+    """Rows of the choices that are drawn together: those of a user, where histories are scored, or of one time."""
     if exposure in ("retrieved", "hard"):
         yield from _user_blocks(choices, BLOCK)
     else:
-        for begin in range(0, len(choices), NATURAL_BLOCK):
-            yield np.arange(begin, min(begin + NATURAL_BLOCK, len(choices)))
+        # What can be drawn changes with time: scenes of one time share it.
+        order = np.argsort(choices.time, kind="stable")
+        for begin in range(0, len(order), NATURAL_BLOCK):
+            yield order[begin : begin + NATURAL_BLOCK]
 
 
 def _user_blocks(choices: Choices, size: int) -> Iterator[np.ndarray]:
@@ -179,6 +181,6 @@ def _observe(window: Window, settings: SceneSettings) -> None:
     if settings.exposure == "hard":
         _ = window.observed_ranks
     elif settings.exposure == "natural":
-        _ = window.recency_law, window.drawable.by_user
+        _ = window.recent_choices.then
     elif settings.exposure == "logged":
         _ = window.shown

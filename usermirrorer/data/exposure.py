@@ -11,17 +11,13 @@ from __future__ import annotations
 import numpy as np
 
 from usermirrorer.data.asked import Asked, ask
-from usermirrorer.data.candidates import WINDOW
 from usermirrorer.data.choices import Choices
 from usermirrorer.data.keyed import uniforms
 from usermirrorer.data.log import ragged_ranges
+from usermirrorer.data.natural import natural, take
 from usermirrorer.data.ranking import highest, last, sortable
 from usermirrorer.data.window import Window
 
-
-DRAWS = 32
-ROUNDS = 16
-"""Natural distractors are drawn in rounds; a scene that is still short after all of them is dropped and counted."""
 
 LIST_HEAD = 32
 """Candidates that a source proposes in `retrieved`, at least three times the longest list (paper, section 3)."""
@@ -32,10 +28,7 @@ TRIES = 8
 TURNS = 3
 """Turns of the sources for every list rank of `retrieved` before a scene is given up."""
 
-STALE_WINDOWS = 4
-"""Items without a recent choice are drawn from the choices of so many windows before the last one."""
-
-STREAM_LENGTH, STREAM_POSITION, STREAM_HISTORY, STREAM_STALE, STREAM_EXPOSURE = 0, 1, 2, 3, 16
+STREAM_LENGTH, STREAM_POSITION, STREAM_HISTORY, STREAM_EXPOSURE = 0, 1, 2, 16
 
 MODES = ("natural", "hard", "retrieved", "logged")
 
@@ -61,53 +54,6 @@ def distractors(
         found, of = propose(window, choices.take(rows), wanted[rows], asked)
         picked[rows, : found.shape[1]], source[rows, : found.shape[1]] = found, of
     return picked, source, sources
-
-
-def natural(window: Window, choices: Choices, wanted: np.ndarray) -> np.ndarray:
-    """Other people's choices before the scene, drawn so that choice and distractors follow the same law.
-
-    Most come from the last `WINDOW` choices, weighted by min(cap, n_u) / n_u with n_u the number of choices there by
-    the user u who made them: the weight that u's choices themselves have once scenes per user are capped. An item
-    drawn from that pool counts itself among its recent choices and the real choice does not, which alone gives the
-    choice away (nine points on MovieLens-100K); so draws are reweighted to the recent counts that choices had at
-    their own times (`RecencyLaw`), and the share of choices that had none is drawn from older choices.
-    """
-    pool, drawable = window.pool, window.drawable
-    high = pool.position(choices.time)
-    low = np.maximum(high - WINDOW, 0)
-    older, first, last = (
-        np.searchsorted(window.drawable_rows, edge) for edge in (low - STALE_WINDOWS * WINDOW, low, high)
-    )
-    picked = np.full((len(choices), int(wanted.max(initial=1))), -1, dtype=np.int32)
-    have = np.zeros(len(choices), dtype=np.int64)
-    law = window.recency_law
-    coins = uniforms(choices.key, STREAM_STALE, picked.shape[1]) < law.unseen_share(high)[:, None]
-    stale = np.where(first > older, (coins & (np.arange(picked.shape[1]) < wanted[:, None])).sum(axis=1), 0)
-    forbidden = np.sort(choices.peer_row * pool.items + choices.peer_item)
-    for recent, until in ((False, stale), (True, wanted)):
-        for round_ in range(ROUNDS):
-            rows = np.flatnonzero((have < until) & (last > first))
-            if not len(rows):
-                break
-            draws = uniforms(choices.key[rows], STREAM_EXPOSURE + 2 * round_ + recent, 2 * DRAWS)
-            begin, end = (first, last) if recent else (older, first)
-            event = begin[rows, None] + (draws[:, :DRAWS] * (end - begin)[rows, None]).astype(np.int64)
-            user, item = drawable.user[event], drawable.item[event]
-            if recent:
-                until_high, until_low = (drawable.by_user.count(user, edge[rows, None]) for edge in (last, first))
-                theirs = until_high - until_low
-                weight = np.minimum(window.cap, theirs) / theirs * law.acceptance(item, high[rows, None])
-                usable = draws[:, DRAWS:] < weight
-            else:
-                usable = pool.by_item.count(item, high[rows, None]) == pool.by_item.count(item, low[rows, None])
-            usable &= (user != choices.user[rows, None]) & (item != choices.item[rows, None])
-            usable &= window.available_from[item] <= choices.time[rows, None]
-            usable &= ~_among(rows[:, None].astype(np.int64) * pool.items + item, forbidden)
-            if not window.tables.domain.repeats:
-                usable &= ~window.tables.log.seen.before(choices.user[rows, None], item, choices.time[rows, None])
-            for draw in range(DRAWS):
-                _take(picked, have, rows, item[:, draw], usable[:, draw] & (have[rows] < until[rows]))
-    return picked
 
 
 def logged(window: Window, choices: Choices, most: int) -> np.ndarray:
@@ -179,7 +125,7 @@ def _at_observed_ranks(
         )
         item = lists[turn, rows, rank]
         before = have.copy()
-        _take(picked, have, rows, item, (item >= 0) & (have < wanted) & (column < TRIES * wanted))
+        take(picked, have, rows, item, (item >= 0) & (have < wanted) & (column < TRIES * wanted))
         added = have > before
         source[rows[added], before[added]] = turn[added]
     return picked, source
@@ -199,17 +145,3 @@ def _ranked(scores: np.ndarray, allowed: np.ndarray, depth: int) -> np.ndarray:
     items = highest(last(sortable(scores), allowed), depth)
     ranked[:, : items.shape[1]] = np.where(np.take_along_axis(allowed, items, axis=1), items, -1)
     return ranked
-
-
-def _take(picked: np.ndarray, have: np.ndarray, rows: np.ndarray, item: np.ndarray, usable: np.ndarray) -> None:
-    """Add to each row its item, where it is usable and not yet there."""
-    fresh = usable & ~(picked[rows] == item[:, None]).any(axis=1)
-    picked[rows[fresh], have[rows[fresh]]] = item[fresh]
-    have[rows[fresh]] += 1
-
-
-def _among(keys: np.ndarray, ascending: np.ndarray) -> np.ndarray:
-    """Which keys stand in a sorted array."""
-    if not len(ascending):
-        return np.zeros(keys.shape, dtype=bool)
-    return ascending[np.minimum(np.searchsorted(ascending, keys), len(ascending) - 1)] == keys

@@ -13,7 +13,7 @@ from usermirrorer.data.candidates import GFCF, WINDOW, CandidateModel, Content, 
 from usermirrorer.data.choices import MIN_OCCASIONS, USER_CAP, Choices, available_from, occasions_before, qualifying
 from usermirrorer.data.keyed import event_keys
 from usermirrorer.data.log import Log, ragged_ranges
-from usermirrorer.data.recency import RecencyLaw
+from usermirrorer.data.recency import RecentChoices
 from usermirrorer.data.tables import Cuts, Tables
 
 
@@ -66,12 +66,8 @@ class Window:
         return np.sort(rows[order[first]])
 
     @cached_property
-    def drawable(self) -> Log:
-        return self.pool.take(self.drawable_rows)
-
-    @cached_property
-    def recency_law(self) -> RecencyLaw:
-        return RecencyLaw.of(self.pool, self.drawable_rows, WINDOW, self.cap)
+    def recent_choices(self) -> RecentChoices:
+        return RecentChoices(self.pool, self.drawable_rows, WINDOW, self.cap)
 
     @cached_property
     def observed_ranks(self) -> dict[str, np.ndarray]:
