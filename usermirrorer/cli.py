@@ -20,7 +20,21 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Name = Annotated[str, typer.Argument(metavar="DOMAIN", help="Source domain; `usermirrorer domains` lists them.")]
+
+def _name(domain: str) -> str:
+    """The name of a domain that may be given as the path of its YAML."""
+    if not domain.endswith((".yaml", ".yml")):
+        return domain
+    from usermirrorer.data.domains import load_domain
+
+    return load_domain(domain).name
+
+
+Source = Annotated[
+    str,
+    typer.Argument(metavar="DOMAIN", help="Source domain, `usermirrorer domains` lists them; or your own .yaml."),
+]
+Name = Annotated[str, typer.Argument(metavar="DOMAIN", help="Source domain, or your own .yaml.", callback=_name)]
 Work = Annotated[Path, typer.Option(help="Directory under which every step keeps its output.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same bytes.")]
 BaseUrl = Annotated[Optional[str], typer.Option(help="Server of openai:MODEL; default OPENAI_BASE_URL.")]  # noqa: UP045
@@ -45,10 +59,11 @@ def domains() -> None:
 
 @app.command()
 def prepare(
-    domain: Name,
+    domain: Source,
     work: Work,
     raw: Annotated[Optional[Path], typer.Option(help="Directory of the raw files as distributed.")] = None,  # noqa: UP045
     embedder: Annotated[str, typer.Option(help="Item vectors: tfidf, or a SPEC such as vllm:MODEL.")] = "tfidf",
+    snapshot: Annotated[bool, typer.Option(help="Show end-of-crawl values too, which tell of the future.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the embedded domains.")] = 0,
 ) -> None:
     """Raw files → tables with fixed cut times, and item vectors.
@@ -59,7 +74,8 @@ def prepare(
     from usermirrorer.data.embeddings import embed_items
     from usermirrorer.data.tables import prepare as run
 
-    content = run(domain, raw, work, seed)
+    content = run(domain, raw, work, seed, snapshot)
+    domain = content["recipe"]["domain"]
     say(f"prepare {domain}: rows {content['rows']}, dropped {content['dropped']}, cuts {content['cuts']}")
     vectors = embed_items(domain, work, embedder)
     say(f"embed {domain}: {vectors['rows']:,} vectors, {vectors['width']} wide")
@@ -72,11 +88,11 @@ def scenes(
     split: Annotated[str, typer.Option(help="train or test")],
     num: Annotated[int, typer.Option(help="Scenes to keep; fewer where the choices run out.")],
     exposure: Annotated[str, typer.Option(help="natural, hard, retrieved or logged; default: the domain's.")] = "",
-    choice: Annotated[str, typer.Option(help="What counts as a choice, such as any or min_rating=4.")] = "any",
+    choice: Annotated[str, typer.Option(help="What counts as a choice, as min_rating=4; default: the domain's.")] = "",
     min_exposure: Annotated[Optional[int], typer.Option(help="Fewest options; default 2, in test 5.")] = None,  # noqa: UP045
     max_exposure: Annotated[Optional[int], typer.Option(help="Most options; default 12, in test 5.")] = None,  # noqa: UP045
     seed: Seed = 0,
-    workers: Annotated[int, typer.Option(min=1, help="Processes; any number gives the same bytes.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Threads; any number gives the same bytes.")] = 2,
 ) -> None:
     """Tables → scenes, with the exposure probe and the baselines. Make train before test.
 
@@ -87,8 +103,9 @@ def scenes(
     from usermirrorer.data.scenes import SceneSettings, make_scenes
 
     low, high = (5, 5) if split == "test" else (2, 12)
+    source = load_domain(domain, work)
     settings = SceneSettings(
-        split, num, exposure or load_domain(domain).exposures[0], choice,
+        split, num, exposure or source.exposures[0], choice or next(iter(source.choice_rules)),
         low if min_exposure is None else min_exposure, high if max_exposure is None else max_exposure, seed,
     )  # fmt: skip
     show_scenes(make_scenes(domain, work, settings, workers), work / "scenes" / domain / split)
@@ -176,7 +193,7 @@ def build(
     config: Annotated[Path, typer.Option(help="Data recipe, such as recipes/data/toy.yaml.")],
     work: Work = Path("runs/build"),
     raw: Annotated[Optional[list[str]], typer.Option(metavar="DOMAIN=DIR", help="Where raw files lie.")] = None,  # noqa: UP045
-    workers: Annotated[int, typer.Option(min=1, help="Processes; any number gives the same bytes.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Threads; any number gives the same bytes.")] = 2,
 ) -> None:
     """Raw files → pairs: prepare, scenes, decide, score and distill as a recipe says, resumable.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import polars as pl
 
@@ -22,9 +20,13 @@ def option_values(
     return {name: _value(tables, how, user, item, time) for name, how in tables.domain.as_of.items()}
 
 
-def numeric(values: Mapping[str, pl.Series | np.ndarray]) -> dict[str, np.ndarray]:
-    """Those of the values that are numbers: what a classifier can read of them."""
-    return {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
+def user_free_numbers(tables: Tables, user: np.ndarray, item: np.ndarray, time: np.ndarray) -> dict[str, np.ndarray]:
+    """The shown values that are numbers and say nothing of the user, as float64: what the exposure probe can read."""
+    kinds = tables.domain.as_of
+    series = {
+        name: pl.Series(_value(tables, how, user, item, time)) for name, how in kinds.items() if how != "friends"
+    }
+    return {name: one.cast(pl.Float64).to_numpy() for name, one in series.items() if one.dtype.is_numeric()}
 
 
 def friends_before(tables: Tables, user: np.ndarray, item: np.ndarray, time: np.ndarray) -> np.ndarray:
@@ -54,9 +56,10 @@ def _value(tables: Tables, how: str, user: np.ndarray, item: np.ndarray, time: n
     raise ValueError(f"{tables.domain.name}: as_of {how!r} needs a table that the domain does not have")
 
 
-def _positive(counts: np.ndarray) -> np.ndarray:
-    """Counts as float64, NaN in the place of zero: nothing is said of what has not happened yet."""
-    return np.where(counts > 0, counts, np.nan)
+def _positive(counts: np.ndarray) -> pl.Series:
+    """Counts, null in the place of zero: nothing is said of what has not happened yet."""
+    whole = pl.Series(counts.astype(np.int64))
+    return whole.set(whole <= 0, None)
 
 
 def _mean(tables: Tables, column: str, item: np.ndarray, time: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,14 @@ def build(recipe: DataRecipe, work: Path, raw: Mapping[str, Path], workers: int 
     models = {variant: load_model(writer.llm) for variant, writer in writers.items()}
     predictor = load_model(recipe.predictor.llm)
     for domain in recipe.domains:
-        settings = scene_settings(domain, recipe.seed)
+        settings = scene_settings(domain, recipe.seed, work)
         for split in settings.values():
-            split.check(load_domain(domain.name).exposures, domain.name)
+            split.check(load_domain(domain.name, work).exposures, domain.name)
     for domain in recipe.domains:
         _scenes(domain, recipe, work, raw.get(domain.name), workers)
+    recipe = replace(
+        recipe, domains=[replace(one, name=load_domain(one.name, work).name) for one in recipe.domains]
+    )  # fmt: skip
     for variant, writer in writers.items():
         for domain in recipe.domains:
             with progress(f"decide {domain.name} {variant}") as told:
@@ -51,22 +55,24 @@ def build(recipe: DataRecipe, work: Path, raw: Mapping[str, Path], workers: int 
     return content
 
 
-def scene_settings(domain: DomainRecipe, seed: int) -> dict[str, SceneSettings]:
-    """Settings of both splits; the exposure is the domain's first unless the recipe names one."""
-    exposure = domain.exposure or load_domain(domain.name).exposures[0]
+def scene_settings(domain: DomainRecipe, seed: int, work: Path | None = None) -> dict[str, SceneSettings]:
+    """Settings of both splits; exposure and choice are the domain's first unless the recipe names others."""
+    source = load_domain(domain.name, work)
+    exposure, choice = domain.exposure or source.exposures[0], domain.choice or next(iter(source.choice_rules))
     counts = domain.scenes
     bounds = {"train": (counts.train, counts.min, counts.max), "test": (counts.test, counts.test_min, counts.test_max)}
     return {
-        split: SceneSettings(split, num, exposure, domain.choice, low, high, seed)
+        split: SceneSettings(split, num, exposure, choice, low, high, seed)
         for split, (num, low, high) in bounds.items()
     }
 
 
 def _scenes(domain: DomainRecipe, recipe: DataRecipe, work: Path, raw: Path | None, workers: int) -> None:
     source = raw or (Path(domain.raw).expanduser() if domain.raw else None)
-    prepared = prepare(domain.name, source, work, recipe.seed)
-    say(f"prepare {domain.name}: {prepared['rows']}, dropped {sum(prepared['dropped'].values())}")
-    embed_items(domain.name, work, recipe.embedder)
-    for split, settings in scene_settings(domain, recipe.seed).items():
-        content = make_scenes(domain.name, work, settings, workers)
-        show_scenes(content, work / "scenes" / domain.name / split)
+    prepared = prepare(domain.name, source, work, recipe.seed, domain.snapshot)
+    name = prepared["recipe"]["domain"]
+    say(f"prepare {name}: {prepared['rows']}, dropped {sum(prepared['dropped'].values())}")
+    embed_items(name, work, recipe.embedder)
+    for split, settings in scene_settings(domain, recipe.seed, work).items():
+        content = make_scenes(name, work, settings, workers)
+        show_scenes(content, work / "scenes" / name / split)

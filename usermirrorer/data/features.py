@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from usermirrorer.data.as_of import DAY_MS, numeric, option_values
+from usermirrorer.data.as_of import DAY_MS, user_free_numbers
 from usermirrorer.data.draw import Drawn
 from usermirrorer.data.keyed import numbers
 from usermirrorer.data.log import ragged_ranges
@@ -84,7 +84,7 @@ def describe_options(window: Window, drawn: Drawn, scores: Mapping[str, np.ndarr
         columns[f"shown_{name}"] = tables.items[name].cast(float).to_numpy()[item]
     user_free = {name: np.asarray(values, dtype=np.float32)[width] for name, values in columns.items()}
     scene = np.repeat(np.arange(len(drawn)), drawn.count)
-    shown = numeric(option_values(tables, choices.user[scene], item[width], choices.time[scene]))
+    shown = user_free_numbers(tables, choices.user[scene], item[width], choices.time[scene])
     return Features(
         scene_id=choices.scene_id,
         user=choices.user.astype(np.int64),

@@ -35,8 +35,9 @@ class DomainRecipe:
     name: str
     scenes: SceneCounts
     exposure: str = ""
-    choice: str = "any"
+    choice: str = ""
     raw: str = ""
+    snapshot: bool = False
 
 
 @dataclass(frozen=True)

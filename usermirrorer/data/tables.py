@@ -13,13 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from usermirrorer.data.domains import Domain, RawTables, load_domain
+from usermirrorer.data.domains import OWN, Domain, RawTables, is_own, load_domain
 from usermirrorer.data.domains.places import TABLE as PLACES
 from usermirrorer.data.domains.text import one_line
 from usermirrorer.data.facts import Friends, ItemFacts
 from usermirrorer.data.log import Log
 from usermirrorer.data.schema import SEPARATOR, scene_numbers
-from usermirrorer.data.store import file_digest, finished_content, open_step, write_parquet
+from usermirrorer.data.store import file_digest, finished_content, open_step, write_bytes, write_parquet
 from usermirrorer.data.templates import fill
 from usermirrorer.errors import StepFailed
 
@@ -107,17 +107,23 @@ class Tables:
 def prepare(name: str, raw: Path | None, work: Path, seed: int = 0, snapshot: bool = False) -> dict[str, Any]:
     """Write `work/tables/NAME/{users,items,interactions,…}.parquet`; returns the manifest's content.
 
-    Impressions, friends, item statistics and item labels are written where the domain has them. Exact duplicate
-    events and events of unknown users or items are dropped and counted. End-of-crawl values are shown only with
-    `snapshot`. Raises UserError for raw files that are missing or malformed, StepFailed where nothing usable is left.
+    `name` is a domain's, or the path of one's own YAML. Impressions, friends, item statistics and item labels are
+    written where the domain has them. Exact duplicate events and events of unknown users or items are dropped and
+    counted. End-of-crawl values are shown only with `snapshot`. Raises UserError for raw files that are missing or
+    malformed, StepFailed where nothing usable is left.
     """
-    domain = load_domain(name)
-    recipe = {
+    domain, own = load_domain(name, work), Path(name) if is_own(name) else work / "tables" / name / OWN
+    name = domain.name
+    recipe: dict[str, Any] = {
         "step": "prepare", "domain": name, "seed": seed, "snapshot": snapshot, "raw": _digests(domain, raw)
     }  # fmt: skip
+    if own.is_file():
+        recipe["own"] = file_digest(own)
     with open_step(work / "tables" / name, recipe) as step:
         if step.complete:
             return step.content
+        if own.is_file():
+            write_bytes(step.directory / OWN, own.read_bytes())
         tables = domain.read(raw, seed)
         if not snapshot:
             tables = _without_snapshots(tables, domain)
@@ -196,7 +202,7 @@ def load_tables(work: Path, name: str) -> Tables:
     }
     friends, statistics, labels = (optional.get(name) for name in ("friends", "item_statistics", "item_labels"))
     return Tables(
-        domain=load_domain(name),
+        domain=load_domain(name, work),
         users=users,
         items=items,
         log=log,
@@ -254,13 +260,13 @@ def _dated(events: pl.DataFrame, clock_ms: int) -> pl.DataFrame:
 
 
 def _without_snapshots(tables: RawTables, domain: Domain) -> RawTables:
-    """The tables with end-of-crawl values of users and items emptied."""
+    """The tables with end-of-crawl values emptied."""
     hidden = [name for name, kind in domain.fields.items() if kind == "snapshot"]
-    users, items = (
+    users, items, interactions = (
         frame.with_columns(pl.lit(None, dtype=frame.schema[name]).alias(name) for name in hidden if name in frame)
-        for frame in (tables.users, tables.items)
+        for frame in (tables.users, tables.items, tables.interactions)
     )
-    return replace(tables, users=users, items=items)
+    return replace(tables, users=users, items=items, interactions=interactions)
 
 
 def _with_scene_ids(events: pl.DataFrame, dataset: str) -> pl.DataFrame:
@@ -288,7 +294,8 @@ def _items(items: pl.DataFrame, events: pl.DataFrame, template: str) -> pl.DataF
     first = events.group_by("item_id").agg(pl.col("timestamp").min().alias("_first"))
     released = pl.col("available_from") if "available_from" in items.columns else pl.lit(None, dtype=pl.Int64)
     dated = items.join(first, on="item_id", how="left", maintain_order="left").with_columns(
-        available_from=pl.coalesce(released, pl.col("_first")),
+        # Nobody can have been shown an item before its first event: without a date it exists from then on, not at it.
+        available_from=pl.coalesce(released, pl.col("_first") + 1),
         text=fill(template, items.to_dict(), len(items)),
     )
     return dated.drop("_first").filter(pl.col("available_from").is_not_null()).sort("available_from", "item_id")

@@ -16,8 +16,8 @@ def rendered(
     name: str, raw: Path, work: Path, user_id: str, time: int, options: Sequence[str], history: int,
     snapshot: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
-    """{profile, history, action_list} of a user at a time (UTC ms) with these items as options."""
-    prepare(name, raw, work, snapshot=snapshot)
+    """{profile, history, action_list} of a user at a time (UTC ms) with these items as options; `name` as in prepare."""
+    name = prepare(name, raw, work, snapshot=snapshot)["recipe"]["domain"]
     tables = load_tables(work, name)
     users, items = tables.users["user_id"].to_list(), tables.items["item_id"].to_list()
     texts = render(

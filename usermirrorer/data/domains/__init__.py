@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import importlib
+from pathlib import Path
 
 from usermirrorer.data.domains.domain import Domain, RawTables, choice_rule
 from usermirrorer.errors import UserError
 
 
-__all__ = ["DOMAINS", "Domain", "RawTables", "choice_rule", "load_domain"]
+__all__ = ["DOMAINS", "OWN", "Domain", "RawTables", "choice_rule", "is_own", "load_domain"]
 
 DOMAINS = {
     "goodreads": ("usermirrorer.data.domains.goodreads", "GOODREADS"),
@@ -25,11 +26,40 @@ DOMAINS = {
 }
 
 
-def load_domain(name: str) -> Domain:
-    """The domain called `name`. Raises UserError with the nearest right name."""
+OWN = "domain.yaml"
+"""A copy of one's own YAML, beside the tables made with it."""
+
+
+def load_domain(name: str, work: Path | None = None) -> Domain:
+    """The domain called `name`: of this package, `amazon:CATEGORY`, or one's own.
+
+    One's own is given as the path of its YAML, or by its name once `work` has its tables. Raises UserError with the
+    nearest right name.
+    """
+    from usermirrorer.data.domains.yaml_domain import load_yaml_domain
+
+    if is_own(name):
+        domain = load_yaml_domain(Path(name))
+        if domain.name in DOMAINS or ":" in domain.name:
+            raise UserError(f"{name}: {domain.name!r} is a domain of this package; choose another name")
+        return domain
+    if work is not None and (own := work / "tables" / name / OWN).is_file():
+        return load_yaml_domain(own)
+    family, _, category = name.partition(":")
+    if family == "amazon":
+        from usermirrorer.data.domains.amazon import amazon
+
+        return amazon(category)
     if name not in DOMAINS:
         near = difflib.get_close_matches(name, DOMAINS, n=1)
-        hint = f"did you mean {near[0]}?" if near else "`usermirrorer domains` lists them"
+        hint = (
+            f"did you mean {near[0]}?" if near else "`usermirrorer domains` lists them; your own is given as a .yaml"
+        )
         raise UserError(f"unknown domain {name!r}: {hint}")
     module, attribute = DOMAINS[name]
     return getattr(importlib.import_module(module), attribute)
+
+
+def is_own(name: str) -> bool:
+    """Whether a domain is given as the path of a YAML."""
+    return name.endswith((".yaml", ".yml"))
