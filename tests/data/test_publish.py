@@ -119,7 +119,7 @@ def test_the_card_says_what_must_be_known(work: Path, hub: Hub) -> None:
     for must in (
         "GroupLens: research use", "https://grouplens.org", "withheld", "may not be passed on", "## Windows",
         "too_little_history", f"{probe['accuracy']['value']:.3f} [", f"chance {probe['chance']:.3f}", "positions",
-        "cold items", "min_exposure: 5", f"usermirrorer scenes {NAME}", "static: title",
+        "cold items", "min_exposure: 5", f"usermirrorer scenes {NAME}", "fixed for ever: title",
     ):  # fmt: skip
         assert must in text, must
     assert "host" not in text and str(work) not in text
@@ -156,7 +156,7 @@ def test_text_goes_where_it_may_or_where_it_is_asked_for(
     assert front["license"] == "mit" and "withheld" not in text
     pushed(hub, work / "pairs", "me/films", "--include-text")
     assert rows(hub, f"data/pairs/{NAME}", tmp_path).equals(pl.read_parquet(work / f"pairs/{NAME}/{SHARD}"))
-    assert "own responsibility" in card(hub)[1]
+    assert b"I take Film" in sent(hub) and "own responsibility" in card(hub)[1]
     assert not [name for name in hub.files if name.startswith("data/scenes")], "shards of an earlier version are left"
 
 

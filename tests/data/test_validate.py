@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import shutil
 import subprocess
@@ -17,10 +19,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from usermirrorer.data.artefact import find_artefacts
+from usermirrorer.data.artefact import REQUIRED, SCHEMAS, find_artefacts
 from usermirrorer.data.checks import Check
 from usermirrorer.data.lengths import token_counter
 from usermirrorer.data.prompts import conversation, fit
+from usermirrorer.data.show import show
 from usermirrorer.data.store import MANIFEST
 from usermirrorer.data.validate import validate
 from usermirrorer.errors import UserError
@@ -345,7 +348,7 @@ COLUMNS = [
 ]  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     rows=st.lists(st.fixed_dictionaries({c: json_values for c in COLUMNS}), min_size=1, max_size=4),
     garbage=st.sampled_from(["", "{", "[1]", "null", '"x"', "\x00"]),
@@ -358,6 +361,30 @@ def test_any_jsonl_gives_checks_or_one_sentence(tmp_path_factory, rows: list[dic
         lines.write(f"{garbage}\n")
     with pytest.raises(UserError, match=rf"x\.jsonl:{len(rows) + 1} is"):
         validate(file)
+
+
+SERIES = [
+    pl.Series([1, None]), pl.Series([1.5, float("nan")]), pl.Series(["a", None]), pl.Series([b"a", b"\xff"]),
+    pl.Series([True, None]), pl.Series([[1], None]), pl.Series([["a", None], []]), pl.Series([[["a"]], [[]]]),
+    pl.Series([{"a": 1}, {"a": None}]), pl.Series([{"history": ["x"], "action_list": "y"}, None]),
+    pl.Series([{"profile": None, "history": "h", "action_list": ["a", None]}, {"action_list": [], "history": ""}]),
+    pl.Series([[{"role": "user"}], [{"content": None, "role": "system"}]]), pl.Series([None, None]),
+    pl.Series([0, 2**62]).cast(pl.Datetime("ns", "Europe/Paris")), pl.Series([0, 5]).cast(pl.Date),
+    pl.Series([0, 5]).cast(pl.Duration), pl.Series(["a", "b"], dtype=pl.Categorical),
+    pl.Series([2**63, 0], dtype=pl.UInt64), pl.Series([2**62, -(2**62)]),
+]  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), kind=st.sampled_from(list(REQUIRED)))
+def test_columns_of_any_type_give_checks(tmp_path_factory, data: st.DataObject, kind: str) -> None:
+    names = sorted({*SCHEMAS[kind].names, *REQUIRED[kind]})
+    file = tmp_path_factory.mktemp("any") / "x.parquet"
+    pl.DataFrame({name: data.draw(st.sampled_from(SERIES)).alias(name) for name in names}).write_parquet(file)
+    checks = validate(file)
+    assert "readable" not in {check.name for check in checks}
+    with contextlib.redirect_stdout(io.StringIO()):
+        show(file)
 
 
 def test_lengths_are_what_decide_and_train_see(built_films: Path) -> None:

@@ -124,24 +124,23 @@ def _what(artefacts: Sequence[Artefact], withheld: Sequence[str]) -> str:
 
 def _sources(sources: Sequence[Source], include_text: bool) -> str:
     lines = ["## Sources and licences", "", "| domain | source | licence | text |", "|---|---|---|---|"]
+    asked = "included on the publisher's own responsibility" if include_text else "withheld"
     for source in sources:
-        text = (
-            "included"
-            if source.with_text
-            else "included on the publisher's own responsibility"
-            if include_text
-            else "withheld"
-        )
+        text = "included" if source.with_text else asked
         lines.append(f"| `{source.domain}` | {source.title}, {source.publisher} | {source.licence} | {text} |")
-    for source in sources:
-        shown = source.tables.get("shown", {})
-        kinds = {kind: [name for name, of in shown.items() if of == kind] for kind in ("static", "as_of", "snapshot")}
-        told = [f"{kind.replace('_', ' ')}: {', '.join(names)}" for kind, names in kinds.items() if names]
-        if told:
-            lines += ["", f"Shown values of `{source.domain}`, {'; '.join(told)}."]
-        if kinds["snapshot"]:
-            lines[-1] += " Snapshot values are of the end of the crawl: they know what came after a scene."
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, "", *map(_shown, sources)])
+
+
+def _shown(source: Source) -> str:
+    """How the values that a prompt shows relate to time, and which are not shown since they know too much."""
+    shown, told = source.tables.get("shown", {}), []
+    words = {"static": "fixed for ever", "as_of": "as of the scene", "snapshot": "as of the end of the crawl"}
+    for kind, said in words.items():
+        names = [name for name, of in shown.items() if of == kind]
+        told += [f"{said}: {', '.join(names)}"] if names else []
+    if source.tables.get("hidden"):
+        told.append(f"known only as of the end of the crawl, so not shown: {', '.join(source.tables['hidden'])}")
+    return f"Values of `{source.domain}`, {'; '.join(told)}.\n" if told else ""
 
 
 def _windows(sources: Sequence[Source]) -> str:

@@ -26,8 +26,9 @@ BATCH = 4096
 
 SECONDS_BELOW = 1e11
 """Times given as numbers are seconds below this and milliseconds above it, as `eval` reads them."""
-MOST_MS = 253_402_300_800_000
-"""The end of the year 9999: no later time can be written out."""
+MOST_MS = 60_000_000_000_000
+"""1,900 years before and after 1970: times further away can't be written out by Python and are none."""
+TIME = pl.Datetime("ms", "UTC")
 
 
 def read_batches(
@@ -70,25 +71,31 @@ def as_schema(frame: pl.DataFrame, types: Mapping[str, pl.DataType]) -> pl.DataF
             prompt=chosen.list.head(chosen.list.len() - 1), chosen=chosen.list.tail(1), rejected=rejected.list.tail(1)
         )
     return frame.select(
-        (_read_as(frame, name, kind) if name in frame.columns else pl.lit(None, kind)).alias(name)
+        (_read_as(frame, name, kind) if name in frame.columns else pl.repeat(None, pl.len(), dtype=kind)).alias(name)
         for name, kind in types.items()
     )
 
 
 def _read_as(frame: pl.DataFrame, name: str, kind: pl.DataType) -> pl.Expr:
     value, given = pl.col(name), frame.schema[name]
-    if given == kind:
-        return value
-    if isinstance(kind, pl.Datetime):  # published files write times without a zone: they are UTC
-        if isinstance(given, pl.Datetime):
-            zoned = value.dt.replace_time_zone("UTC") if given.time_zone is None else value.dt.convert_time_zone("UTC")
-            return zoned.dt.cast_time_unit("ms")
-        if given == pl.String:
-            return value.str.to_datetime(time_unit="ms", time_zone="UTC", strict=False)
-        number = value.cast(pl.Float64, strict=False)
-        milliseconds = pl.when(number.abs() < SECONDS_BELOW).then(number * 1000).otherwise(number)
-        return milliseconds.cast(pl.Int64, strict=False).cast(kind)
-    return _cast(value, given, kind)
+    if not isinstance(kind, pl.Datetime):
+        return _cast(value, given, kind)
+    time = _time(value, given)
+    return pl.when(time.dt.epoch("ms").is_between(-MOST_MS, MOST_MS)).then(time)
+
+
+def _time(value: pl.Expr, given: pl.DataType) -> pl.Expr:
+    """A column as UTC milliseconds: times without a zone are UTC, as in published files."""
+    if isinstance(given, pl.Datetime):
+        zoned = value.dt.replace_time_zone("UTC") if given.time_zone is None else value.dt.convert_time_zone("UTC")
+        return zoned.dt.cast_time_unit("ms")
+    if given == pl.String:
+        return value.str.to_datetime(time_unit="ms", time_zone="UTC", strict=False)
+    if given == pl.Date:
+        return value.cast(TIME)
+    number = value.cast(pl.Float64, strict=False) if given.is_numeric() else pl.lit(None, pl.Float64)
+    milliseconds = pl.when(number.abs() < SECONDS_BELOW).then(number * 1000).otherwise(number)
+    return milliseconds.cast(pl.Int64, strict=False).cast(TIME)
 
 
 def _cast(value: pl.Expr, given: pl.DataType, kind: pl.DataType) -> pl.Expr:
@@ -97,22 +104,23 @@ def _cast(value: pl.Expr, given: pl.DataType, kind: pl.DataType) -> pl.Expr:
         return value
     if isinstance(kind, pl.Struct):
         if not isinstance(given, pl.Struct):
-            return pl.lit(None, kind)
-        inner = {field.name: field.dtype for field in given.fields}
+            return pl.repeat(None, pl.len(), dtype=kind)
+        inner = {field.name: _instance(field.dtype) for field in given.fields}
         fields = [
-            _cast(value.struct.field(field.name), _instance(inner[field.name]), _instance(field.dtype))
+            _cast(value.struct.field(field.name), inner[field.name], _instance(field.dtype))
             if field.name in inner
-            else pl.lit(None, field.dtype).alias(field.name)
+            else pl.lit(None, field.dtype)
             for field in kind.fields
         ]
+        fields = [entry.alias(field.name) for entry, field in zip(fields, kind.fields, strict=True)]
         return pl.when(value.is_not_null()).then(pl.struct(fields))
     if isinstance(kind, pl.List):
         if not isinstance(given, pl.List):
-            return pl.lit(None, kind)
+            return pl.repeat(None, pl.len(), dtype=kind)
         return value.list.eval(_cast(pl.element(), _instance(given.inner), _instance(kind.inner)))
-    if isinstance(given, pl.List | pl.Struct):
-        return pl.lit(None, kind)
-    return value.cast(kind, strict=False)
+    readable = given.is_numeric() or isinstance(given, pl.String | pl.Categorical | pl.Enum)
+    text = value.cast(pl.String) if isinstance(given, pl.Categorical | pl.Enum) else value
+    return text.cast(kind, strict=False) if readable else pl.repeat(None, pl.len(), dtype=kind)
 
 
 def _instance(kind: Any) -> pl.DataType:
@@ -121,7 +129,8 @@ def _instance(kind: Any) -> pl.DataType:
 
 def _frames(path: Path, wanted: Sequence[str], size: int) -> Iterator[pl.DataFrame]:
     file = pq.ParquetFile(path)
-    present = [name for name in file.schema_arrow.names if name in wanted or name in MESSAGES]
+    names = file.schema_arrow.names
+    present = [name for name in names if name in wanted or name in MESSAGES] or names[:1]  # one, to count the rows
     for batch in file.iter_batches(size, columns=present):
         yield pl.DataFrame(pa.Table.from_batches([batch]))
 

@@ -87,7 +87,8 @@ WRITTEN, VARIANTS = ("decisions", "predictions"), ("strong", "weak")
 
 
 def _scene(row: Row, beside: dict[str, pl.DataFrame]) -> None:
-    text, options = row["text"], row["choice_cnt"] or 0
+    text = row["text"]
+    options = len((text or {}).get("action_list") or row["impression_list"] or [])
     print(f"scene {row['scene_id'] or '(no id)'} of {row['dataset']}: user {row['user_id']}, {_time(row)}")
     print(f"{row['split'] or 'no split'}, exposure {row['exposure'] or 'unknown'}")
     print()
@@ -135,12 +136,12 @@ def _prediction(row: Row, beside: dict[str, pl.DataFrame]) -> None:
         same = (pl.col("scene_id") == row["scene_id"]) & (pl.col("variant") == row["variant"])
         for text in beside["decisions"].filter(same, pl.col("sample") == row["sample"])["text"]:
             print(text)
-    _probabilities(row["probs"], scene)
+    _probabilities(row["probs"] or [], scene)
 
 
 def _baseline(row: Row, beside: dict[str, pl.DataFrame]) -> None:
     print(f"{row['baseline']}, scene {row['scene_id']}")
-    _probabilities(row["probs"], _of(beside, "scenes", row["scene_id"]))
+    _probabilities(row["probs"] or [], _of(beside, "scenes", row["scene_id"]))
 
 
 def _probabilities(probs: Sequence[float], scene: Row | None) -> None:
@@ -153,9 +154,9 @@ def _probabilities(probs: Sequence[float], scene: Row | None) -> None:
 def _pair(row: Row, beside: dict[str, pl.DataFrame]) -> None:
     print(f"pair of scene {row['scene_id'] or '(no id)'}, {row['dataset'] or 'no data set'}: user {row['user_id']}")
     print()
-    print(row["prompt"][-1]["content"] if row["prompt"] else "(no prompt)")
+    print(_last(row["prompt"]))
     print()
-    sides = {side: row[side][-1]["content"] if row[side] else "(none)" for side in ("chosen", "rejected")}
+    sides = {side: _last(row[side]) for side in ("chosen", "rejected")}
     if sys.stdout.isatty():
         from rich.columns import Columns
         from rich.console import Console
@@ -169,6 +170,11 @@ def _pair(row: Row, beside: dict[str, pl.DataFrame]) -> None:
     measures = [(name, row[name]) for name in MEASURES if row[name] is not None]
     told = [f"{name} {value:.3f}" if isinstance(value, float) else f"{name} {value}" for name, value in measures]
     print(", ".join(told) or "no measures")
+
+
+def _last(messages: Sequence[Row | None] | None) -> str:
+    message = messages[-1] if messages else None
+    return (message or {}).get("content") or "(no text)"
 
 
 MEASURES = (
@@ -223,9 +229,9 @@ def _of(beside: dict[str, pl.DataFrame], kind: str, scene_id: str) -> Row | None
 
 
 def _option(scene: Row | None, index: int) -> str:
-    label = f"[{LABELS[index]}]" if index < len(LABELS) else f"option {index}"
+    label = f"[{LABELS[index]}]" if 0 <= index < len(LABELS) else f"option {index}"
     options = (scene or {}).get("text", {}).get("action_list") or []
-    return f"{label} {options[index]}" if index < len(options) else label
+    return f"{label} {options[index]}" if 0 <= index < len(options) else label
 
 
 def _user_message(text: Row | None) -> str:
@@ -240,8 +246,8 @@ def _time(row: Row) -> str:
     return f"{row['timestamp']:%Y-%m-%d %H:%M:%S} UTC" if row["timestamp"] else "undated"
 
 
-def _percent(probs: Sequence[float]) -> list[str]:
-    return [f"{p:.2f}" for p in probs]
+def _percent(probs: Sequence[float | None]) -> list[str]:
+    return ["" if p is None else f"{p:.2f}" for p in probs]
 
 
 def _cell(value: Any) -> str:

@@ -16,6 +16,8 @@ from usermirrorer.data.validate_splits import Keys, check_probe, check_splits, u
 
 COLD_GAP = 0.05
 """Difference of the shares of cold items, choices against distractors, from which on it is a warning."""
+ERRORS = 3
+"""A smaller difference than this many standard errors is none."""
 
 COLD_BELOW = (1, 5)
 """An item is cold with fewer earlier interactions than this."""
@@ -144,7 +146,8 @@ def _remember(seen: Seen, frame: pl.DataFrame) -> None:
     text = pl.col("text").struct
     shown = [text.field("profile"), text.field("history"), text.field("action_list").list.join("\x1f")]
     seen.contents.append(frame.select(pl.struct("dataset", *shown).hash()).to_series().to_numpy())
-    usable = frame.filter(pl.col("item_pos").is_between(0, pl.col("choice_cnt") - 1))
+    count = pl.col("choice_cnt")
+    usable = frame.filter(count.is_between(2, len(LABELS)), pl.col("item_pos").is_between(0, count - 1))
     for (count,), rows in usable.group_by("choice_cnt"):
         found = np.bincount(rows["item_pos"].to_numpy(), minlength=int(count))
         seen.positions[int(count)] = seen.positions.get(int(count), 0) + found
@@ -196,5 +199,8 @@ def _cold_items(name: str, cold: np.ndarray) -> Check:
         f"{words[below]}: {shares[0, i]:.1%} of choices, {shares[1, i]:.1%} of distractors"
         for i, below in enumerate(COLD_BELOW)
     )
-    gap = float(np.abs(shares[0] - shares[1]).max())
-    return Check(name, "cold items", "warning" if gap > COLD_GAP else "ok", told)
+    gap = np.abs(shares[0] - shares[1])
+    pooled = cold[:, 1:].sum(axis=0) / cold[:, 0].sum()
+    error = np.sqrt(pooled * (1 - pooled) * (1 / cold[:, 0]).sum())
+    warned = bool(((gap > COLD_GAP) & (gap > ERRORS * error)).any())
+    return Check(name, "cold items", "warning" if warned else "ok", told)

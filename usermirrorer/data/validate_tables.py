@@ -29,9 +29,6 @@ COLUMNS: dict[str, dict[str, Any]] = {
 }
 NEEDED = ("users", "items", "interactions")
 
-KNOWN = {"interactions": ("user_id", "item_id"), "item_statistics": ("item_id",), "item_labels": ("item_id",)}
-"""Columns whose ids must be in users or items; raw lists and friendships may name others."""
-
 BATCH = 65_536
 
 ORDER = ("timestamp", "user_id", "item_id")
@@ -63,10 +60,7 @@ def check_tables(artefact: Artefact) -> list[Check]:
         missing = int((ids.fill_null("") == "").sum())
         wrong += [BadRow(tables[table].name, "", f"{missing:,} rows without {column}")] if missing else []
         checks.append(Check(name, f"{table} ids", "failed" if wrong else "ok", f"{len(ids):,} rows", tuple(wrong)))
-    for table, columns in KNOWN.items():
-        if table in tables:
-            checks += _rows(name, tables[table], {column: known[column] for column in columns})
-    return [*checks, _windows(artefact, tables["interactions"])]
+    return [*checks, *_events(name, tables["interactions"], known), _windows(artefact, tables["interactions"])]
 
 
 def check_embeddings(artefact: Artefact) -> list[Check]:
@@ -103,20 +97,17 @@ def check_embeddings(artefact: Artefact) -> list[Check]:
     return [*checks, Check(name, "items", "ok" if same else "failed", told)]
 
 
-def _rows(name: str, path: Path, known: dict[str, pl.Series]) -> list[Check]:
-    """Whether the ids of a table are known; for the events, too, whether they are in order and stand once."""
+def _events(name: str, path: Path, known: dict[str, pl.Series]) -> list[Check]:
+    """Whether the events are of known users and items (other tables may name others), in order, and stand once."""
     rules = []
     for column, ids in known.items():
         unknown = ~pl.col(column).is_in(ids.implode()).fill_null(False)
         rules.append(Rule(f"{path.stem} ids", unknown, pl.format(f"{column} {{}} is in no table", column)))
-    columns = list(known)
-    if path.stem == "interactions":
-        columns = list(ORDER)
-        rules += _order_rules()
+    rules += _order_rules()
     counted = tallies(rules)
     begin, before = 0, None
-    for batch in pq.ParquetFile(path).iter_batches(BATCH, columns=columns):
-        frame = pl.DataFrame(batch).select(columns)
+    for batch in pq.ParquetFile(path).iter_batches(BATCH, columns=list(ORDER)):
+        frame = pl.DataFrame(batch).select(ORDER)
         rows = pl.int_range(begin + 1, begin + len(frame) + 1, dtype=pl.Int64)
         above = pl.concat([before if before is not None else frame.clear(1), frame[:-1]])
         apply(
