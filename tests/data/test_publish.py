@@ -235,3 +235,36 @@ def test_a_bare_file_is_not_published(work: Path, hub: Hub) -> None:
     shutil.copy(work / f"scenes/{NAME}/test/{SHARD}", file)
     done = command("push", file, "me/films", endpoint=hub.url)
     assert done.returncode == 2 and "without a manifest" in done.stderr and hub.calls == []
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_an_own_log_goes_with_its_yaml(small_raw: Path, hub: Hub, tmp_path: Path, shared: bool) -> None:
+    ratings = [line.split("\t") for line in (small_raw / "u.data").read_text().splitlines()]
+    header = "user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
+    raw, work = tmp_path / "raw", tmp_path / "work"
+    raw.mkdir()
+    (raw / "club.inter").write_text(header + "".join("\t".join(row) + "\n" for row in ratings))
+    items = sorted({row[1] for row in ratings})
+    (raw / "club.item").write_text("item_id:token\ttitle:token_seq\n" + "".join(f"{i}\tBook {i}\n" for i in items))
+    own = tmp_path / "club.yaml"
+    own.write_text(
+        "name: club\nformat: recbole\nevent: borrowed\nitem: '{title}'\nlicence: CC0-1.0\n"
+        f"redistribute_text: {str(shared).lower()}\n"
+    )
+    for args in (["prepare", own, "--raw", raw], ["scenes", "club", "--split", "train", "--num", "50"]):
+        done = command(*args, "--work", work)
+        assert done.returncode == 0, done.stderr
+    pushed(hub, work / "scenes/club/train", "me/club")
+    assert hub.files["domains/club.yaml"] == own.read_bytes()
+    assert (b"Book " in sent(hub)) is shared
+    assert card(hub)[0]["license"] == "cc0-1.0"
+    plan = yaml.safe_load(hub.files["rebuild.yaml"])
+    places = {
+        "WORK": tmp_path / "again",
+        "RAW/club": raw,
+        "domains/club.yaml": work / "publish/me--club/domains/club.yaml",
+    }
+    for line in plan["commands"]:
+        assert command(*(places.get(word, word) for word in shlex.split(line)[1:])).returncode == 0, line
+    for name, digest in plan["files"].items():
+        assert file_digest(tmp_path / "again" / name) == digest, name

@@ -40,12 +40,12 @@ class Source:
 def source_of(artefact: Artefact, domain: str) -> Source:
     """What is known of a domain: its declaration where it is a supported one, and the manifest of its tables.
 
-    The text of a log that is no supported domain is its owner's: it is not passed on unasked.
+    The text of a log that nothing more is known of is not passed on unasked.
     """
     beside = artefact.beside("tables", "", domain)
     tables = dict(beside.content or {}) if beside else {}
     try:
-        known = load_domain(domain)
+        known = load_domain(domain, artefact.work)
     except UserError:
         return Source(domain, domain, tables.get("publisher", ""), tables.get("licence", "not stated"), False, tables)
     return Source(domain, known.title, known.publisher, known.licence, known.redistribute_text, tables)

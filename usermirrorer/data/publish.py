@@ -21,7 +21,8 @@ import yaml
 from usermirrorer.data.artefact import SCHEMAS, Artefact, find_artefacts
 from usermirrorer.data.card import SPLITS, Source, card, place_in_repo, source_of
 from usermirrorer.data.checks import Check
-from usermirrorer.data.rebuild import rebuild_plan
+from usermirrorer.data.domains import OWN
+from usermirrorer.data.rebuild import own_yaml, rebuild_plan
 from usermirrorer.data.store import file_digest, write_bytes, write_parquet
 from usermirrorer.data.validate import validate
 from usermirrorer.errors import StepFailed, UserError
@@ -97,8 +98,13 @@ def stage(artefacts: Sequence[Artefact], repo_id: str, include_text: bool, check
         "rebuild.yaml": yaml.safe_dump(plan, sort_keys=False, allow_unicode=True, width=1000),
         "README.md": card(repo_id, artefacts, sources, include_text, checks, plan),
     }
+    for source in sources:
+        own = work / "tables" / source.domain / OWN
+        if own.is_file():
+            text[own_yaml(source.domain)] = own.read_text(encoding="utf-8")
     for name, content in text.items():
         _refuse_secrets(name, content)
+        (folder / name).parent.mkdir(exist_ok=True)
         write_bytes(folder / name, content.encode())
     return folder
 

@@ -9,6 +9,7 @@ from typing import Any
 import usermirrorer
 from usermirrorer.data.artefact import Artefact
 from usermirrorer.data.decisions import VARIANTS
+from usermirrorer.data.domains import OWN
 
 
 OPTIONS = {
@@ -48,6 +49,11 @@ def rebuild_plan(artefacts: Sequence[Artefact]) -> dict[str, Any]:
     }
 
 
+def own_yaml(domain: str) -> str:
+    """Where the YAML of one's own domain lies in a published data set."""
+    return f"domains/{domain}.yaml"
+
+
 def _steps(artefact: Artefact) -> list[Artefact]:
     """The artefact and all before it that lie beside it, in the order in which they are made."""
     writing = artefact.kind in ("decisions", "predictions", "pairs")
@@ -78,7 +84,8 @@ def _commands(step: Artefact) -> list[str]:
         embedder = (embeddings.content or {})["recipe"]["embedder"] if embeddings else "tfidf"
         raw = ["--raw", f"RAW/{step.domain}"] if recipe["raw"] else []
         snapshot = ["--snapshot"] if recipe.get("snapshot") else []
-        given = ["prepare", step.domain, "--work", "WORK", *raw, "--embedder", embedder, *snapshot]
+        named = own_yaml(step.domain) if (step.path / OWN).is_file() else step.domain
+        given = ["prepare", named, "--work", "WORK", *raw, "--embedder", embedder, *snapshot]
         return [_line([*given, "--seed", recipe["seed"]])]
     if command not in OPTIONS:
         return []

@@ -96,7 +96,7 @@ def _probability_rules() -> list[Rule]:
         Rule("probabilities", probs.len() == 0, pl.lit("there is none")),
         Rule("probabilities", probs.len() != count, short),
         Rule("probabilities", outside, pl.lit("one is not in 0 to 1")),
-        Rule("probabilities", (total - 1).abs() > TOLERANCE * probs.len(), pl.format("they sum to {}", total)),
+        Rule("probabilities", (total - 1).abs() > TOLERANCE * probs.len(), pl.format("they sum to {}", total.round(4))),
     ]
 
 
