@@ -91,12 +91,13 @@ def _variant(artefact: Artefact) -> list[Rule]:
 def _probability_rules() -> list[Rule]:
     probs, count = pl.col("probs").list, pl.col("choice_cnt")
     outside, total = probs.eval(~pl.element().is_between(0, 1).fill_null(False)).list.any(), probs.sum()
+    summed = pl.format("they sum to {}", total.round(4))
     short = pl.format("{} probabilities for {} options", probs.len(), count)
     return [
         Rule("probabilities", probs.len() == 0, pl.lit("there is none")),
         Rule("probabilities", probs.len() != count, short),
         Rule("probabilities", outside, pl.lit("one is not in 0 to 1")),
-        Rule("probabilities", (total - 1).abs() > TOLERANCE * probs.len(), pl.format("they sum to {}", total.round(4))),
+        Rule("probabilities", (total - 1).abs() > TOLERANCE * probs.len(), summed),
     ]
 
 
