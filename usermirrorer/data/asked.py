@@ -67,10 +67,9 @@ class Asked:
         """Sum of the rows of `values`, int32 `(items, width)`, over what each user chose before: `(scenes, width)`."""
         added = self._added @ values
         total = added.toarray() if sparse.issparse(added) else added
-        np.cumsum(total, axis=0, dtype=np.int32, out=total)
-        # What the users before had in all is taken away again.
-        first = np.maximum.accumulate(np.where(self._first, np.arange(len(self)), 0))
-        return total - np.where(first[:, None] > 0, total[first - 1], 0)
+        for row in np.flatnonzero(~self._first).tolist():
+            total[row] += total[row - 1]
+        return total
 
 
 def ask(log: Log, user: np.ndarray, time: np.ndarray) -> Iterator[tuple[np.ndarray, Asked]]:

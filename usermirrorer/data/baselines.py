@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from usermirrorer.data.features import Features, relative
+from usermirrorer.data.features import Features, standardised
 from usermirrorer.data.probe import Fitted, Predict, Probe, boosted_trees, fit_all, matrix, softmax, with_relative
 from usermirrorer.data.schema import BASELINES, id_column
 from usermirrorer.measures import argmax_hit, choice_probability, column, scoped_intervals
 
 
-SHARPNESS = np.geomspace(0.01, 30.0, 60)
-"""Grid on which the sharpness of a score's softmax is fitted (log loss on train scenes)."""
+SHARPNESS = (0.01, 30.0)
+"""Bounds of the sharpness of a score's softmax, which is fitted by log loss on train scenes."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def fit_baselines(sample: Features, train: Features | None, probe: Probe, worker
     return Baselines(
         positions={int(n): _positions(fitted_on, int(n)) for n in np.unique(fitted_on.count)},
         sharpness={
-            name: _fit_sharpness(relative(values, fitted_on)[0], fitted_on)
+            name: _fit_sharpness(standardised(values, fitted_on), fitted_on)
             for name, values in fitted_on.scores.items()
         },
         probe=probe.predict,
@@ -53,7 +53,7 @@ def baseline_probs(features: Features, fitted: Baselines) -> dict[str, np.ndarra
         "best position": _best_position(features, fitted.positions),
     }
     for name, values in features.scores.items():
-        probs[name] = softmax(fitted.sharpness[name] * relative(values, features)[0], features)
+        probs[name] = softmax(fitted.sharpness[name] * standardised(values, features), features)
     probs["exposure probe"] = fitted.probe(features)
     probs["reference"] = fitted.reference(features)
     return {name: np.round(values, 6) for name, values in probs.items()}
@@ -113,6 +113,12 @@ def _best_position(features: Features, positions: Mapping[int, np.ndarray]) -> n
 
 
 def _fit_sharpness(standard: np.ndarray, features: Features) -> float:
-    """The factor before a softmax of standardised scores with the least log loss."""
-    losses = [-np.log(softmax(factor * standard, features)[features.chosen] + 1e-12).mean() for factor in SHARPNESS]
-    return float(SHARPNESS[int(np.argmin(losses))])
+    """The factor before a softmax of standardised scores with the least log loss, which is convex in it."""
+    from scipy.optimize import minimize_scalar
+
+    def loss(log_factor: float) -> float:
+        chosen = softmax(np.exp(log_factor) * standard, features)[features.chosen]
+        return float(-np.log(chosen + 1e-12).mean())
+
+    found = minimize_scalar(loss, bounds=np.log(SHARPNESS), method="bounded", options={"xatol": 0.02})
+    return float(np.exp(found.x))

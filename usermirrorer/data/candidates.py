@@ -10,6 +10,8 @@ float32 with 11 bits a side, which is exact: every partial sum is a multiple of 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,7 +33,7 @@ UNIT_BITS = 11
 SUM_BITS = 16
 
 KNN_NEIGHBOURS = 100
-LINEAR_NEIGHBOURS = 256
+LINEAR_NEIGHBOURS = 128
 """The linear filter of GF-CF keeps the strongest so many of each item."""
 
 
@@ -42,16 +44,19 @@ class CandidateModel(Protocol):
 
 
 def fit_models(
-    fitted: Log, log: Log, vectors: np.ndarray, friends: Friends | None = None
+    fitted: Log, log: Log, vectors: np.ndarray, friends: Friends | None = None, workers: int = 1
 ) -> dict[str, CandidateModel]:
     """All candidate models. `fitted` is the part of `log` before the window, `vectors` are `(items, width)`."""
-    models: dict[str, CandidateModel] = {
-        "popularity": Popularity(log),
-        "content": Content.of(vectors),
-        "item-knn": ItemKNN(Neighbours.of(co_occurrence(fitted), KNN_NEIGHBOURS)),
-        "gf-cf": GFCF.of(fitted),
+    fits: dict[str, Callable[[], CandidateModel]] = {
+        "popularity": lambda: Popularity(log),
+        "content": lambda: Content.of(vectors),
+        "item-knn": lambda: ItemKNN(Neighbours.of(co_occurrence(fitted), KNN_NEIGHBOURS)),
+        "gf-cf": lambda: GFCF.of(fitted),
     }
-    return models | ({"friends": Social(log, friends)} if friends is not None else {})
+    if friends is not None:
+        fits["friends"] = lambda: Social(log, friends)
+    with ThreadPoolExecutor(workers) as pool:
+        return dict(zip(fits, pool.map(lambda fit: fit(), fits.values()), strict=True))
 
 
 @dataclass(frozen=True)
@@ -170,7 +175,8 @@ class GFCF:
         cosine = user.cosines(self.back)
         cosine *= LOW_PASS_WEIGHT * user.length[:, None]
         cosine *= self.back.length
-        return cosine + self.linear.scores(asked)
+        cosine += self.linear.scores(asked)
+        return cosine
 
     def options(self, asked: Asked, item: np.ndarray) -> np.ndarray:
         user = self._user(asked)

@@ -9,7 +9,7 @@ import polars as pl
 
 from usermirrorer.data.domains import choice_rule
 from usermirrorer.data.keyed import number_keys
-from usermirrorer.data.log import Log, ragged_ranges
+from usermirrorer.data.log import Log, one_of_occasion, ragged_ranges
 from usermirrorer.data.tables import Cuts, Tables
 from usermirrorer.errors import UserError
 
@@ -71,17 +71,6 @@ def qualifying(tables: Tables, choice: str) -> np.ndarray:
     return events.with_columns(_choice=choice_rule(tables.domain, choice))["_choice"].to_numpy()
 
 
-def occasions_before(log: Log, user: np.ndarray, time: np.ndarray) -> np.ndarray:
-    """How many occasions each user had before each time: `(queries,)`."""
-    grouped = log.by_user
-    times, owner = log.time[grouped.events], log.user[grouped.events]
-    first = np.ones(len(log), dtype=bool)
-    first[1:] = (times[1:] != times[:-1]) | (owner[1:] != owner[:-1])
-    ordinal = np.concatenate([[0], np.cumsum(first)])
-    begin = grouped.start[user]
-    return ordinal[begin + grouped.count(user, log.position(time))] - ordinal[begin]
-
-
 def eligible(
     tables: Tables, cuts: Cuts, split: str, choice: str, logged: bool, seed: int, cap: int
 ) -> tuple[Choices, dict[str, int]]:
@@ -90,22 +79,18 @@ def eligible(
     An occasion gives one choice, drawn by (seed, scene_id); a user gives at most `cap`. `logged` takes clicks in
     impressions instead of interactions.
     """
-    user, item, time, ids, impression, counts = (_clicks if logged else _events)(tables, choice)
+    user, item, time, ids, impression, occasions, counts = (_clicks if logged else _events)(tables, choice)
     low, high = (cuts.train, cuts.test) if split == "train" else (cuts.test, np.iinfo(np.int64).max)
     kept = (time >= low) & (time < high)
     counts["choices_in_window"] = int(kept.sum())
     kept, counts["item_not_yet_available"] = _narrow(kept, available_from(tables)[item] <= time, logged)
-    kept, counts["too_little_history"] = _narrow(kept, occasions_before(tables.log, user, time) >= MIN_OCCASIONS)
+    kept, counts["too_little_history"] = _narrow(kept, occasions >= MIN_OCCASIONS)
     rows = np.flatnonzero(kept)
     key, nobody = number_keys(seed, ids[rows]), np.zeros(len(rows), dtype=np.int64)
     choices = Choices(user[rows], item[rows], time[rows], ids[rows], key, impression[rows], nobody, item[:0])
 
-    order = np.lexsort((choices.key, choices.time, choices.user))
-    same = np.zeros(len(order), dtype=bool)
-    same[1:] = (np.diff(choices.user[order]) == 0) & (np.diff(choices.time[order]) == 0)
-    counts["same_occasion"] = int(same.sum())
-
-    drawn = np.sort(order[~same])
+    drawn = one_of_occasion(choices.user, choices.time, choices.key)
+    counts["same_occasion"] = len(choices) - len(drawn)
     drawn = drawn[np.argsort(choices.key[drawn], kind="stable")]
     by_user = np.argsort(choices.user[drawn], kind="stable")
     owner = choices.user[drawn][by_user]
@@ -127,15 +112,16 @@ def _narrow(kept: np.ndarray, condition: np.ndarray, skip: bool = False) -> tupl
     return kept & condition, int((kept & ~condition).sum())
 
 
-Found = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, int]]
-"""User, item, time, scene id and impression of each choice, and what was left out by reason."""
+Found = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, int]]
+"""User, item, time, scene id, impression and earlier occasions of each choice, and what was left out by reason."""
 
 
 def _events(tables: Tables, choice: str) -> Found:
     log, chosen = tables.log, qualifying(tables, choice)
     rows = slice(None) if chosen.all() else np.flatnonzero(chosen)
     impression = np.full(int(chosen.sum()), -1)
-    return log.user[rows], log.item[rows], log.time[rows], tables.scene_id[rows], impression, {}
+    occasions = log.occasions_before_event[rows]
+    return log.user[rows], log.item[rows], log.time[rows], tables.scene_id[rows], impression, occasions, {}
 
 
 def _clicks(tables: Tables, choice: str) -> Found:
@@ -149,4 +135,13 @@ def _clicks(tables: Tables, choice: str) -> Found:
     known = known.join(tables.items.select("item_id").with_row_index("item"), on="item_id", maintain_order="left")
     counts["unknown_user_or_item"] = len(single) - len(known)
     user, item, time, ids, row = (known[name].to_numpy() for name in ("user", "item", "timestamp", "scene_id", "row"))
-    return user.astype(np.int32), item.astype(np.int32), time, ids, row.astype(np.int64), counts
+    occasions = _occasions_before(tables.log, user.astype(np.int64), time)
+    return user.astype(np.int32), item.astype(np.int32), time, ids, row.astype(np.int64), occasions, counts
+
+
+def _occasions_before(log: Log, user: np.ndarray, time: np.ndarray) -> np.ndarray:
+    """How many occasions each user had before each time: `(queries,)`."""
+    grouped = log.by_user
+    count = grouped.count(user, log.position(time))
+    last = log.by_user.events[np.maximum(grouped.start[user] + count - 1, 0)]
+    return np.where(count > 0, log.occasions_before_event[last] + 1, 0)

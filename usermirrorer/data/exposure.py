@@ -15,7 +15,7 @@ from usermirrorer.data.choices import Choices
 from usermirrorer.data.keyed import uniforms
 from usermirrorer.data.log import ragged_ranges
 from usermirrorer.data.natural import natural, take
-from usermirrorer.data.ranking import highest, last, sortable
+from usermirrorer.data.ranking import highest
 from usermirrorer.data.window import Window
 
 
@@ -141,7 +141,5 @@ def _allowed(window: Window, choices: Choices) -> np.ndarray:
 
 def _ranked(scores: np.ndarray, allowed: np.ndarray, depth: int) -> np.ndarray:
     """The first `depth` allowed items by descending score, ties in item order, -1 where they end: int64."""
-    ranked = np.full((len(scores), depth), -1, dtype=np.int64)
-    items = highest(last(sortable(scores), allowed), depth)
-    ranked[:, : items.shape[1]] = np.where(np.take_along_axis(allowed, items, axis=1), items, -1)
-    return ranked
+    np.copyto(scores, -np.inf, where=~allowed)
+    return highest(scores, depth)

@@ -109,22 +109,30 @@ def take(features: Features, scenes: np.ndarray) -> Features:
     )  # fmt: skip
 
 
-def relative(values: np.ndarray, features: Features) -> tuple[np.ndarray, np.ndarray]:
-    """Within each scene: the standardised value and the rank (0 lowest … 1 highest, ties shared): `(options,)`."""
+def standardised(values: np.ndarray, features: Features) -> np.ndarray:
+    """Values less their scene's mean, over its spread: `(options,)`."""
     scene, start, count = features.scene, features.start, features.count
     filled = np.nan_to_num(values.astype(np.float64))
-    mean = np.add.reduceat(filled, start) / count
-    centred = filled - mean[scene]
+    centred = filled - (np.add.reduceat(filled, start) / count)[scene]
     spread = np.sqrt(np.add.reduceat(centred**2, start) / count)
-    standard = centred / np.maximum(spread, 1e-9)[scene]
-    most = int(count.max())
-    padded = np.full((len(count), most), np.nan)
-    padded[np.arange(most) < count[:, None]] = filled
-    with np.errstate(invalid="ignore"):
-        below = (padded[:, None, :] < padded[:, :, None]).sum(axis=2)
-        equal = (padded[:, None, :] == padded[:, :, None]).sum(axis=2)
-    rank = (below + (equal - 1) / 2)[np.arange(most) < count[:, None]] / np.maximum(count - 1, 1)[scene]
-    return standard, rank
+    return centred / np.maximum(spread, 1e-9)[scene]
+
+
+def ranks(values: np.ndarray, features: Features) -> np.ndarray:
+    """Rank within the scene, 0 lowest … 1 highest, ties shared: `(options,)`."""
+    most = int(features.count.max())
+    padded = np.full((len(features.count), most), np.inf, dtype=np.float32)
+    width = np.arange(most) < features.count[:, None]
+    padded[width] = np.nan_to_num(values)
+    below = np.zeros(padded.shape, dtype=np.int8)
+    for column in range(most):
+        other = padded[:, column, None]
+        below += (other < padded).view(np.int8)
+        below -= (other > padded).view(np.int8)
+    # Lower ones less higher ones, among the others; what pads is higher than all.
+    lead = below + (most - features.count)[:, None]
+    others = np.maximum(features.count - 1, 1)[:, None]
+    return ((lead + others) / (2 * others))[width]
 
 
 def feature_table(features: Features, tables: Tables) -> pa.Table:
@@ -175,7 +183,8 @@ def _mutual_similarity(unit: np.ndarray, item: np.ndarray, width: np.ndarray) ->
     similarity = np.zeros(item.shape, dtype=np.float32)
     for begin in range(0, len(item), SIMILARITY_SCENES):
         rows = slice(begin, begin + SIMILARITY_SCENES)
-        vectors = unit[item[rows]] * width[rows, :, None]
-        total = vectors.sum(axis=1)
-        similarity[rows] = np.einsum("sod,sd->so", vectors, total) - np.einsum("sod,sod->so", vectors, vectors)
+        vectors = unit[item[rows]]
+        cosines = vectors @ vectors.transpose(0, 2, 1)
+        others = width[rows, None, :] & ~np.eye(item.shape[1], dtype=bool)
+        similarity[rows] = np.where(others, cosines, 0).sum(axis=2)
     return similarity / np.maximum(width.sum(axis=1, keepdims=True) - 1, 1)

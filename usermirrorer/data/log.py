@@ -49,6 +49,18 @@ class Log:
         return Seen.of(self)
 
     @cached_property
+    def occasions_before_event(self) -> np.ndarray:
+        """How many earlier occasions the user of each event had: int64 `(events,)`."""
+        grouped = self.by_user
+        owner = self.user[grouped.events]
+        first = starts_of_runs(owner, self.time[grouped.events])
+        ordinal = np.cumsum(first)
+        counts = np.empty(len(self), dtype=np.int64)
+        # The first event of a user has the ordinal of the user's first occasion.
+        counts[grouped.events] = ordinal - ordinal[grouped.start[owner]]
+        return counts
+
+    @cached_property
     def first_of_pair(self) -> np.ndarray:
         """Whether each event is the first of its user with its item: bool `(events,)`."""
         first = np.zeros(len(self), dtype=bool)
@@ -116,6 +128,23 @@ class Seen:
         wanted = user.astype(np.int64) * self.items + item
         at = np.minimum(np.searchsorted(self.pair, wanted), max(len(self.pair) - 1, 0))
         return at, (self.pair[at] == wanted) if len(self.pair) else np.zeros(wanted.shape, dtype=bool)
+
+
+def starts_of_runs(*columns: np.ndarray) -> np.ndarray:
+    """Whether each row differs from the one before in any column: bool `(rows,)`."""
+    first = np.ones(len(columns[0]), dtype=bool)
+    first[1:] = np.any([column[1:] != column[:-1] for column in columns], axis=0)
+    return first
+
+
+def one_of_occasion(user: np.ndarray, time: np.ndarray, key: np.ndarray) -> np.ndarray:
+    """Of rows in time order, for each (user, time) the one with the least key: ascending row numbers."""
+    if not len(user):
+        return np.zeros(0, dtype=np.int64)
+    order = np.argsort(user, kind="stable")
+    first = starts_of_runs(user[order], time[order])
+    least = np.minimum.reduceat(key[order], np.flatnonzero(first))
+    return np.sort(order[key[order] == least[np.cumsum(first) - 1]])
 
 
 def ragged_ranges(start: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

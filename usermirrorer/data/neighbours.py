@@ -11,7 +11,7 @@ from scipy import sparse
 
 from usermirrorer.data.asked import Asked
 from usermirrorer.data.log import Log
-from usermirrorer.data.ranking import highest, sortable
+from usermirrorer.data.ranking import highest
 
 
 WEIGHT_BITS = 20
@@ -25,22 +25,23 @@ DENSE_ITEMS = 8192
 
 @dataclass(frozen=True)
 class Neighbours:
-    """The strongest neighbours of each item; -1 pads."""
+    """The strongest neighbours of each item."""
 
     item: np.ndarray
     """int32 `(items, neighbours)`"""
     weight: np.ndarray
-    """int32 `(items, neighbours)`, in units of 2^-WEIGHT_BITS; 0 pads"""
+    """int32 `(items, neighbours)`, in units of 2^-WEIGHT_BITS; 0 where an item has fewer"""
 
     @staticmethod
     def of(rows: Iterator[np.ndarray], most: int) -> Neighbours:
         """Keep the `most` largest positive entries of each row, `rows` being blocks of a matrix `(items, items)`."""
         items, weights = [], []
         for block in rows:
-            nearest = highest(sortable(block), most)
-            values = np.take_along_axis(block, nearest, axis=1)
-            items.append(nearest.astype(np.int32))
-            weights.append(np.round(np.maximum(values, 0).astype(np.float64) * 2**WEIGHT_BITS).astype(np.int32))
+            block[block <= 0] = -np.inf
+            nearest = highest(block, most)
+            values = np.where(nearest < 0, 0, np.take_along_axis(block, nearest, axis=1)).astype(np.float64)
+            items.append(np.maximum(nearest, 0).astype(np.int32))
+            weights.append(np.round(values * 2**WEIGHT_BITS).astype(np.int32))
         return Neighbours(np.concatenate(items), np.concatenate(weights))
 
     def scores(self, asked: Asked) -> np.ndarray:
@@ -54,7 +55,9 @@ class Neighbours:
         chosen = asked.chosen.ravel()
         for column in range(item.shape[1]):
             near = self.item[item[:, column]] + base
-            sums[:, column] = np.einsum("sk,sk->s", chosen[near], self.weight[item[:, column]], dtype=np.int32)
+            # `wrap` skips the look for indices out of range: there are none.
+            weight = self.weight[item[:, column]] * chosen.take(near, mode="wrap")
+            sums[:, column] = weight.sum(axis=1, dtype=np.int32)
         return _as_float(sums)
 
     @cached_property
@@ -69,7 +72,9 @@ class Neighbours:
 
 
 def _as_float(sums: np.ndarray) -> np.ndarray:
-    return sums.astype(np.float32) * np.float32(2.0**-WEIGHT_BITS)
+    scores = sums.astype(np.float32)
+    scores *= np.float32(2.0**-WEIGHT_BITS)
+    return scores
 
 
 def user_item(log: Log) -> sparse.csr_matrix:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from usermirrorer.data.features import Features, relative, take
+from usermirrorer.data.features import Features, ranks, standardised, take
 from usermirrorer.measures import argmax_hit, column, scoped_intervals
 
 
@@ -25,6 +25,9 @@ PRIOR = 2.0
 
 SAMPLE_SCENES = 12_288
 """Scenes on which classifiers are fitted and the probe is read, at most: the first ones, ids being hashes."""
+
+TRAIN_SAMPLE_SCENES = 4096
+"""The same for train scenes, whose probe is an early warning: the one that counts is fitted on them, read on test."""
 
 Predict = Callable[[Features], np.ndarray]
 Fit = Callable[[Features], Predict]
@@ -118,7 +121,7 @@ def boosted_trees(train: Features, columns: Callable[[Features], np.ndarray]) ->
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     model = HistGradientBoostingClassifier(
-        max_iter=60, learning_rate=0.1, max_leaf_nodes=8, min_samples_leaf=40, l2_regularization=1.0,
+        max_iter=30, learning_rate=0.2, max_leaf_nodes=8, min_samples_leaf=40, l2_regularization=1.0,
         early_stopping=False, random_state=0,
     )  # fmt: skip
     model.fit(columns(train), train.chosen)
@@ -133,9 +136,16 @@ def softmax(values: np.ndarray, features: Features) -> np.ndarray:
 
 
 def with_relative(columns: Mapping[str, np.ndarray], features: Features) -> np.ndarray:
-    """Each column as it is, standardised within its scene, and as a rank there: `(options, 3 × columns)`."""
-    blocks = [block for values in columns.values() for block in (values, *relative(values, features))]
-    return np.stack(blocks, axis=1)
+    """Each column as it is, standardised within its scene, and as a rank there: float32 `(options, columns)`.
+
+    Of what says nothing by comparison, the position and the number of options, only the first.
+    """
+    blocks = []
+    for name, values in columns.items():
+        blocks.append(values)
+        if name not in ("position", "options"):
+            blocks += [standardised(values, features), ranks(values, features)]
+    return np.stack(blocks, axis=1, dtype=np.float32, casting="same_kind")
 
 
 def trees(train: Features) -> Predict:

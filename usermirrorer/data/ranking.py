@@ -5,24 +5,40 @@ from __future__ import annotations
 import numpy as np
 
 
-_ITEM_BITS = 24
+MANY_TIES = 4
+"""Rows where so many times the wanted items are as good as the last wanted one are sorted whole."""
 
 
-def sortable(scores: np.ndarray) -> np.ndarray:
-    """int64 keys of float32 scores `(…, items)` that ascend with the score and, at ties, descend with the item."""
-    bits = (scores.astype(np.float32) + np.float32(0)).view(np.int32)  # + 0 makes -0 and 0 one value
-    ascending = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).astype(np.int64)
-    return (ascending << _ITEM_BITS) + (2**_ITEM_BITS - 1 - np.arange(scores.shape[-1]))
+def highest(scores: np.ndarray, depth: int) -> np.ndarray:
+    """The first `depth` items of each row, -1 where none is left: int64 `(rows, depth)`.
+
+    `scores` is float32 `(rows, items)`, -inf for items that are out.
+    """
+    rows, items = scores.shape
+    ranked = np.full((rows, depth), -1, dtype=np.int64)
+    if depth >= items:
+        _rank_whole(scores, np.arange(rows), ranked)
+        return ranked
+    # The score of the last wanted item; whatever is at least as good is sorted.
+    least = np.partition(scores, items - depth, axis=1)[:, items - depth]
+    cells = np.flatnonzero(scores >= np.maximum(least, np.finfo(np.float32).min)[:, None])
+    row, item = cells // items, cells % items
+    count = np.bincount(row, minlength=rows)
+    tied = count > MANY_TIES * depth
+    if tied.any():
+        _rank_whole(scores, np.flatnonzero(tied), ranked)
+        kept = ~tied[row]
+        row, item, cells = row[kept], item[kept], cells[kept]
+        count = np.where(tied, 0, count)
+    order = np.lexsort((item, -scores.ravel()[cells], row))
+    place = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
+    first = place < depth
+    ranked[row[order][first], place[first]] = item[order][first]
+    return ranked
 
 
-def last(keys: np.ndarray, allowed: np.ndarray) -> np.ndarray:
-    """The keys with items that are not `allowed` behind all others."""
-    return np.where(allowed, keys, (keys & (2**_ITEM_BITS - 1)) + np.iinfo(np.int64).min)
-
-
-def highest(keys: np.ndarray, depth: int) -> np.ndarray:
-    """Items of the `depth` highest keys of each row, highest first: int64 `(rows, min(depth, items))`."""
-    depth = min(depth, keys.shape[1])
-    if depth < keys.shape[1]:
-        keys = np.partition(keys, keys.shape[1] - depth, axis=1)[:, keys.shape[1] - depth :]
-    return 2**_ITEM_BITS - 1 - (np.sort(keys, axis=1)[:, ::-1] & (2**_ITEM_BITS - 1))
+def _rank_whole(scores: np.ndarray, rows: np.ndarray, ranked: np.ndarray) -> None:
+    """Rank some rows by a full sort."""
+    found = np.argsort(-scores[rows], axis=1, kind="stable")[:, : ranked.shape[1]]
+    there = np.isfinite(np.take_along_axis(scores[rows], found, axis=1))
+    ranked[rows, : found.shape[1]] = np.where(there, found, -1)

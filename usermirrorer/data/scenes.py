@@ -6,6 +6,7 @@ so that they never pile up in memory. A scene depends on (tables before its time
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -29,7 +30,7 @@ from usermirrorer.data.choices import USER_CAP, Choices, eligible
 from usermirrorer.data.draw import Drawn, SceneSettings, draw, draw_until, score_all
 from usermirrorer.data.embeddings import load_vectors
 from usermirrorer.data.features import Features, describe_options, feature_table, load_features
-from usermirrorer.data.probe import SAMPLE_SCENES, run_probe
+from usermirrorer.data.probe import SAMPLE_SCENES, TRAIN_SAMPLE_SCENES, run_probe
 from usermirrorer.data.render import render
 from usermirrorer.data.schema import BASELINES, SCENES, id_column
 from usermirrorer.data.store import SHARD_ROWS, Step, fingerprint, open_step
@@ -103,6 +104,8 @@ def make_scenes(name: str, work: Path, settings: SceneSettings, workers: int = 1
     """
     from threadpoolctl import threadpool_limits
 
+    background = ThreadPoolExecutor(1)
+    background.submit(importlib.import_module, "sklearn.ensemble")
     tables, cuts = load_tables(work, name), load_cuts(work, name)
     settings.check(tables.domain.exposures, name)
     recipe = {
@@ -125,8 +128,13 @@ def make_scenes(name: str, work: Path, settings: SceneSettings, workers: int = 1
         )
         if not len(choices):
             raise StepFailed(f"{name} {settings.split}: no choice qualifies; counted: {counts}")
-        window = open_window(tables, cuts, settings.split, settings.choice, load_vectors(work, name, tables))
+        vectors = load_vectors(work, name, tables)
+        window = open_window(tables, cuts, settings.split, settings.choice, vectors, workers)
+        fitting = background.submit(lambda: window.models)
+        if settings.exposure in ("hard", "retrieved"):
+            fitting.result()
         drawn, names, tried = draw_until(window, choices, settings, workers)
+        fitting.result()
         if not len(drawn):
             raise StepFailed(f"{name} {settings.split}: no choice gave a scene; counted: {counts}")
         counts |= {"drawn": tried, "exposure_too_short": tried - len(drawn), "kept": len(drawn)}
@@ -152,7 +160,8 @@ class Made:
         """Write scenes, features and baselines shard by shard; what the probe and the baselines reach."""
         name, split = self.window.tables.domain.name, self.settings.split
         scores = score_all(self.window, self.drawn, self.workers)
-        sample = self.features(scores, np.arange(min(SAMPLE_SCENES, len(self.drawn))))
+        most = TRAIN_SAMPLE_SCENES if train is None else SAMPLE_SCENES
+        sample = self.features(scores, np.arange(min(most, len(self.drawn))))
         probe = run_probe(sample, train, self.workers)
         fitted = fit_baselines(sample, train, probe, self.workers)
         with ExitStack() as stack:

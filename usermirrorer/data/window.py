@@ -10,9 +10,9 @@ import polars as pl
 
 from usermirrorer.data.asked import ask
 from usermirrorer.data.candidates import GFCF, WINDOW, CandidateModel, Content, fit_models
-from usermirrorer.data.choices import MIN_OCCASIONS, USER_CAP, Choices, available_from, occasions_before, qualifying
+from usermirrorer.data.choices import MIN_OCCASIONS, USER_CAP, Choices, available_from, qualifying
 from usermirrorer.data.keyed import event_keys
-from usermirrorer.data.log import Log, ragged_ranges
+from usermirrorer.data.log import Log, one_of_occasion, ragged_ranges
 from usermirrorer.data.recency import RecentChoices
 from usermirrorer.data.tables import Cuts, Tables
 
@@ -32,8 +32,17 @@ class Window:
     start: int
     cap: int
     pool: Log
+    """The choices in the log"""
+    pool_rows: np.ndarray | slice
+    """Rows of the log that they are"""
     vectors: np.ndarray
-    models: dict[str, CandidateModel]
+    workers: int = 1
+
+    @cached_property
+    def models(self) -> dict[str, CandidateModel]:
+        """Candidate models fitted on what precedes the window."""
+        before = self.pool.before(self.start)
+        return fit_models(before, self.pool, self.vectors, self.tables.friends, self.workers)
 
     @cached_property
     def available_from(self) -> np.ndarray:
@@ -55,15 +64,11 @@ class Window:
     def drawable_rows(self) -> np.ndarray:
         """Rows of `pool` that could be scenes themselves: enough history, an item that exists, one per occasion."""
         pool = self.pool
-        usable = occasions_before(self.tables.log, pool.user, pool.time) >= MIN_OCCASIONS
+        usable = self.tables.log.occasions_before_event[self.pool_rows] >= MIN_OCCASIONS
         usable &= self.available_from[pool.item] <= pool.time
         rows = np.flatnonzero(usable)
-        key = event_keys(pool.user[rows], pool.item[rows], pool.time[rows])
-        order = np.lexsort((key, pool.time[rows], pool.user[rows]))
-        user, time = pool.user[rows][order], pool.time[rows][order]
-        first = np.ones(len(rows), dtype=bool)
-        first[1:] = (np.diff(user) != 0) | (np.diff(time) != 0)
-        return np.sort(rows[order[first]])
+        user, time = pool.user[rows], pool.time[rows]
+        return rows[one_of_occasion(user, time, event_keys(user, pool.item[rows], time))]
 
     @cached_property
     def recent_choices(self) -> RecentChoices:
@@ -74,7 +79,8 @@ class Window:
         """Ranks that real choices had in each model's list, observed entirely before the window."""
         fitted = self.pool.before(self.start)
         split = int(len(fitted) * CALIBRATION_SHARE)
-        models = fit_models(fitted.take(np.arange(split)), fitted, self.vectors, self.tables.friends)
+        earlier = fitted.take(np.arange(split))
+        models = fit_models(earlier, fitted, self.vectors, self.tables.friends, self.workers)
         wanted = min(CALIBRATION_CHOICES, len(fitted) - split)
         rows = np.unique(np.linspace(split, len(fitted) - 1, wanted).astype(int))
         user, item, time = fitted.user[rows], fitted.item[rows], fitted.time[rows]
@@ -115,14 +121,13 @@ class Window:
         return mask
 
 
-def open_window(tables: Tables, cuts: Cuts, split: str, choice: str, vectors: np.ndarray) -> Window:
-    """Fit the candidate models on what precedes the `split` window. `vectors` are `(items, width)`."""
+def open_window(tables: Tables, cuts: Cuts, split: str, choice: str, vectors: np.ndarray, workers: int = 1) -> Window:
+    """The `split` window; its models are fitted when they are first asked for. `vectors` are `(items, width)`."""
     start = cuts.train if split == "train" else cuts.test
     chosen = qualifying(tables, choice)
-    pool = tables.log if chosen.all() else tables.log.take(np.flatnonzero(chosen))
-    vectors = vectors[: len(tables.items)]
-    models = fit_models(pool.before(start), pool, vectors, tables.friends)
-    return Window(tables, split, start, USER_CAP[split], pool, vectors, models)
+    rows: np.ndarray | slice = slice(None) if chosen.all() else np.flatnonzero(chosen)
+    pool = tables.log.take(rows) if isinstance(rows, np.ndarray) else tables.log
+    return Window(tables, split, start, USER_CAP[split], pool, rows, vectors[: len(tables.items)], workers)
 
 
 def score_options(window: Window, choices: Choices, options: np.ndarray) -> dict[str, np.ndarray]:

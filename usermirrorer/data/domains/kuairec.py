@@ -254,6 +254,8 @@ KUAIREC = Domain(
         "cover_text": "static",
         "category": "static",
         "duration": "static",
+        "outcome": "static",
+        "seconds": "static",
         **dict.fromkeys(COUNTS, "as_of"),
         **dict.fromkeys(("activity", "role", *NUMBERS), "snapshot"),
     },

@@ -88,6 +88,7 @@ ML_100K = Domain(
         "age": "static",
         "occupation": "static",
         "location": "static",
+        "rating": "static",
         "new_release": "as_of",
     },
     item="{title} - {genres}",

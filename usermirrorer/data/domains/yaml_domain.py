@@ -110,7 +110,7 @@ def domain_from_mapping(mapping: Any, where: str, lines: Mapping[str, int] | Non
     for column in sorted({*behaviour, *items, *users} & {*TAKEN}):
         fail("columns", f"{column!r} is the name of something else here; give yours another: `my_{column}: {column}`")
     kinds: dict[str, FieldKind] = {
-        **dict.fromkeys([*column_kinds(values["item"] + values["profile"], ())], "static"),
+        **dict.fromkeys([*column_kinds(values["item"] + values["profile"], ()), *history], "static"),
         **dict.fromkeys(values["as_of"], "as_of"),
     }
     for name, kind in values["fields"].items():
