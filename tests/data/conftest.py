@@ -36,11 +36,11 @@ class Prepared:
 
 @pytest.fixture(scope="session")
 def ready(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Prepared]:
-    """Prepare a domain from raw files in a new work directory."""
+    """Prepare a domain, named or given by its YAML, from raw files in a new work directory."""
 
     def make(name: str, raw: Path | None = None) -> Prepared:
-        work = tmp_path_factory.mktemp(name)
-        prepare(name, raw, work)
+        work = tmp_path_factory.mktemp("work")
+        name = prepare(name, raw, work)["recipe"]["domain"]
         embed_items(name, work)
         tables = load_tables(work, name)
         return Prepared(name, work, tables, load_cuts(work, name), load_vectors(work, name, tables))

@@ -16,7 +16,7 @@ def rendered(
     name: str, raw: Path, work: Path, user_id: str, time: int, options: Sequence[str], history: int,
     snapshot: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
-    """{profile, history, action_list} of a user at a time (UTC ms) with these items as options; `name` as in prepare."""
+    """{profile, history, action_list} of a user at a time (UTC ms) with these options; `name` is as in `prepare`."""
     name = prepare(name, raw, work, snapshot=snapshot)["recipe"]["domain"]
     tables = load_tables(work, name)
     users, items = tables.users["user_id"].to_list(), tables.items["item_id"].to_list()

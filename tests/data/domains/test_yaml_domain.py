@@ -56,7 +56,8 @@ def test_every_key_reaches_the_domain() -> None:
     # a format for numbers says that the column is one
     assert set(shop.numbers) == {"year", "price", "seen"}
     assert shop.fields == {
-        "title": "static", "year": "static", "price": "static", "seen": "snapshot", "age": "static", "sold": "as_of",
+        "title": "static", "year": "static", "price": "static", "seen": "snapshot", "age": "static", "stars": "static",
+        "sold": "as_of",
     }  # fmt: skip
     assert (shop.clock_ms, shop.exposures, shop.repeats) == (86_400_000, ("logged", "natural"), True)
     assert shop.profile == "Age: {age}"
@@ -256,5 +257,6 @@ Number 34, finest quality - coffee, 10.50 EUR, 1 sold so far
 def test_a_scene_as_a_person_reads_it(tmp_path: Path, name: str) -> None:
     {"shop": raw_shop.write_recbole, "market": raw_shop.write_interchange}[name](tmp_path)
     time = (raw_shop.START + 60 * 86_400) * 1000
-    text = rendered(str(tmp_path / f"{name}.yaml"), tmp_path, tmp_path / "work", "u3", time, ["0000", "0009", "0034", "0055"], 9)
+    asked, options = str(tmp_path / f"{name}.yaml"), ["0000", "0009", "0034", "0055"]
+    text = rendered(asked, tmp_path, tmp_path / "work", "u3", time, options, 9)
     assert lines(text) + "\n" == SCENE

@@ -1,0 +1,282 @@
+"""What holds for every domain, from raw files in its publisher's format to scenes."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import raw_amazon
+import raw_goodreads
+import raw_kuairec
+import raw_lastfm
+import raw_mind
+import raw_ml_1m
+import raw_mobilerec
+import raw_shop
+import raw_steam
+from cut_short import check
+from small_log import write_small_log
+
+from usermirrorer.data import draw as draw_module
+from usermirrorer.data.as_of import DAY_MS, NEW_RELEASE_DAYS, option_values
+from usermirrorer.data.domains import DOMAINS, Domain, load_domain
+from usermirrorer.data.draw import SceneSettings
+from usermirrorer.data.render import render
+from usermirrorer.data.scenes import make_scenes
+from usermirrorer.data.store import MANIFEST, read_manifest
+from usermirrorer.data.tables import Tables, load_tables, prepare
+from usermirrorer.data.templates import field_names, parse
+
+
+WRITERS: dict[str, Callable[[Path], None] | None] = {
+    "ml-100k": write_small_log,
+    "ml-1m": raw_ml_1m.write,
+    "steam": raw_steam.write,
+    "mobilerec": raw_mobilerec.write,
+    "mind": raw_mind.write,
+    "kuairec": raw_kuairec.write,
+    "lastfm": raw_lastfm.write,
+    "goodreads": raw_goodreads.write,
+    f"amazon:{raw_amazon.CATEGORY}": raw_amazon.write,
+    "shop.yaml": raw_shop.write_recbole,
+    "market.yaml": raw_shop.write_interchange,
+    "toy": None,
+    "toy-log": None,
+}
+"""Domain, as `prepare` is asked for it or as the YAML among the raw files -> what writes its raw files."""
+
+EXPOSURES = [
+    (name, exposure)
+    for name in WRITERS
+    for exposure in (("natural", "hard", "retrieved") if name.endswith(".yaml") else load_domain(name).exposures)
+]
+
+MADE = {"item", "event", "time_diff"}
+"""What the engine fills in: a template shows it although no domain declares it."""
+
+SCENES = 150
+
+
+def test_no_domain_is_forgotten() -> None:
+    assert WRITERS.keys() >= DOMAINS.keys()
+
+
+@pytest.fixture(scope="session")
+def raw_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[str, Path | None]]:
+    """What `prepare` is given for a domain: its name or YAML, and the directory of its raw files."""
+
+    @cache
+    def write(name: str) -> tuple[str, Path | None]:
+        writer = WRITERS[name]
+        if writer is None:
+            return name, None
+        raw = tmp_path_factory.mktemp("raw")
+        writer(raw)
+        return (str(raw / name) if name.endswith(".yaml") else name), raw
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def every(raw_of, ready) -> Callable[[str], Any]:
+    """A domain of WRITERS, prepared once."""
+    return cache(lambda name: ready(*raw_of(name)))
+
+
+@pytest.fixture(scope="session")
+def made(every, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[Path]]:
+    """Train and test scenes of a domain in its default exposure, by one worker and by two."""
+
+    @cache
+    def make(name: str) -> list[Path]:
+        prepared, works = every(name), []
+        with pytest.MonkeyPatch.context() as patch:
+            for size in ("BATCH_LEAST", "NATURAL_BLOCK", "BLOCK"):
+                patch.setattr(draw_module, size, 16)  # so that there is work for two
+            for workers in (1, 2):
+                work = tmp_path_factory.mktemp("work")
+                for step in ("tables", "embeddings"):
+                    shutil.copytree(prepared.work / step, work / step)
+                for settings in splits(prepared.tables.domain):
+                    make_scenes(prepared.name, work, settings, workers)
+                works.append(work)
+        return works
+
+    return make
+
+
+def splits(domain: Domain, exposure: str = "") -> list[SceneSettings]:
+    """Settings of train and test as `usermirrorer scenes` has them, but for the number."""
+    exposure, choice = exposure or domain.exposures[0], next(iter(domain.choice_rules))
+    # Real lists have the length they have.
+    low = 2 if exposure == "logged" else 5
+    return [
+        SceneSettings("train", SCENES, exposure, choice, 2, 6),
+        SceneSettings("test", SCENES, exposure, choice, low, 5),
+    ]
+
+
+@pytest.mark.parametrize(("name", "exposure"), EXPOSURES)
+def test_deleting_the_future_changes_no_scene(every, name: str, exposure: str) -> None:
+    prepared = every(name)
+    for settings in splits(prepared.tables.domain, exposure):
+        assert check(prepared, settings, times=5) >= 3
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_one_worker_and_two_write_the_same_bytes(made, name: str) -> None:
+    one, two = made(name)
+    assert output(one) == output(two)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_scenes_have_their_probe_and_baselines(made, name: str) -> None:
+    for split, least in (("train", 100), ("test", 35)):
+        [directory] = made(name)[0].glob(f"scenes/*/{split}")
+        content = finished(directory)
+        assert content["rows"] >= least
+        assert content["probe"] and content["baselines"]
+
+
+def output(work: Path) -> dict[str, bytes]:
+    """Every shard below `work`, and every manifest without what tells of the run."""
+    found = {str(path.relative_to(work)): path.read_bytes() for path in sorted(work.rglob("*.parquet"))}
+    manifests = sorted(work.rglob(MANIFEST))
+    return found | {str(path.relative_to(work)): repr(finished(path.parent)).encode() for path in manifests}
+
+
+def finished(directory: Path) -> dict[str, Any]:
+    """What a finished step says of itself."""
+    manifest = read_manifest(directory)
+    assert manifest is not None and manifest["content"]["finished"]
+    return manifest["content"]
+
+
+LEFTOVERS = re.compile(
+    r"\(\s*\)|\[\s*\]|\b(None|null|unknown|nan|inf)\b|[<{}]|(?<! )>|>(?! )|&(amp|quot|#\d+);"
+    r"|  |\t|\r|\| *\||[,:;|-] *$|^ | $|^[|,:]",
+    re.MULTILINE,
+)
+"""What a template leaves where a value is missing, and marks of the raw files."""
+
+
+@pytest.mark.parametrize("snapshot", [False, True])
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_item_and_every_user_reads_well(raw_of, tmp_path: Path, name: str, snapshot: bool) -> None:
+    """Each item as an option, each user's profile and whole history, early and late; end-of-crawl values too."""
+    asked, raw = raw_of(name)
+    own = prepare(asked, raw, tmp_path, snapshot=snapshot)["recipe"]["domain"]
+    tables = load_tables(tmp_path, own)
+    users, items = min(len(tables.users), 100), len(tables.items)
+    texts = []
+    for time in np.quantile(tables.log.time, [0.0, 0.3, 0.9, 1.0]).astype(np.int64) + 1:
+        user = np.arange(users)
+        width = np.full(users, -(-items // users))
+        shown = np.resize(np.arange(items), int(width.sum()))
+        earlier = tables.log.by_user.count(user, tables.log.position(np.full(users, time)))
+        texts += render(tables, user, np.full(users, time), shown, width, earlier).to_pylist()
+        assert [len(text["history"].splitlines()) for text in texts[-users:]] == earlier.tolist()
+    assert_reads_well(texts)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_scene_reads_well(made, name: str) -> None:
+    for path in made(name)[0].glob("scenes/*/*/part-*.parquet"):
+        scenes = pl.read_parquet(path)
+        assert_reads_well(scenes["text"].to_list())
+        lines = [len(text["history"].splitlines()) for text in scenes["text"]]
+        assert lines == scenes["history_len"].to_list()
+
+
+def assert_reads_well(texts: list[dict[str, Any]]) -> None:
+    """No part of a template without its value, and options on one line each."""
+    for text in texts:
+        for part in (text["profile"], text["history"], *text["action_list"]):
+            assert not (found := LEFTOVERS.search(part)), f"{found[0]!r} in {part!r}"
+        for option in text["action_list"]:
+            assert option and len(option.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_value_shown_is_declared(every, name: str) -> None:
+    domain = every(name).tables.domain
+    templates = (domain.item, domain.option, domain.history, domain.profile)
+    shown = set().union(*map(field_names, templates)) - MADE
+    # a number may stand within another value, as the year in a title
+    assert shown <= set(domain.fields) <= shown | set(domain.numbers)
+    assert {field for field, kind in domain.fields.items() if kind == "as_of"} == set(domain.as_of)
+    assert field_names(domain.option) <= {"item", *domain.as_of}
+    # whatever can be emptied or not be known yet stands in a part that is then left out
+    always = {
+        piece[0]
+        for template in templates[:3]
+        for part in parse(template)
+        if not part.optional
+        for piece in part.pieces
+        if isinstance(piece, tuple)
+    }
+    assert {domain.fields[field] for field in always - MADE} <= {"static"}
+
+
+Row = dict[str, Any]
+
+
+def reference(how: str, rows: dict[str, list[Row]], user: str, item: str, time: int) -> Any:
+    """An as_of value as docs/design.md says it, from the rows on disk; None where it is not known."""
+    kind, _, detail = how.partition(":")
+    events = [row for row in rows["interactions"] if row["item_id"] == item and row["timestamp"] < time]
+    if kind == "count":
+        return len(events) or None
+    if kind == "mean":
+        values = [row[detail] for row in events if row[detail] is not None]
+        return sum(values) / len(values) if values else None
+    if kind == "latest":
+        days = [row for row in rows["item_statistics"] if row["item_id"] == item and row["timestamp"] <= time]
+        return max(days, key=lambda row: row["timestamp"])[detail] if days else None
+    if kind == "labels":
+        labels = [row for row in rows["item_labels"] if row["item_id"] == item and row["timestamp"] < time]
+        counts = Counter(row["label"] for row in labels)
+        first = sorted(counts, key=lambda label: (-counts[label], label))[: int(detail)]
+        return ", ".join(first) or None
+    if kind == "friends":
+        friends = {row["friend_id"] for row in rows["friends"] if row["user_id"] == user}
+        return len(friends & {row["user_id"] for row in events}) or None
+    assert kind == "new_release"
+    [release] = [row["available_from"] for row in rows["items"] if row["item_id"] == item]
+    return "New Release" if time - release <= NEW_RELEASE_DAYS * DAY_MS else None
+
+
+@pytest.mark.parametrize("name", [name for name in WRITERS if name not in ("mind", "toy", "toy-log")])
+def test_values_as_of_a_time_are_those_of_a_plain_reference(every, name: str) -> None:
+    """At times of events, of daily counts and labels, a moment beside them, and at any time."""
+    prepared = every(name)
+    tables: Tables = prepared.tables
+    rows = {path.stem: pl.read_parquet(path).to_dicts() for path in (prepared.work / "tables").glob("*/*.parquet")}
+    rng = np.random.default_rng(0)
+    told = [tables.log.time, *(facts.time for facts in (tables.item_statistics, tables.item_labels) if facts)]
+    times = np.concatenate([rng.choice(of, 100) + beside for of in told for beside in (-1, 0, 1)])
+    times = np.append(times, rng.integers(tables.log.time[0] - DAY_MS, tables.log.time[-1] + DAY_MS, 100))
+    # popular items too: their values change most
+    item = np.where(rng.random(len(times)) < 0.5, rng.choice(tables.log.item, len(times)), 0)
+    item = np.where(item == 0, rng.integers(0, len(tables.items), len(times)), item)
+    user = rng.integers(0, len(tables.users), len(times))
+    values = option_values(tables, user, item, times)
+    user_ids, item_ids = tables.users["user_id"], tables.items["item_id"]
+    assert values.keys() == tables.domain.as_of.keys()
+    for value, how in tables.domain.as_of.items():
+        got = pl.Series(values[value])
+        got = (got.fill_nan(None) if got.dtype.is_float() else got).to_list()
+        wanted = [
+            reference(how, rows, user_ids[int(u)], item_ids[int(i)], int(t))
+            for u, i, t in zip(user, item, times, strict=True)
+        ]
+        assert got == pytest.approx(wanted, abs=1e-3), value
+        assert len({*wanted} - {None}) >= (1 if how == "new_release" else 3), f"{value}: the fixture tells nothing"
