@@ -73,7 +73,7 @@ class Popularity:
         return counts
 
     def options(self, asked: Asked, item: np.ndarray) -> np.ndarray:
-        position = asked.position[:, None]
+        position, item = asked.position[:, None], np.maximum(item, 0)
         before = self.log.by_item.count(item, position)
         return (before - self.log.by_item.count(item, np.maximum(position - WINDOW, 0))).astype(np.float32)
 
@@ -96,10 +96,11 @@ class Directions:
         return self.unit @ others.unit.T
 
     def cosines_of(self, others: Directions, item: np.ndarray) -> np.ndarray:
-        """Of each row with the other rows listed beside it: `(rows, options)`."""
-        found = np.empty(item.shape, dtype=np.float32)
+        """Of each row with the other rows listed beside it, -1 where there is none: `(rows, options)`."""
+        found = np.zeros(item.shape, dtype=np.float32)
         for column in range(item.shape[1]):
-            found[:, column] = np.einsum("sd,sd->s", self.unit, others.unit[item[:, column]])
+            rows = np.flatnonzero(item[:, column] >= 0)
+            found[rows, column] = np.einsum("sd,sd->s", self.unit[rows], others.unit[item[rows, column]])
         return found
 
 
@@ -217,4 +218,4 @@ class Social:
         return counts.reshape(len(asked), self.log.items).astype(np.float32)
 
     def options(self, asked: Asked, item: np.ndarray) -> np.ndarray:
-        return np.take_along_axis(self.scores(asked), item, axis=1)
+        return np.take_along_axis(self.scores(asked), np.maximum(item, 0), axis=1)

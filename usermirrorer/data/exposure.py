@@ -73,7 +73,7 @@ def _heads(window: Window, choices: Choices, wanted: np.ndarray, asked: Asked) -
     """Interleave the heads of all sources' lists, each list in its own order, the source of each slot at random."""
     heads = np.maximum(LIST_HEAD, 3 * wanted)
     head = int(heads.max(initial=LIST_HEAD))
-    allowed = _allowed(window, choices)
+    allowed = _allowed(window, choices, asked)
     lists = [_ranked(model.scores(asked), allowed, head) for model in window.models.values()]
     existing = np.searchsorted(window.available_from, choices.time, side="right")
     random = (uniforms(choices.key, STREAM_EXPOSURE, head) * existing[:, None]).astype(np.int64)
@@ -106,7 +106,7 @@ def _at_observed_ranks(
     window: Window, choices: Choices, wanted: np.ndarray, asked: Asked
 ) -> tuple[np.ndarray, np.ndarray]:
     """Each slot: a source at random, then the item at a rank drawn from those that real choices had there."""
-    allowed = _allowed(window, choices)
+    allowed = _allowed(window, choices, asked)
     names = list(window.models)
     observed = [window.observed_ranks[name] for name in names]
     depth = max(int(ranks.max()) + 1 for ranks in observed)
@@ -131,9 +131,10 @@ def _at_observed_ranks(
     return picked, source
 
 
-def _allowed(window: Window, choices: Choices) -> np.ndarray:
+def _allowed(window: Window, choices: Choices, asked: Asked) -> np.ndarray:
     """Items that may stand beside the choice: bool `(scenes, items)`."""
-    allowed = window.allowed(choices.user, choices.time)
+    seen = asked.chosen if window.pool is window.tables.log else None
+    allowed = window.allowed(choices.user, choices.time, seen)
     allowed[np.arange(len(choices)), choices.item] = False
     allowed[choices.peer_row, choices.peer_item] = False
     return allowed

@@ -49,15 +49,16 @@ class Neighbours:
         return _as_float(asked.summed(self.matrix))
 
     def options(self, asked: Asked, item: np.ndarray) -> np.ndarray:
-        """The same for given items: float32 `(scenes, options)`."""
-        sums = np.empty(item.shape, dtype=np.int32)
-        base = np.arange(len(asked), dtype=np.int64)[:, None] * asked.items
+        """The same for given items, -1 where there is none: float32 `(scenes, options)`."""
+        sums = np.zeros(item.shape, dtype=np.int32)
         chosen = asked.chosen.ravel()
         for column in range(item.shape[1]):
-            near = self.item[item[:, column]] + base
+            rows = np.flatnonzero(item[:, column] >= 0)
+            shown = item[rows, column]
+            near = self.item[shown] + (rows * asked.items)[:, None]
             # `wrap` skips the look for indices out of range: there are none.
-            weight = self.weight[item[:, column]] * chosen.take(near, mode="wrap")
-            sums[:, column] = weight.sum(axis=1, dtype=np.int32)
+            weight = self.weight[shown] * chosen.take(near, mode="wrap")
+            sums[rows, column] = weight.sum(axis=1, dtype=np.int32)
         return _as_float(sums)
 
     @cached_property

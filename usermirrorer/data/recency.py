@@ -28,7 +28,7 @@ MOST = 6.0
 STALE_WINDOWS = 4
 """Items without a recent choice are drawn from the choices of so many windows before the last one."""
 
-GRID_LEAST, GRID_MOST, GRID_SHARE = 100, 500, 1 / 2000
+GRID_LEAST, GRID_MOST, GRID_SHARE = 100, 1000, 1 / 1000
 """What can be drawn is observed anew every so many choices: a share of the log so far, within these bounds."""
 
 WEIGHT_UNIT = 2**20
@@ -88,8 +88,8 @@ class RecentChoices:
             stale_first, first, last = np.searchsorted(self.rows, [stale_from, low, high]).tolist()
             events = self.rows[first:last]
             user, item = log.user[events], log.item[events]
-            _, owner, theirs = np.unique(user, return_inverse=True, return_counts=True)
-            weight = np.minimum(self.cap, theirs)[owner] / theirs[owner]
+            theirs = np.bincount(user)[user]
+            weight = np.minimum(self.cap, theirs) / theirs
             unseen = 0.0
             if high > self.window and len(events):
                 target = np.bincount(self.then[first:last], weights=weight, minlength=BINS)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ import numpy as np
 import pyarrow as pa
 
 from usermirrorer.data.baselines import (
-    Baselines,
     accuracies,
     baseline_names,
     baseline_probs,
@@ -105,7 +103,6 @@ def make_scenes(name: str, work: Path, settings: SceneSettings, workers: int = 1
     from threadpoolctl import threadpool_limits
 
     background = ThreadPoolExecutor(1)
-    background.submit(importlib.import_module, "sklearn.ensemble")
     tables, cuts = load_tables(work, name), load_cuts(work, name)
     settings.check(tables.domain.exposures, name)
     recipe = {
@@ -130,16 +127,14 @@ def make_scenes(name: str, work: Path, settings: SceneSettings, workers: int = 1
             raise StepFailed(f"{name} {settings.split}: no choice qualifies; counted: {counts}")
         vectors = load_vectors(work, name, tables)
         window = open_window(tables, cuts, settings.split, settings.choice, vectors, workers)
-        fitting = background.submit(lambda: window.models)
-        if settings.exposure in ("hard", "retrieved"):
-            fitting.result()
+        background.submit(importlib.import_module, "sklearn.ensemble")
         drawn, names, tried = draw_until(window, choices, settings, workers)
-        fitting.result()
         if not len(drawn):
             raise StepFailed(f"{name} {settings.split}: no choice gave a scene; counted: {counts}")
         counts |= {"drawn": tried, "exposure_too_short": tried - len(drawn), "kept": len(drawn)}
         made = Made(window, settings, names, drawn.take(np.argsort(drawn.choices.scene_id, kind="stable")), workers)
-        probe, baselines = made.write(step, work, recipe, train)
+        made.write_scenes(step)
+        probe, baselines = made.write_baselines(work, recipe, train)
         step.finish(rows=len(drawn), asked=settings.num, counts=counts, probe=probe, baselines=baselines)
         return step.content
 
@@ -154,47 +149,51 @@ class Made:
     drawn: Drawn
     workers: int
 
-    def write(
-        self, scenes: Step, work: Path, recipe: Mapping[str, Any], train: Features | None
+    @property
+    def shards(self) -> list[np.ndarray]:
+        """Rows of each shard."""
+        return [np.arange(a, min(a + SHARD_ROWS, len(self.drawn))) for a in range(0, len(self.drawn), SHARD_ROWS)]
+
+    def write_scenes(self, step: Step) -> None:
+        """Write the scenes shard by shard."""
+
+        def write(shard: int, rows: np.ndarray) -> None:
+            step.write_shard(shard, scene_table(self.window, self.drawn.take(rows), self.settings, self.names))
+
+        with ThreadPoolExecutor(self.workers) as pool:
+            list(pool.map(write, range(len(self.shards)), self.shards))
+
+    def write_baselines(
+        self, work: Path, recipe: Mapping[str, Any], train: Features | None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Write scenes, features and baselines shard by shard; what the probe and the baselines reach."""
+        """Fit the probe and the baselines, write features and baselines; what both reach."""
         name, split = self.window.tables.domain.name, self.settings.split
         scores = score_all(self.window, self.drawn, self.workers)
         most = TRAIN_SAMPLE_SCENES if train is None else SAMPLE_SCENES
         sample = self.features(scores, np.arange(min(most, len(self.drawn))))
         probe = run_probe(sample, train, self.workers)
         fitted = fit_baselines(sample, train, probe, self.workers)
-        with ExitStack() as stack:
-            features = stack.enter_context(open_step(work / "features" / name / split, {**recipe, "step": "features"}))
-            baselines = stack.enter_context(
-                open_step(work / "baselines" / name / split, {**recipe, "step": "baselines"}, BASELINES)
-            )
-            shards = -(-len(self.drawn) // SHARD_ROWS)
-            with ThreadPoolExecutor(self.workers) as pool:
-                parts = pool.map(
-                    lambda shard: self.write_shard(shard, scores, fitted, (scenes, features, baselines)), range(shards)
-                )
-                found = np.concatenate(list(parts))
-            models = baseline_names(fitted)
+        models = baseline_names(fitted)
+        with (
+            open_step(work / "features" / name / split, {**recipe, "step": "features"}) as features,
+            open_step(work / "baselines" / name / split, {**recipe, "step": "baselines"}, BASELINES) as baselines,
+            ThreadPoolExecutor(self.workers) as pool,
+        ):
+
+            def write(shard: int, rows: np.ndarray) -> np.ndarray:
+                described = self.features(scores, rows)
+                probs = baseline_probs(described, fitted)
+                features.write_shard(shard, feature_table(described, self.window.tables))
+                table = baseline_table(described, probs)
+                for part, begin in enumerate(range(0, len(table), SHARD_ROWS)):
+                    baselines.write_shard(shard * len(models) + part, table.slice(begin, SHARD_ROWS))
+                return hits(described, probs)
+
+            found = np.concatenate(list(pool.map(write, range(len(self.shards)), self.shards)))
             accuracy = accuracies(found, self.drawn.choices.user, models)
             features.finish(rows=len(self.drawn))
             baselines.finish(rows=len(self.drawn) * len(models), accuracy=accuracy)
         return probe.summary, accuracy
-
-    def write_shard(
-        self, shard: int, scores: Mapping[str, np.ndarray], fitted: Baselines, steps: tuple[Step, Step, Step]
-    ) -> np.ndarray:
-        """Write one shard of scenes, its features and baselines; what the baselines hit, as of `hits`."""
-        scenes, features, baselines = steps
-        rows = np.arange(shard * SHARD_ROWS, min((shard + 1) * SHARD_ROWS, len(self.drawn)))
-        described = self.features(scores, rows)
-        probs = baseline_probs(described, fitted)
-        features.write_shard(shard, feature_table(described, self.window.tables))
-        table = baseline_table(described, probs)
-        for part, begin in enumerate(range(0, len(table), SHARD_ROWS)):
-            baselines.write_shard(shard * len(probs) + part, table.slice(begin, SHARD_ROWS))
-        scenes.write_shard(shard, scene_table(self.window, self.drawn.take(rows), self.settings, self.names))
-        return hits(described, probs)
 
     def features(self, scores: Mapping[str, np.ndarray], rows: np.ndarray) -> Features:
         return describe_options(

@@ -109,15 +109,22 @@ class Window:
         start = np.searchsorted(flat["row"].to_numpy(), np.arange(len(lists) + 1))
         return flat["item"].cast(pl.Int64).fill_null(-2).to_numpy(), start
 
-    def allowed(self, user: np.ndarray, time: np.ndarray) -> np.ndarray:
-        """Items that exist and, where a domain has no repeats, are new to the user: bool `(scenes, items)`."""
+    def allowed(self, user: np.ndarray, time: np.ndarray, seen: np.ndarray | None = None) -> np.ndarray:
+        """Items that exist and, where a domain has no repeats, are new to the user: bool `(scenes, items)`.
+
+        `seen` is what each user had events with, where that is known already.
+        """
         existing = np.searchsorted(self.available_from, time, side="right")
         mask = np.arange(self.tables.log.items) < existing[:, None]
-        if not self.tables.domain.repeats:
-            log = self.tables.log
-            length = log.by_user.count(user, log.position(time))
-            row, index = ragged_ranges(log.by_user.start[user], length)
-            mask[row, log.item[log.by_user.events[index]]] = False
+        if self.tables.domain.repeats:
+            return mask
+        if seen is not None:
+            mask &= ~seen
+            return mask
+        log = self.tables.log
+        length = log.by_user.count(user, log.position(time))
+        row, index = ragged_ranges(log.by_user.start[user], length)
+        mask[row, log.item[log.by_user.events[index]]] = False
         return mask
 
 
@@ -136,6 +143,6 @@ def score_options(window: Window, choices: Choices, options: np.ndarray) -> dict
     for rows, asked in ask(window.pool, choices.user, choices.time):
         shown = options[rows]
         for name, model in window.models.items():
-            found = model.options(asked, np.maximum(shown, 0))
+            found = model.options(asked, shown)
             scores[name][rows] = np.where(shown >= 0, found, np.nan)
     return scores
