@@ -103,10 +103,10 @@ def scene_id(dataset: str, user_id: str, item_id: str, timestamp_ms: int, impres
     return hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
 
 
-def scene_numbers(keys: Iterable[str]) -> np.ndarray:
-    """Ids as numbers, from the fields that name scenes, joined by `SEPARATOR`: uint64 `(scenes,)`."""
+def scene_numbers(keys: Iterable[bytes]) -> np.ndarray:
+    """Ids as numbers, from the fields that name scenes, joined by `SEPARATOR`, in UTF-8: uint64 `(scenes,)`."""
     blake2b = hashlib.blake2b
-    digests = b"".join([blake2b(key.encode(), digest_size=8).digest() for key in keys])
+    digests = b"".join([blake2b(key, digest_size=8).digest() for key in keys])
     return np.frombuffer(digests, dtype=">u8").astype(np.uint64)
 
 

@@ -234,17 +234,15 @@ def _clean(tables: RawTables, clock_ms: int) -> tuple[pl.DataFrame, dict[str, in
     """Events in order of (time, user, item), times floored to the clock, and what was dropped, by reason."""
     events = _dated(tables.interactions, clock_ms)
     dropped = {reason: count for reason, count in tables.dropped.items()}
-    for reason, keep in {
-        "unknown_user": lambda frame: frame.join(tables.users.select("user_id"), on="user_id", how="semi"),
-        "unknown_item": lambda frame: frame.join(tables.items.select("item_id"), on="item_id", how="semi"),
-        "duplicate_event": lambda frame: frame.unique(
-            ["user_id", "item_id", "timestamp"], keep="first", maintain_order=True
-        ),
-    }.items():
-        kept = keep(events)
+    for reason, known in (("unknown_user", tables.users.select("user_id")), ("unknown_item", tables.items)):
+        kept = events.join(known, on=f"{reason.removeprefix('unknown_')}_id", how="semi", maintain_order="left")
         dropped[reason] = len(events) - len(kept)
         events = kept
-    return events.sort("timestamp", "user_id", "item_id"), dropped
+    # The first of equal events stays: the order of rows is kept within them.
+    event = ["timestamp", "user_id", "item_id"]
+    events = events.sort(event, maintain_order=True)
+    kept = events.filter(pl.any_horizontal(pl.col(name).ne_missing(pl.col(name).shift()) for name in event))
+    return kept, dropped | {"duplicate_event": len(events) - len(kept)}
 
 
 def _dated(events: pl.DataFrame, clock_ms: int) -> pl.DataFrame:
@@ -279,8 +277,8 @@ def _with_scene_ids(events: pl.DataFrame, dataset: str) -> pl.DataFrame:
         pl.col("timestamp").cast(pl.String),
         impression,
     ]
-    names = events.select(pl.concat_str(parts, separator=SEPARATOR))
-    return events.with_columns(scene_id=pl.Series(scene_numbers(names.to_series()), dtype=pl.UInt64))
+    names = events.select(pl.concat_str(parts, separator=SEPARATOR).cast(pl.Binary)).to_series()
+    return events.with_columns(scene_id=pl.Series(scene_numbers(names.to_list()), dtype=pl.UInt64))
 
 
 def _one_line(frame: pl.DataFrame) -> pl.DataFrame:
