@@ -178,8 +178,10 @@ def _observe(window: Window, settings: SceneSettings) -> None:
     log, pool = window.tables.log, window.pool
     for shared in (log, pool):
         _ = shared.by_user, shared.by_item, shared.seen, shared.first_of_pair
-    if settings.exposure == "hard":
-        _ = window.observed_ranks
+    if settings.exposure == "retrieved":
+        _ = window.models
+    elif settings.exposure == "hard":
+        _ = window.models, window.observed_ranks
     elif settings.exposure == "natural":
         _ = window.recent_choices.then
     elif settings.exposure == "logged":

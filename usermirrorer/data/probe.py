@@ -119,13 +119,21 @@ def run_probe(features: Features, train: Features | None, workers: int = 1) -> P
 def boosted_trees(train: Features, columns: Callable[[Features], np.ndarray]) -> Predict:
     """Gradient-boosted trees on `columns`, normalised within scenes."""
     from sklearn.ensemble import HistGradientBoostingClassifier
+    from threadpoolctl import threadpool_limits
 
     model = HistGradientBoostingClassifier(
         max_iter=30, learning_rate=0.2, max_leaf_nodes=8, min_samples_leaf=40, l2_regularization=1.0,
         early_stopping=False, random_state=0,
     )  # fmt: skip
-    model.fit(columns(train), train.chosen)
-    return lambda features: softmax(model.decision_function(columns(features)), features)
+    # OpenMP's limit is each thread's own. With one, sums stay in one order.
+    with threadpool_limits(1, user_api="openmp"):
+        model.fit(columns(train), train.chosen)
+
+    def predict(features: Features) -> np.ndarray:
+        with threadpool_limits(1, user_api="openmp"):
+            return softmax(model.decision_function(columns(features)), features)
+
+    return predict
 
 
 def softmax(values: np.ndarray, features: Features) -> np.ndarray:

@@ -1,0 +1,124 @@
+"""How long scenes take and how much memory, on a generated log of the shape of MovieLens 1M or of 20 M interactions.
+
+    python benchmarks/scenes.py --shape 1m
+    python benchmarks/scenes.py --shape 20m --num 1000000 --exposure natural
+
+Every line is a command of its own, a fresh process from its start to its end: tables on disk to scenes, probe and
+baselines on disk. "Scenes written" is when the last shard of scenes lay there. The baseline is the published sampler
+re-created from its description (`published_way.py`), in the same run; the published code itself, on a like machine and
+the same log with embeddings given, took 23 s for 1,024 scenes, 47 s for 8,192 and 2.2 GB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+from generated_log import write_log
+
+
+SHAPES = {"1m": (6040, 3706, 1_000_000), "20m": (138_000, 27_000, 20_000_000), "small": (600, 400, 60_000)}
+MEGABYTE = 1024
+
+
+def run(command: list[str]) -> tuple[float, float, str]:
+    """Wall seconds, peak memory in MB, and the output of a command."""
+    started = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        output = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} failed with {process.returncode}:\n{output}")
+    return time.perf_counter() - started, usage.ru_maxrss / MEGABYTE, output
+
+
+def scenes(work: Path, num: int, exposure: str, workers: int) -> tuple[float, float, float, int]:
+    """Wall seconds in all and until the scenes were written, peak MB, scenes."""
+    for step in ("scenes", "features", "baselines"):
+        subprocess.run(["rm", "-rf", str(work / step)], check=True)
+    began = time.time()
+    command = [
+        sys.executable, "-m", "usermirrorer", "scenes", "ml-1m", "--work", str(work), "--split", "train",
+        "--num", str(num), "--exposure", exposure, "--workers", str(workers),
+    ]  # fmt: skip
+    seconds, peak, _ = run(command)
+    directory = work / "scenes" / "ml-1m" / "train"
+    written = max(path.stat().st_mtime for path in directory.glob("part-*.parquet")) - began
+    manifest = json.loads((directory / ".manifest.json").read_text())
+    return seconds, written, peak, manifest["content"]["rows"]
+
+
+def floor(work: Path) -> float:
+    """Seconds to start Python, read the tables and write the same scenes anew, copied from disk: nothing is made."""
+    code = (
+        "import sys, pyarrow.parquet as pq; from pathlib import Path;"
+        "from usermirrorer.data.tables import load_tables;"
+        "from usermirrorer.data.store import write_parquet; w = Path(sys.argv[1]); load_tables(w, 'ml-1m');"
+        "[write_parquet(pq.read_table(p), w / 'copy.parquet') for p in (w / 'scenes/ml-1m/train').glob('*.parquet')]"
+    )
+    return run([sys.executable, "-c", code, str(work)])[0]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", choices=SHAPES, default="1m")
+    parser.add_argument("--num", type=int, nargs="*", default=[8192, 10_000, 100_000])
+    parser.add_argument("--exposure", nargs="*", default=["natural", "retrieved"])
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--baseline", type=int, nargs="*", default=[1024, 8192], help="scenes of the baseline")
+    parser.add_argument("--work", type=Path, default=None)
+    asked = parser.parse_args()
+    print(f"{platform.machine()}, {os.cpu_count()} cores, {_model()}; Python {platform.python_version()}, " + ", ".join(
+        f"{name} {version(name)}" for name in ("numpy", "scipy", "polars", "pyarrow", "scikit-learn")
+    ))  # fmt: skip
+    with tempfile.TemporaryDirectory() as temporary:
+        place = asked.work or Path(temporary)
+        raw, work = place / "raw", place / "work"
+        write_log(raw, *SHAPES[asked.shape])
+        prepare = [sys.executable, "-m", "usermirrorer", "prepare", "ml-1m", "--raw", str(raw), "--work", str(work)]
+        tables = f"from pathlib import Path; from usermirrorer.data.tables import prepare; prepare('ml-1m', Path('{raw}'), Path('{work}'))"  # noqa: E501
+        seconds, peak, _ = run([sys.executable, "-c", tables])
+        print(f"prepare, tables: {seconds:.1f} s, {peak:,.0f} MB")
+        seconds, peak, output = run(prepare)
+        print(f"prepare, item vectors: {seconds:.1f} s, {peak:,.0f} MB; {output.splitlines()[-1]}")
+        baseline = {}
+        for num in asked.baseline:
+            command = [sys.executable, str(Path(__file__).parent / "published_way.py"), str(work), "ml-1m", str(num)]
+            seconds, peak, _ = run(command)
+            baseline[num] = seconds
+            print(f"baseline, {num:,} scenes: {seconds:.1f} s, {peak:,.0f} MB")
+        for exposure in asked.exposure:
+            totals = {}
+            for num in asked.num:
+                seconds, written, peak, kept = scenes(work, num, exposure, asked.workers)
+                totals[num] = seconds, written
+                ratio = f", {baseline[num] / seconds:.1f} x the baseline's speed" if num in baseline else ""
+                print(
+                    f"{exposure}, {kept:,} scenes: {seconds:.1f} s in all, written after {written:.1f} s, {peak:,.0f} MB{ratio}"
+                )  # noqa: E501
+            if len(totals) > 1:
+                (few, first), (many, last) = list(totals.items())[-2:]
+                each, each_written = ((last[k] - first[k]) / (many - few) * 1000 for k in (0, 1))
+                print(f"{exposure}, each further scene: {each:.3f} ms in all, {each_written:.3f} ms to be written")
+            print(f"{exposure}, floor of {asked.num[-1]:,} scenes (tables read, scenes copied): {floor(work):.1f} s")
+
+
+def _model() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+if __name__ == "__main__":
+    main()
