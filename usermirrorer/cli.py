@@ -228,7 +228,7 @@ def train(
 @app.command("eval")
 def evaluate(
     model: Annotated[list[str], typer.Option(metavar="[NAME=]MODEL", help="Directory, Hub id or SPEC; repeatable.")],
-    scenes: Annotated[str, typer.Option(help="Scenes: directory, FILE.parquet, FILE.jsonl or Hub id.")],
+    scenes: Annotated[str, typer.Option(help="Scenes: directory, FILE.parquet, FILE.jsonl(.gz) or Hub id.")],
     out: Annotated[Path, typer.Option(help="metrics.json and predictions.parquet go here.")],
     repeat: Annotated[int, typer.Option(help="Decision processes per scene.")] = 5,
     mode: Annotated[str, typer.Option(help="decision or direct")] = "decision",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,12 +20,14 @@ from usermirrorer.data.store import read_manifest
 from usermirrorer.errors import UserError
 
 
+JSON_LINES = (".jsonl", ".jsonl.gz")
+
 REQUIRED = ("text", "user_id", "item_id", "timestamp", "item_pos", "choice_cnt", "dataset")
 """Columns of a published evaluation file; the other columns of SCENES are null where a file lacks them."""
 
 
 def load_scenes(source: str | Path) -> tuple[pl.DataFrame, dict[str, int]]:
-    """Scenes of a directory of parquet shards, FILE.parquet, FILE.jsonl or a Hub dataset (its test split).
+    """Scenes of a directory of parquet shards, FILE.parquet, FILE.jsonl(.gz) or a Hub dataset (its test split).
 
     The frame has the columns of SCENES in order of scene_id; rows without one get it from the fields that make it.
     The counts tell `read`, `kept`, and what was left out: `blanked` (text withheld for licence) and `duplicate` (a
@@ -33,10 +37,10 @@ def load_scenes(source: str | Path) -> tuple[pl.DataFrame, dict[str, int]]:
     counts = {"read": 0, "kept": 0, "blanked": 0, "duplicate": 0}
     for place, row in _rows(str(source)):
         counts["read"] += 1
-        missing = [name for name in REQUIRED if row.get(name) is None]
+        missing = [name for name in REQUIRED if row.get(name) is None and (name != "text" or name not in row)]
         if missing:
             raise UserError(f"{place} has no `{missing[0]}`: a scene needs {', '.join(REQUIRED)}")
-        if _is_blank(row["text"], place):
+        if row["text"] is None or _is_blank(row["text"], place):
             counts["blanked"] += 1
             continue
         scene = _scene(row, place)
@@ -75,21 +79,19 @@ def _rows(source: str) -> Iterator[tuple[str, dict[str, Any]]]:
     if path.is_dir():
         parts = sorted(path.glob("*.parquet"))
         if not parts:
-            splits = [name for name in ("test", "train") if any((path / name).glob("*.parquet"))]
+            # A split of ours, or a published data set as it is downloaded.
+            splits = [name for name in ("test", "train", "data") if any((path / name).glob("*.parquet"))]
             hint = f"give {path / splits[0]}" if splits else "give a directory that `usermirrorer scenes` made"
             raise UserError(f"{source} holds no *.parquet: {hint}")
         for part in parts:
             yield from _parquet_rows(part)
     elif path.suffix == ".parquet" and path.is_file():
         yield from _parquet_rows(path)
-    elif path.suffix == ".jsonl" and path.is_file():
-        with open(path, encoding="utf-8") as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    yield f"{source}:{number}", _parsed(line, f"{source}:{number}")
-    elif path.exists() or path.suffix in (".parquet", ".jsonl") or source.startswith(("/", ".")):
+    elif path.name.endswith(JSON_LINES) and path.is_file():
+        yield from _json_rows(path)
+    elif path.exists() or path.name.endswith((".parquet", *JSON_LINES)) or source.startswith(("/", ".")):
         state = "is of no known kind" if path.exists() else "is not there"
-        raise UserError(f"{source} {state}: give a scenes directory, FILE.parquet, FILE.jsonl or a Hub id")
+        raise UserError(f"{source} {state}: give a scenes directory, FILE.parquet, FILE.jsonl(.gz) or a Hub id")
     else:
         yield from _hub_rows(source)
 
@@ -107,6 +109,17 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         for row in batch.to_pylist():
             number += 1
             yield f"{path} row {number}", row
+
+
+def _json_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    number = 0
+    try:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    yield f"{path}:{number}", _parsed(line, f"{path}:{number}")
+    except (UnicodeDecodeError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UserError(f"{path} can't be read after line {number} ({error}): write UTF-8, or load it again") from None
 
 
 def _parsed(line: str, place: str) -> dict[str, Any]:

@@ -190,7 +190,8 @@ def _trainable(batch: dict[str, list[Any]], answers: Sequence[str], i: int, drop
     """Whether row `i` of a batch has text to train on; where not, its reason is counted."""
     messages = [*batch["prompt"][i], *(message for column in answers for message in batch[column][i])]
     shown = next((m["content"] or "" for m in reversed(batch["prompt"][i]) if m["role"] == "user"), "")
-    if any(not (message["content"] or "").strip() for message in messages) or _BLANK_OPTION.search(shown):
+    withheld = not messages or any(not (message["content"] or "").strip() for message in messages)
+    if withheld or _BLANK_OPTION.search(shown):
         dropped["blanked for licence"] += 1
     elif any([m["role"] for m in batch[column][i]] != ["assistant"] for column in answers) or not shown:
         dropped["not a user's turn and one answer"] += 1
@@ -223,7 +224,9 @@ def _instruction(systems: Counter[str]) -> str | None:
 
 def _from_published(row: dict[str, Any], columns: Sequence[str]) -> dict[str, Any]:
     conversations = {
-        column.removeprefix("messages_"): [{"role": m["role"], "content": m["content"] or ""} for m in row[column]]
+        column.removeprefix("messages_"): [
+            {"role": m["role"], "content": m["content"] or ""} for m in row[column] or []
+        ]
         for column in columns
     }
     answers = {name: messages[-1:] for name, messages in conversations.items()}
