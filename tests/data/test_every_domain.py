@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import time
 from collections import Counter
 from collections.abc import Callable
 from functools import cache
@@ -34,6 +35,7 @@ from usermirrorer.data.scenes import make_scenes
 from usermirrorer.data.store import MANIFEST, read_manifest
 from usermirrorer.data.tables import Tables, load_tables, prepare
 from usermirrorer.data.templates import field_names, parse
+from usermirrorer.data.validate import validate
 
 
 WRITERS: dict[str, Callable[[Path], None] | None] = {
@@ -146,6 +148,25 @@ def test_scenes_have_their_probe_and_baselines(made, name: str) -> None:
         assert content["probe"] and content["baselines"]
 
 
+@pytest.mark.parametrize("name", WRITERS)
+def test_what_every_step_wrote_is_valid(made, name: str) -> None:
+    failed = [check for check in validate(made(name)[0]) if check.result == "failed"]
+    assert not failed
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_the_time_zone_of_the_machine_changes_no_byte(every, raw_of, tmp_path: Path, monkeypatch, name: str) -> None:
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        asked, raw = raw_of(name)
+        prepare(asked, raw, tmp_path)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert output(tmp_path / "tables") == output(every(name).work / "tables")
+
+
 def output(work: Path) -> dict[str, bytes]:
     """Every shard below `work`, and every manifest without what tells of the run."""
     found = {str(path.relative_to(work)): path.read_bytes() for path in sorted(work.rglob("*.parquet"))}
@@ -177,12 +198,12 @@ def test_every_item_and_every_user_reads_well(raw_of, tmp_path: Path, name: str,
     tables = load_tables(tmp_path, own)
     users, items = min(len(tables.users), 100), len(tables.items)
     texts = []
-    for time in np.quantile(tables.log.time, [0.0, 0.3, 0.9, 1.0]).astype(np.int64) + 1:
+    for moment in np.quantile(tables.log.time, [0.0, 0.3, 0.9, 1.0]).astype(np.int64) + 1:
         user = np.arange(users)
         width = np.full(users, -(-items // users))
         shown = np.resize(np.arange(items), int(width.sum()))
-        earlier = tables.log.by_user.count(user, tables.log.position(np.full(users, time)))
-        texts += render(tables, user, np.full(users, time), shown, width, earlier).to_pylist()
+        earlier = tables.log.by_user.count(user, tables.log.position(np.full(users, moment)))
+        texts += render(tables, user, np.full(users, moment), shown, width, earlier).to_pylist()
         assert [len(text["history"].splitlines()) for text in texts[-users:]] == earlier.tolist()
     assert_reads_well(texts)
 
