@@ -54,7 +54,7 @@ def test_importing_the_package_and_its_command_line_loads_no_model_library() -> 
 
 
 def test_every_command_has_an_example() -> None:
-    names = "domains prepare scenes decide score distill build train eval simulate report".split()
+    names = "domains prepare scenes decide score distill build train eval simulate report validate show push".split()
     for name in names:
         done = run(name, "--help")
         assert done.returncode == 0

@@ -49,10 +49,13 @@ def domains() -> None:
     from usermirrorer.console import say
     from usermirrorer.data.domains import DOMAINS, load_domain
 
-    for name in DOMAINS:
+    for name in [*DOMAINS, "amazon:Office_Products"]:
         domain = load_domain(name)
         say(f"{name}: {domain.title}\n  from {domain.publisher}\n  licence: {domain.licence}")
         say(f"  exposures: {', '.join(domain.exposures)}; choices: {', '.join(domain.choice_rules)}")
+        hidden = [field for field, kind in domain.fields.items() if kind == "snapshot"]
+        if hidden:
+            say(f"  hidden without --snapshot: {', '.join(hidden)}")
         for file, about in domain.raw_files.items():
             say(f"  {file}: {about}")
 
