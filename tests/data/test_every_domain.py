@@ -247,10 +247,7 @@ def test_every_value_shown_is_declared(every, name: str) -> None:
     assert {domain.fields[field] for field in always - MADE} <= {"static"}
 
 
-Row = dict[str, Any]
-
-
-def reference(how: str, rows: dict[str, list[Row]], user: str, item: str, time: int) -> Any:
+def reference(how: str, rows: dict[str, list[dict[str, Any]]], user: str, item: str, time: int) -> Any:
     """An as_of value as docs/design.md says it, from the rows on disk; None where it is not known."""
     kind, _, detail = how.partition(":")
     events = [row for row in rows["interactions"] if row["item_id"] == item and row["timestamp"] < time]
