@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import numpy as np
 import polars as pl
@@ -53,16 +53,24 @@ class Choices:
         return Choices(**columns, peer_item=self.peer_item[index])
 
 
-def with_peers(log: Log, choices: Choices) -> Choices:
-    """The choices with what their users chose on the same occasion."""
+def with_peers(
+    log: Log,
+    user: np.ndarray,
+    item: np.ndarray,
+    time: np.ndarray,
+    scene_id: np.ndarray,
+    key: np.ndarray,
+    impression: np.ndarray,
+) -> Choices:
+    """Choices with what their users chose on the same occasion."""
     grouped = log.by_user
-    first = grouped.start[choices.user] + grouped.count(choices.user, log.position(choices.time))
-    until = grouped.start[choices.user] + grouped.count(choices.user, log.position(choices.time + 1))
+    first = grouped.start[user] + grouped.count(user, log.position(time))
+    until = grouped.start[user] + grouped.count(user, log.position(time + 1))
     row, index = ragged_ranges(first, until - first)
-    item = log.item[grouped.events[index]]
-    other = item != choices.item[row]
-    count = np.bincount(row[other], minlength=len(choices))
-    return replace(choices, peer_count=count, peer_item=item[other])
+    peer = log.item[grouped.events[index]]
+    other = peer != item[row]
+    count = np.bincount(row[other], minlength=len(user))
+    return Choices(user, item, time, scene_id, key, impression, count, peer[other])
 
 
 def qualifying(tables: Tables, choice: str) -> np.ndarray:
@@ -79,25 +87,30 @@ def eligible(
     An occasion gives one choice, drawn by (seed, scene_id); a user gives at most `cap`. `logged` takes clicks in
     impressions instead of interactions.
     """
-    user, item, time, ids, impression, occasions, counts = (_clicks if logged else _events)(tables, choice)
+    found, counts = (_clicks if logged else _events)(tables, choice)
     low, high = (cuts.train, cuts.test) if split == "train" else (cuts.test, np.iinfo(np.int64).max)
-    kept = (time >= low) & (time < high)
+    kept = (found.time >= low) & (found.time < high)
     counts["choices_in_window"] = int(kept.sum())
-    kept, counts["item_not_yet_available"] = _narrow(kept, available_from(tables)[item] <= time, logged)
-    kept, counts["too_little_history"] = _narrow(kept, occasions >= MIN_OCCASIONS)
+    if not logged:
+        counts["item_not_yet_available"] = _narrow(kept, available_from(tables)[found.item] <= found.time)
+    counts["too_little_history"] = _narrow(kept, found.occasions >= MIN_OCCASIONS)
     rows = np.flatnonzero(kept)
-    key, nobody = number_keys(seed, ids[rows]), np.zeros(len(rows), dtype=np.int64)
-    choices = Choices(user[rows], item[rows], time[rows], ids[rows], key, impression[rows], nobody, item[:0])
+    key = number_keys(seed, found.scene_id[rows])
+    one = one_of_occasion(found.user[rows], found.time[rows], key)
+    counts["same_occasion"] = len(rows) - len(one)
 
-    drawn = one_of_occasion(choices.user, choices.time, choices.key)
-    counts["same_occasion"] = len(choices) - len(drawn)
-    drawn = drawn[np.argsort(choices.key[drawn], kind="stable")]
-    by_user = np.argsort(choices.user[drawn], kind="stable")
-    owner = choices.user[drawn][by_user]
-    rank = np.empty(len(drawn), dtype=np.int64)
-    rank[by_user] = np.arange(len(drawn)) - np.searchsorted(owner, owner, side="left")
+    rows, key = rows[one], key[one]
+    order = np.argsort(key, kind="stable")
+    rows, key = rows[order], key[order]
+    by_user = np.argsort(found.user[rows], kind="stable")
+    owner = found.user[rows][by_user]
+    rank = np.empty(len(rows), dtype=np.int64)
+    rank[by_user] = np.arange(len(rows)) - np.searchsorted(owner, owner, side="left")
     counts["over_user_cap"] = int((rank >= cap).sum())
-    return with_peers(tables.log, choices.take(drawn[rank < cap])), counts
+    rows, key = rows[rank < cap], key[rank < cap]
+    user, item, time, ids = (column[rows] for column in (found.user, found.item, found.time, found.scene_id))
+    impression = np.full(len(rows), -1) if found.impression is None else found.impression[rows]
+    return with_peers(tables.log, user, item, time, ids, key, impression), counts
 
 
 def available_from(tables: Tables) -> np.ndarray:
@@ -105,38 +118,47 @@ def available_from(tables: Tables) -> np.ndarray:
     return tables.items["available_from"].to_numpy()
 
 
-def _narrow(kept: np.ndarray, condition: np.ndarray, skip: bool = False) -> tuple[np.ndarray, int]:
-    """The mask under one more condition, and how many rows that took away."""
-    if skip:
-        return kept, 0
-    return kept & condition, int((kept & ~condition).sum())
+def _narrow(kept: np.ndarray, condition: np.ndarray) -> int:
+    """Put one more condition on the mask, in place; how many rows that took away."""
+    before = int(kept.sum())
+    kept &= condition
+    return before - int(kept.sum())
 
 
-Found = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, int]]
-"""User, item, time, scene id, impression and earlier occasions of each choice, and what was left out by reason."""
+@dataclass(frozen=True)
+class Found:
+    """What may become scenes, one row each in time order, before the rules."""
+
+    user: np.ndarray
+    item: np.ndarray
+    time: np.ndarray
+    scene_id: np.ndarray
+    occasions: np.ndarray
+    """Earlier occasions of the user"""
+    impression: np.ndarray | None = None
 
 
-def _events(tables: Tables, choice: str) -> Found:
+def _events(tables: Tables, choice: str) -> tuple[Found, dict[str, int]]:
     log, chosen = tables.log, qualifying(tables, choice)
     rows = slice(None) if chosen.all() else np.flatnonzero(chosen)
-    impression = np.full(int(chosen.sum()), -1)
     occasions = log.occasions_before_event[rows]
-    return log.user[rows], log.item[rows], log.time[rows], tables.scene_id[rows], impression, occasions, {}
+    return Found(log.user[rows], log.item[rows], log.time[rows], tables.scene_id[rows], occasions), {}
 
 
-def _clicks(tables: Tables, choice: str) -> Found:
+def _clicks(tables: Tables, choice: str) -> tuple[Found, dict[str, int]]:
     if tables.impressions is None:
         raise UserError(f"exposure 'logged': {tables.domain.name} has no impressions; use natural, hard or retrieved")
     frame = tables.impressions.with_row_index("row")
     single = frame.filter((pl.col("clicked").list.len() == 1) & (pl.col("items").list.len() >= 2))
-    counts = {"not_one_click": len(frame) - len(single)}
+    counts = {"not_one_click": len(frame) - len(single), "item_not_yet_available": 0}
     known = single.with_columns(item_id=pl.col("clicked").list.first())
     known = known.join(tables.users.select("user_id").with_row_index("user"), on="user_id", maintain_order="left")
     known = known.join(tables.items.select("item_id").with_row_index("item"), on="item_id", maintain_order="left")
     counts["unknown_user_or_item"] = len(single) - len(known)
     user, item, time, ids, row = (known[name].to_numpy() for name in ("user", "item", "timestamp", "scene_id", "row"))
     occasions = _occasions_before(tables.log, user.astype(np.int64), time)
-    return user.astype(np.int32), item.astype(np.int32), time, ids, row.astype(np.int64), occasions, counts
+    found = Found(user.astype(np.int32), item.astype(np.int32), time, ids, occasions, row.astype(np.int64))
+    return found, counts
 
 
 def _occasions_before(log: Log, user: np.ndarray, time: np.ndarray) -> np.ndarray:

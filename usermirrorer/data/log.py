@@ -50,12 +50,12 @@ class Log:
 
     @cached_property
     def occasions_before_event(self) -> np.ndarray:
-        """How many earlier occasions the user of each event had: int64 `(events,)`."""
+        """How many earlier occasions the user of each event had: int32 `(events,)`."""
         grouped = self.by_user
         owner = self.user[grouped.events]
         first = starts_of_runs(owner, self.time[grouped.events])
-        ordinal = np.cumsum(first)
-        counts = np.empty(len(self), dtype=np.int64)
+        ordinal = np.cumsum(first, dtype=np.int32)
+        counts = np.empty(len(self), dtype=np.int32)
         # The first event of a user has the ordinal of the user's first occasion.
         counts[grouped.events] = ordinal - ordinal[grouped.start[owner]]
         return counts
@@ -99,10 +99,10 @@ class Seen:
     pair: np.ndarray
     """int64 `(pairs,)`, ascending: user × items + item"""
     first_event: np.ndarray
-    """int32 `(pairs,)`: row in the log"""
-    first: np.ndarray
-    """int64 `(pairs,)`, UTC milliseconds; `last` likewise"""
-    last: np.ndarray
+    """int32 `(pairs,)`: row in the log; `last_event` likewise"""
+    last_event: np.ndarray
+    time: np.ndarray
+    """int64 `(events,)`: the log's times"""
     items: int
 
     @staticmethod
@@ -112,17 +112,17 @@ class Seen:
         pair = pair[order]
         begin = np.flatnonzero(np.diff(pair, prepend=-1))
         end = np.append(begin[1:], len(order)) - 1
-        return Seen(pair[begin], order[begin], log.time[order[begin]], log.time[order[end]], log.items)
+        return Seen(pair[begin], order[begin], order[end], log.time, log.items)
 
     def before(self, user: np.ndarray, item: np.ndarray, time: np.ndarray) -> np.ndarray:
         """Whether the user had an event with the item before the time; arrays broadcast together."""
         at, known = self._find(user, item)
-        return known & (self.first[at] < time)
+        return known & (self.time[self.first_event[at]] < time)
 
     def after(self, user: np.ndarray, item: np.ndarray, time: np.ndarray) -> np.ndarray:
         """Whether the user has an event with the item after the time; arrays broadcast together."""
         at, known = self._find(user, item)
-        return known & (self.last[at] > time)
+        return known & (self.time[self.last_event[at]] > time)
 
     def _find(self, user: np.ndarray, item: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         wanted = user.astype(np.int64) * self.items + item

@@ -207,13 +207,18 @@ def load_tables(work: Path, name: str) -> Tables:
         items=items,
         log=log,
         scene_id=events["scene_id"].to_numpy(),
-        behaviour=pl.DataFrame(events.drop_columns(["user_id", "item_id", "timestamp", "scene_id"])),
+        behaviour=_small(pl.DataFrame(events.drop_columns(["user_id", "item_id", "timestamp", "scene_id"]))),
         impressions=optional.get("impressions"),
         friends=Friends.of(friends, users["user_id"]) if friends is not None else None,
         item_statistics=ItemFacts.of(statistics, items["item_id"]) if statistics is not None else None,
         item_labels=ItemFacts.of(labels, items["item_id"]) if labels is not None else None,
         undated=content["undated"],
     )
+
+
+def _small(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame with whole numbers in as few bytes as they need."""
+    return frame.with_columns(column.shrink_dtype() for column in frame if column.dtype.is_integer())
 
 
 def row_of(ids: pa.Array, known: pl.Series) -> np.ndarray:
