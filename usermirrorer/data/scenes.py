@@ -102,8 +102,6 @@ def make_scenes(name: str, work: Path, settings: SceneSettings, workers: int = 1
     """
     from threadpoolctl import threadpool_limits
 
-    # A second of imports that the fits need, while the tables are read and scenes are drawn.
-    learning = ThreadPoolExecutor(1).submit(importlib.import_module, "sklearn.ensemble")
     tables, cuts = load_tables(work, name), load_cuts(work, name)
     settings.check(tables.domain.exposures, name)
     recipe = {
@@ -128,13 +126,13 @@ def make_scenes(name: str, work: Path, settings: SceneSettings, workers: int = 1
             raise StepFailed(f"{name} {settings.split}: no choice qualifies; counted: {counts}")
         vectors = load_vectors(work, name, tables)
         window = open_window(tables, cuts, settings.split, settings.choice, vectors, workers)
-        if settings.exposure in ("hard", "retrieved"):
-            learning.result()
         drawn, names, tried = draw_until(window, choices, settings, workers)
         if not len(drawn):
             raise StepFailed(f"{name} {settings.split}: no choice gave a scene; counted: {counts}")
         counts |= {"drawn": tried, "exposure_too_short": tried - len(drawn), "kept": len(drawn)}
         made = Made(window, settings, names, drawn.take(np.argsort(drawn.choices.scene_id, kind="stable")), workers)
+        # A second of imports that the fits need, while scenes are written.
+        learning = ThreadPoolExecutor(1).submit(importlib.import_module, "sklearn.ensemble")
         made.write_scenes(step)
         learning.result()
         probe, baselines = made.write_baselines(work, recipe, train)

@@ -79,17 +79,19 @@ class Tables:
     def before(self, time: int) -> Tables:
         """The tables as they were at `time`: no event at or after it, no item after the last that was known by then.
 
-        Known is what existed or had an event: some films are rated before their release. A list shown at `time`
-        itself stays, without its clicks: it is what a scene of that time is about.
+        Known is what existed, had an event or stood in a list: some films are rated before their release. A list
+        shown at `time` itself stays, without its clicks: it is what a scene of that time is about.
         """
         earlier = self.log.before(time)
-        existing = int((self.items["available_from"] <= time).sum())
-        items = self.items.head(max(existing, int(earlier.item.max(initial=-1)) + 1))
-        log = Log(earlier.user, earlier.item, earlier.time, len(self.users), len(items))
+        known = max(int((self.items["available_from"] <= time).sum()), int(earlier.item.max(initial=-1)) + 1)
         impressions = self.impressions
         if impressions is not None:
             clicked = pl.when(pl.col("timestamp") < time).then("clicked").otherwise([])
             impressions = impressions.filter(pl.col("timestamp") <= time).with_columns(clicked=clicked)
+            listed = self.items["item_id"].is_in(impressions["items"].explode(empty_as_null=False).unique().implode())
+            known = max([known, *(listed.arg_true().tail(1) + 1)])
+        items = self.items.head(known)
+        log = Log(earlier.user, earlier.item, earlier.time, len(self.users), len(items))
         statistics, labels = self.item_statistics, self.item_labels
         return replace(
             self,

@@ -113,3 +113,24 @@ def write_interchange(directory: Path) -> None:
     ]
     write("user_feature", people)
     (directory / "market.yaml").write_text(INTERCHANGE, encoding="utf-8")
+
+
+def write_lists(directory: Path) -> None:
+    """The market under the name of lists, with what it showed at each purchase: in every list the item to come."""
+    write_interchange(directory)
+    for path in directory.glob("market_*"):
+        path.rename(path.with_name(path.name.replace("market", "lists")))
+    lists = []
+    for number, (user, item, _, seconds) in enumerate(rows()[1:]):
+        shown = [item, item_id(58), *(item_id((number * step + 7) % ITEMS) for step in (3, 5, 11))]
+        lists.append(
+            {
+                "impression_id": str(number), "user_id": user, "timestamp": seconds,
+                "items": sorted({*shown}), "clicked": [item],
+            }
+        )  # fmt: skip
+    text = "".join(json.dumps(line) + "\n" for line in lists)
+    (directory / "lists_impression.jsonl").write_text(text, encoding="utf-8")
+    yaml = INTERCHANGE.replace("name: market", "name: lists") + "exposures: [logged, natural, hard, retrieved]\n"
+    (directory / "lists.yaml").write_text(yaml, encoding="utf-8")
+    (directory / "market.yaml").unlink()
