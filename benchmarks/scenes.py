@@ -86,7 +86,7 @@ def main() -> None:
         raw, work = place / "raw", place / "work"
         write_log(raw, *SHAPES[asked.shape])
         prepare = [sys.executable, "-m", "usermirrorer", "prepare", "ml-1m", "--raw", str(raw), "--work", str(work)]
-        tables = f"from pathlib import Path; from usermirrorer.data.tables import prepare; prepare('ml-1m', Path('{raw}'), Path('{work}'))"  # noqa: E501
+        tables = f"from pathlib import Path; from usermirrorer.data.prepare import prepare; prepare('ml-1m', Path('{raw}'), Path('{work}'))"  # noqa: E501
         seconds, peak, _ = run([sys.executable, "-c", tables])
         print(f"prepare, tables: {seconds:.1f} s, {peak:,.0f} MB")
         seconds, peak, output = run(prepare)

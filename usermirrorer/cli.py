@@ -75,7 +75,7 @@ def prepare(
     """
     from usermirrorer.console import say
     from usermirrorer.data.embeddings import embed_items
-    from usermirrorer.data.tables import prepare as run
+    from usermirrorer.data.prepare import prepare as run
 
     content = run(domain, raw, work, seed, snapshot)
     domain = content["recipe"]["domain"]

@@ -16,9 +16,9 @@ from usermirrorer.data.decisions import decide
 from usermirrorer.data.embeddings import embed_items
 from usermirrorer.data.pairs import DistillSettings, distill
 from usermirrorer.data.predictions import score
+from usermirrorer.data.prepare import prepare
 from usermirrorer.data.scenes import SceneSettings, make_scenes
 from usermirrorer.data.store import MANIFEST, SHARD_ROWS, file_digest, part_name, write_parquet
-from usermirrorer.data.tables import prepare
 from usermirrorer.llm import load_model
 from usermirrorer.llm.protocol import Conversation, Output, Sampling
 

@@ -14,7 +14,8 @@ from small_log import write_small_log
 from usermirrorer.data.choices import USER_CAP, Choices, eligible
 from usermirrorer.data.draw import SceneSettings
 from usermirrorer.data.embeddings import embed_items, load_vectors
-from usermirrorer.data.tables import Cuts, Tables, load_cuts, load_tables, prepare
+from usermirrorer.data.prepare import prepare
+from usermirrorer.data.tables import Cuts, Tables, load_cuts, load_tables
 
 
 @dataclass(frozen=True)

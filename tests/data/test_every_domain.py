@@ -30,10 +30,11 @@ from usermirrorer.data import draw as draw_module
 from usermirrorer.data.as_of import DAY_MS, NEW_RELEASE_DAYS, option_values
 from usermirrorer.data.domains import DOMAINS, Domain, load_domain
 from usermirrorer.data.draw import SceneSettings
+from usermirrorer.data.prepare import prepare
 from usermirrorer.data.render import render
 from usermirrorer.data.scenes import make_scenes
 from usermirrorer.data.store import MANIFEST, read_manifest
-from usermirrorer.data.tables import Tables, load_tables, prepare
+from usermirrorer.data.tables import Tables, load_tables
 from usermirrorer.data.templates import field_names, parse
 from usermirrorer.data.validate import validate
 

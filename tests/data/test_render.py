@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from usermirrorer.data.prepare import prepare
 from usermirrorer.data.prompts import history_entries
 from usermirrorer.data.render import render, time_differences
-from usermirrorer.data.tables import load_tables, prepare
+from usermirrorer.data.tables import load_tables
 
 
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000

@@ -13,9 +13,9 @@ from usermirrorer.data.domains import load_domain
 from usermirrorer.data.embeddings import embed_items
 from usermirrorer.data.pairs import distill
 from usermirrorer.data.predictions import score
+from usermirrorer.data.prepare import prepare
 from usermirrorer.data.recipe import DataRecipe, DomainRecipe
 from usermirrorer.data.scenes import SceneSettings, make_scenes
-from usermirrorer.data.tables import prepare
 from usermirrorer.errors import UserError
 from usermirrorer.llm import load_model
 

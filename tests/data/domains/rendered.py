@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from usermirrorer.data.prepare import prepare
 from usermirrorer.data.render import render
-from usermirrorer.data.tables import load_tables, prepare
+from usermirrorer.data.tables import load_tables
 
 
 def rendered(

@@ -17,9 +17,10 @@ from usermirrorer.data.domains import json_lines
 from usermirrorer.data.domains.domain import RawTables, choice_rule
 from usermirrorer.data.domains.kuairec import CAPTIONS, KUAIREC
 from usermirrorer.data.embeddings import embed_items
+from usermirrorer.data.prepare import prepare
 from usermirrorer.data.render import render
 from usermirrorer.data.scenes import SceneSettings, make_scenes
-from usermirrorer.data.tables import load_tables, prepare
+from usermirrorer.data.tables import load_tables
 from usermirrorer.errors import UserError
 
 

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from usermirrorer.data.domains.domain import RawTables
 from usermirrorer.data.domains.lastfm import LASTFM, TAGS_SHOWN
 from usermirrorer.data.embeddings import embed_items
+from usermirrorer.data.prepare import prepare
 from usermirrorer.data.render import render
 from usermirrorer.data.scenes import SceneSettings, make_scenes
-from usermirrorer.data.tables import load_tables, prepare
+from usermirrorer.data.tables import load_tables
 from usermirrorer.errors import UserError
 
 

@@ -1,0 +1,54 @@
+"""Where the time of `scenes` goes: wall seconds of each part, one after the other as they run, on tables that exist.
+
+python benchmarks/profile_scenes.py WORK ml-1m 100000 retrieved
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from usermirrorer.data import draw, scenes
+
+
+PARTS = {
+    scenes: ("load_tables", "eligible", "load_vectors", "draw_until", "score_all", "run_probe", "fit_baselines"),
+    scenes.Made: ("write_scenes", "write_baselines"),
+    draw: ("_observe",),
+}
+
+
+def timed(name: str, function: Callable[..., Any], seconds: dict[str, float]) -> Callable[..., Any]:
+    def run(*args: Any, **options: Any) -> Any:
+        started = time.perf_counter()
+        try:
+            return function(*args, **options)
+        finally:
+            seconds[name] = time.perf_counter() - started
+
+    return run
+
+
+def main(work: Path, name: str, num: int, exposure: str) -> None:
+    seconds: dict[str, float] = {}
+    for place, names in PARTS.items():
+        for part in names:
+            setattr(place, part, timed(part, getattr(place, part), seconds))
+    for step in ("scenes", "features", "baselines"):
+        shutil.rmtree(work / step, ignore_errors=True)
+    started = time.perf_counter()
+    scenes.make_scenes(name, work, draw.SceneSettings("train", num, exposure), workers=2)
+    total = time.perf_counter() - started
+    within = {"_observe": "draw_until", "score_all": "write_baselines", "run_probe": "write_baselines"}
+    within["fit_baselines"] = "write_baselines"
+    for part, spent in seconds.items():
+        print(f"{part:16} {spent:6.2f} s{f'  (within {within[part]})' if part in within else ''}")
+    print(f"{'all':16} {total:6.2f} s")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4])
