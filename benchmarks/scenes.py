@@ -78,16 +78,16 @@ def main() -> None:
     parser.add_argument("--baseline", type=int, nargs="*", default=[1024, 8192], help="scenes of the baseline")
     parser.add_argument("--work", type=Path, default=None)
     asked = parser.parse_args()
-    print(f"{platform.machine()}, {os.cpu_count()} cores, {_model()}; Python {platform.python_version()}, " + ", ".join(
-        f"{name} {version(name)}" for name in ("numpy", "scipy", "polars", "pyarrow", "scikit-learn")
-    ))  # fmt: skip
+    print(f"{platform.machine()}, {os.cpu_count()} cores, {_model()}; Python {platform.python_version()}")
+    print(", ".join(f"{name} {version(name)}" for name in ("numpy", "scipy", "polars", "pyarrow", "scikit-learn")))
     with tempfile.TemporaryDirectory() as temporary:
         place = asked.work or Path(temporary)
         raw, work = place / "raw", place / "work"
         write_log(raw, *SHAPES[asked.shape])
         prepare = [sys.executable, "-m", "usermirrorer", "prepare", "ml-1m", "--raw", str(raw), "--work", str(work)]
-        tables = f"from pathlib import Path; from usermirrorer.data.prepare import prepare; prepare('ml-1m', Path('{raw}'), Path('{work}'))"  # noqa: E501
-        seconds, peak, _ = run([sys.executable, "-c", tables])
+        tables = "import sys; from pathlib import Path; from usermirrorer.data.prepare import prepare as p;"
+        tables += "p('ml-1m', Path(sys.argv[1]), Path(sys.argv[2]))"
+        seconds, peak, _ = run([sys.executable, "-c", tables, str(raw), str(work)])
         print(f"prepare, tables: {seconds:.1f} s, {peak:,.0f} MB")
         seconds, peak, output = run(prepare)
         print(f"prepare, item vectors: {seconds:.1f} s, {peak:,.0f} MB; {output.splitlines()[-1]}")
@@ -103,9 +103,8 @@ def main() -> None:
                 seconds, written, peak, kept = scenes(work, num, exposure, asked.workers)
                 totals[num] = seconds, written
                 ratio = f", {baseline[num] / seconds:.1f} x the baseline's speed" if num in baseline else ""
-                print(
-                    f"{exposure}, {kept:,} scenes: {seconds:.1f} s in all, written after {written:.1f} s, {peak:,.0f} MB{ratio}"
-                )  # noqa: E501
+                times = f"{seconds:.1f} s in all, written after {written:.1f} s, {peak:,.0f} MB"
+                print(f"{exposure}, {kept:,} scenes: {times}{ratio}")
             if len(totals) > 1:
                 (few, first), (many, last) = list(totals.items())[-2:]
                 each, each_written = ((last[k] - first[k]) / (many - few) * 1000 for k in (0, 1))
