@@ -19,9 +19,6 @@ WEIGHT_BITS = 20
 BLOCK_ITEMS = 512
 """Items whose similarities to all others are held at a time while fitting."""
 
-DENSE_ITEMS = 8192
-"""Up to so many items a dense matrix is the faster way to score all of them."""
-
 
 @dataclass(frozen=True)
 class Neighbours:
@@ -62,14 +59,13 @@ class Neighbours:
         return _as_float(sums)
 
     @cached_property
-    def matrix(self) -> sparse.csr_matrix | np.ndarray:
+    def matrix(self) -> sparse.csr_matrix:
         """int32 `(items, items)`: row h, column o is the weight of h for o."""
         count, width = self.item.shape
         rows = np.repeat(np.arange(count), width)
         kept = self.weight.ravel() > 0
         cells = (self.item.ravel()[kept], rows[kept])
-        matrix = sparse.csr_matrix((self.weight.ravel()[kept], cells), shape=(count, count), dtype=np.int32)
-        return matrix.toarray() if count <= DENSE_ITEMS else matrix
+        return sparse.csr_matrix((self.weight.ravel()[kept], cells), shape=(count, count), dtype=np.int32)
 
 
 def _as_float(sums: np.ndarray) -> np.ndarray:
