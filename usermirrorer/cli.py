@@ -101,7 +101,7 @@ def scenes(
 
     Example: usermirrorer scenes toy --work runs/toy --split train --num 500
     """
-    from usermirrorer.console import show_scenes
+    from usermirrorer.console import progress, show_scenes
     from usermirrorer.data.domains import load_domain
     from usermirrorer.data.scenes import SceneSettings, make_scenes
 
@@ -111,7 +111,9 @@ def scenes(
         split, num, exposure or source.exposures[0], choice or next(iter(source.choice_rules)),
         low if min_exposure is None else min_exposure, high if max_exposure is None else max_exposure, seed,
     )  # fmt: skip
-    show_scenes(make_scenes(domain, work, settings, workers), work / "scenes" / domain / split)
+    with progress(f"scenes {domain} {split}") as told:
+        content = make_scenes(domain, work, settings, workers, told)
+    show_scenes(content, work / "scenes" / domain / split)
 
 
 @app.command()

@@ -74,5 +74,6 @@ def _scenes(domain: DomainRecipe, recipe: DataRecipe, work: Path, raw: Path | No
     say(f"prepare {name}: {prepared['rows']}, dropped {sum(prepared['dropped'].values())}")
     embed_items(name, work, recipe.embedder)
     for split, settings in scene_settings(domain, recipe.seed, work).items():
-        content = make_scenes(name, work, settings, workers)
+        with progress(f"scenes {name} {split}") as told:
+            content = make_scenes(name, work, settings, workers, told)
         show_scenes(content, work / "scenes" / name / split)

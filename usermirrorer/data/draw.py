@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 
@@ -109,7 +109,7 @@ def draw(window: Window, choices: Choices, settings: SceneSettings) -> tuple[Dra
 
 
 def draw_until(
-    window: Window, choices: Choices, settings: SceneSettings, workers: int
+    window: Window, choices: Choices, settings: SceneSettings, workers: int, told: Callable[[int, int], None]
 ) -> tuple[Drawn, list[str], int]:
     """Draw in the order of `choices` until `num` scenes are kept; the scenes, the sources' names, how many were tried.
 
@@ -124,7 +124,11 @@ def draw_until(
             size = min(max(missing, BATCH_LEAST), BATCH_MOST, len(choices) - begin)
             batch = choices.take(np.arange(begin, begin + size))
             blocks = [batch.take(rows) for rows in _blocks(batch, settings.exposure)]
-            results = list(pool.map(lambda block: draw(window, block, settings), blocks))
+            results = []
+            for result in pool.map(lambda block: draw(window, block, settings), blocks):
+                results.append(result)
+                done = sum(len(part) for part in kept) + sum(len(one[0]) for one in results)
+                told(min(done, settings.num), 3 * min(settings.num, len(choices)))
             names = results[0][1]
             drawn = Drawn.concatenate([result[0] for result in results])
             drawn = drawn.take(_in_order(drawn.choices.scene_id, batch.scene_id))

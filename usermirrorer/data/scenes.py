@@ -7,7 +7,7 @@ so that they never pile up in memory. A scene depends on (tables before its time
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -95,10 +95,17 @@ def scene_of(
     return scene_table(window, drawn, settings, names).to_pylist()[0] if len(drawn) else None
 
 
-def make_scenes(name: str, work: Path, settings: SceneSettings, workers: int = 1) -> dict[str, Any]:
+def make_scenes(
+    name: str,
+    work: Path,
+    settings: SceneSettings,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
     """Write `work/scenes/NAME/SPLIT` and `work/baselines/NAME/SPLIT`, probe included; returns the manifest's content.
 
-    Draws go on in the order of (seed, scene_id) until `num` scenes are kept or the choices run out.
+    Draws go on in the order of (seed, scene_id) until `num` scenes are kept or the choices run out. `progress` hears
+    (done, total) of the three passes over all scenes: drawn, written, described.
     """
     from threadpoolctl import threadpool_limits
 
@@ -126,11 +133,13 @@ def make_scenes(name: str, work: Path, settings: SceneSettings, workers: int = 1
             raise StepFailed(f"{name} {settings.split}: no choice qualifies; counted: {counts}")
         vectors = load_vectors(work, name, tables)
         window = open_window(tables, cuts, settings.split, settings.choice, vectors, workers)
-        drawn, names, tried = draw_until(window, choices, settings, workers)
+        told = progress or (lambda done, total: None)
+        drawn, names, tried = draw_until(window, choices, settings, workers, told)
         if not len(drawn):
             raise StepFailed(f"{name} {settings.split}: no choice gave a scene; counted: {counts}")
         counts |= {"drawn": tried, "exposure_too_short": tried - len(drawn), "kept": len(drawn)}
-        made = Made(window, settings, names, drawn.take(np.argsort(drawn.choices.scene_id, kind="stable")), workers)
+        drawn = drawn.take(np.argsort(drawn.choices.scene_id, kind="stable"))
+        made = Made(window, settings, names, drawn, workers, told)
         # A second of imports that the fits need, while scenes are written.
         learning = ThreadPoolExecutor(1).submit(importlib.import_module, "sklearn.ensemble")
         made.write_scenes(step)
@@ -149,6 +158,7 @@ class Made:
     names: list[str]
     drawn: Drawn
     workers: int
+    told: Callable[[int, int], None]
 
     @property
     def shards(self) -> list[np.ndarray]:
@@ -162,7 +172,8 @@ class Made:
             step.write_shard(shard, scene_table(self.window, self.drawn.take(rows), self.settings, self.names))
 
         with ThreadPoolExecutor(self.workers) as pool:
-            list(pool.map(write, range(len(self.shards)), self.shards))
+            for shard, _ in enumerate(pool.map(write, range(len(self.shards)), self.shards)):
+                self.told(len(self.drawn) + int(self.shards[shard][-1]) + 1, 3 * len(self.drawn))
 
     def write_baselines(
         self, work: Path, recipe: Mapping[str, Any], train: Features | None
@@ -190,8 +201,11 @@ class Made:
                     baselines.write_shard(shard * len(models) + part, table.slice(begin, SHARD_ROWS))
                 return hits(described, probs)
 
-            found = np.concatenate(list(pool.map(write, range(len(self.shards)), self.shards)))
-            accuracy = accuracies(found, self.drawn.choices.user, models)
+            found = []
+            for rows, part in zip(self.shards, pool.map(write, range(len(self.shards)), self.shards), strict=True):
+                found.append(part)
+                self.told(2 * len(self.drawn) + int(rows[-1]) + 1, 3 * len(self.drawn))
+            accuracy = accuracies(np.concatenate(found), self.drawn.choices.user, models)
             features.finish(rows=len(self.drawn))
             baselines.finish(rows=len(self.drawn) * len(models), accuracy=accuracy)
         return probe.summary, accuracy
