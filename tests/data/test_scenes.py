@@ -130,7 +130,7 @@ def test_counts_add_up(made) -> None:
         for split in ("train", "test"):
             content = read_manifest(made[mode] / "scenes" / "ml-100k" / split)["content"]
             counts = content["counts"]
-            left_out = ("item_not_yet_available", "too_little_history", "same_occasion", "over_user_cap")
+            left_out = ("item_not_yet_available", "too_little_history", "had_before", "same_occasion", "over_user_cap")
             assert counts["choices_in_window"] - sum(counts[reason] for reason in left_out) == counts["drawn"]
             assert counts["drawn"] - counts["exposure_too_short"] == counts["kept"] == content["rows"]
             assert content["rows"] == len(read(made[mode], split)) < content["asked"]
@@ -245,6 +245,24 @@ def test_choices_that_never_qualify_are_a_failed_step_that_binds_nobody(small, t
     with pytest.raises(StepFailed, match="no choice"):
         make_scenes("ml-100k", work, SceneSettings("test", 5, choice="min_rating=6"))
     assert make_scenes("ml-100k", work, SceneSettings("test", 5, choice="min_rating=5"))["rows"] == 5
+
+
+def test_what_a_user_had_before_is_no_choice_where_a_domain_has_no_repeats(
+    small_raw: Path, ready, tmp_path: Path
+) -> None:
+    """Distractors are new to the user there: a choice that is not would be known by the history alone."""
+    raw = tmp_path / "raw"
+    shutil.copytree(small_raw, raw)
+    rows = [line.split("\t") for line in (raw / "u.data").read_text().splitlines()]
+    again = [f"{user}\t{item}\t5\t{int(time) + 90 * 86_400}" for user, item, _, time in rows[::7]]
+    (raw / "u.data").write_text("\n".join(["\t".join(row) for row in rows] + again) + "\n")
+    world = ready("ml-100k", raw)
+    content = make_scenes("ml-100k", world.work, SceneSettings("train", 10_000))
+    assert content["counts"]["had_before"] > 50
+    events = events_of(world)
+    for scene in read(world.work, "train"):
+        time = round(scene["timestamp"].timestamp() * 1000)
+        assert scene["item_id"] not in {item for when, item in events[scene["user_id"]] if when < time}
 
 
 def test_choices_keep_to_their_rule(small, tmp_path: Path) -> None:

@@ -94,6 +94,8 @@ def eligible(
     if not logged:
         counts["item_not_yet_available"] = _narrow(kept, available_from(tables)[found.item] <= found.time)
     counts["too_little_history"] = _narrow(kept, found.occasions >= MIN_OCCASIONS)
+    if found.new is not None:
+        counts["had_before"] = _narrow(kept, found.new)
     rows = np.flatnonzero(kept)
     key = number_keys(seed, found.scene_id[rows])
     one = one_of_occasion(found.user[rows], found.time[rows], key)
@@ -135,6 +137,9 @@ class Found:
     scene_id: np.ndarray
     occasions: np.ndarray
     """Earlier occasions of the user"""
+    new: np.ndarray | None = None
+    """Whether the user had no event with the item before; asked only where a domain has no repeats, whose distractors
+    are always new to the user: a choice that is not would stand out."""
     impression: np.ndarray | None = None
 
 
@@ -142,7 +147,8 @@ def _events(tables: Tables, choice: str) -> tuple[Found, dict[str, int]]:
     log, chosen = tables.log, qualifying(tables, choice)
     rows = slice(None) if chosen.all() else np.flatnonzero(chosen)
     occasions = log.occasions_before_event[rows]
-    return Found(log.user[rows], log.item[rows], log.time[rows], tables.scene_id[rows], occasions), {}
+    new = None if tables.domain.repeats else log.first_of_pair[rows]
+    return Found(log.user[rows], log.item[rows], log.time[rows], tables.scene_id[rows], occasions, new), {}
 
 
 def _clicks(tables: Tables, choice: str) -> tuple[Found, dict[str, int]]:
@@ -157,7 +163,8 @@ def _clicks(tables: Tables, choice: str) -> tuple[Found, dict[str, int]]:
     counts["unknown_user_or_item"] = len(single) - len(known)
     user, item, time, ids, row = (known[name].to_numpy() for name in ("user", "item", "timestamp", "scene_id", "row"))
     occasions = _occasions_before(tables.log, user.astype(np.int64), time)
-    found = Found(user.astype(np.int32), item.astype(np.int32), time, ids, occasions, row.astype(np.int64))
+    impression = row.astype(np.int64)
+    found = Found(user.astype(np.int32), item.astype(np.int32), time, ids, occasions, impression=impression)
     return found, counts
 
 
