@@ -272,3 +272,11 @@ def test_choices_keep_to_their_rule(small, tmp_path: Path) -> None:
     for row, value in enumerate(small.tables.behaviour["rating"].to_list()):
         rating[users[int(log.user[row])], items[int(log.item[row])]] = value
     assert {rating[scene["user_id"], scene["item_id"]] for scene in read(tmp_path, "train")} == {4, 5}
+
+
+def test_the_first_scenes_are_a_fair_sample_of_all(ml_100k) -> None:
+    """Neither crowded occasions nor busy people come first, whatever decided which of their events are left in."""
+    choices = ml_100k.choices(SceneSettings("test", 1))
+    half = len(choices) // 2
+    for numbers in (choices.peer_count, np.bincount(choices.user)[choices.user]):
+        assert stats.mannwhitneyu(numbers[:half], numbers[half:]).pvalue > 0.01

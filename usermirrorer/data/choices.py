@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from usermirrorer.data.domains import choice_rule
-from usermirrorer.data.keyed import number_keys
+from usermirrorer.data.keyed import number_keys, other_keys
 from usermirrorer.data.log import Log, one_of_occasion, ragged_ranges
 from usermirrorer.data.tables import Cuts, Tables
 from usermirrorer.errors import UserError
@@ -16,6 +16,8 @@ from usermirrorer.errors import UserError
 
 MIN_OCCASIONS = 3
 """Earlier occasions that a user needs before a choice of theirs becomes a scene."""
+
+ORDER_OCCASION, ORDER_CAP = 1, 2
 
 USER_CAP = {"train": 50, "test": 10}
 """Scenes of one user at most, by split."""
@@ -98,13 +100,15 @@ def eligible(
         counts["had_before"] = _narrow(kept, found.new)
     rows = np.flatnonzero(kept)
     key = number_keys(seed, found.scene_id[rows])
-    one = one_of_occasion(found.user[rows], found.time[rows], key)
+    # The order of draws must not be the order that decides who is left in: the first scenes would be those of crowded
+    # occasions and busy people.
+    one = one_of_occasion(found.user[rows], found.time[rows], other_keys(key, ORDER_OCCASION))
     counts["same_occasion"] = len(rows) - len(one)
 
     rows, key = rows[one], key[one]
     order = np.argsort(key, kind="stable")
     rows, key = rows[order], key[order]
-    by_user = np.argsort(found.user[rows], kind="stable")
+    by_user = np.lexsort((other_keys(key, ORDER_CAP), found.user[rows]))
     owner = found.user[rows][by_user]
     rank = np.empty(len(rows), dtype=np.int64)
     rank[by_user] = np.arange(len(rows)) - np.searchsorted(owner, owner, side="left")

@@ -18,6 +18,11 @@ def number_keys(seed: int, ids: np.ndarray) -> np.ndarray:
     return _mix(ids ^ _mix(np.array([seed], dtype=np.int64).astype(np.uint64) + _GOLDEN))
 
 
+def other_keys(keys: np.ndarray, stream: int) -> np.ndarray:
+    """Keys of the same scenes in another order, independent of theirs: uint64 `(scenes,)`."""
+    return _mix(keys + (np.uint64(stream) << np.uint64(48)))
+
+
 def numbers(scene_ids: np.ndarray) -> np.ndarray:
     """Scene ids (16 hex digits) as numbers, in the same order: `(scenes,)`, uint64."""
     digits = np.ascontiguousarray(scene_ids, dtype="S16").view(np.uint8).reshape(-1, 16)
