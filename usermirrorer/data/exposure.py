@@ -95,10 +95,8 @@ def _heads(window: Window, choices: Choices, wanted: np.ndarray, asked: Asked) -
         if not len(trying):
             break
         new = item[trying, column]
-        fresh = usable[trying, column] & (new >= 0) & ~(picked[trying] == new[:, None]).any(axis=1)
-        rows = trying[fresh]
-        picked[rows, have[rows]], source[rows, have[rows]] = new[fresh], turns[rows, column]
-        have[rows] += 1
+        rows = trying[take(picked, have, trying, new, usable[trying, column] & (new >= 0))]
+        source[rows, have[rows] - 1] = turns[rows, column]
     return picked, source
 
 
@@ -124,10 +122,8 @@ def _at_observed_ranks(
             [ranks[(quantile[:, column] * len(ranks)).astype(np.int64)] for ranks in observed],
         )
         item = lists[turn, rows, rank]
-        before = have.copy()
-        take(picked, have, rows, item, (item >= 0) & (have < wanted) & (column < TRIES * wanted))
-        added = have > before
-        source[rows[added], before[added]] = turn[added]
+        added = take(picked, have, rows, item, (item >= 0) & (have < wanted) & (column < TRIES * wanted))
+        source[added, have[added] - 1] = turn[added]
     return picked, source
 
 

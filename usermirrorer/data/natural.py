@@ -83,11 +83,12 @@ def _usable(
     return usable
 
 
-def take(picked: np.ndarray, have: np.ndarray, rows: np.ndarray, item: np.ndarray, usable: np.ndarray) -> None:
-    """Add to each row of `picked` its item, where it is usable and not yet there."""
+def take(picked: np.ndarray, have: np.ndarray, rows: np.ndarray, item: np.ndarray, usable: np.ndarray) -> np.ndarray:
+    """Add to each row of `picked` its item, where it is usable and not yet there; which of `rows` took theirs."""
     tried = np.flatnonzero(usable)
     row, new = rows[tried], item[tried]
     fresh = ~(picked[row] == new[:, None]).any(axis=1)
     row = row[fresh]
     picked[row, have[row]] = new[fresh]
     have[row] += 1
+    return tried[fresh]

@@ -97,10 +97,7 @@ class Window:
 
     @cached_property
     def shown(self) -> tuple[np.ndarray, np.ndarray]:
-        """Items of all impressions, flat (-2 where unknown), and where each impression begins.
-
-        Plain arrays, because the threads of polars do not survive in forked workers.
-        """
+        """Items of all impressions, flat (-2 where unknown), and where each impression begins."""
         assert self.tables.impressions is not None
         lists = self.tables.impressions.select(item_id="items").with_row_index("row")
         flat = lists.explode("item_id").unique(maintain_order=True)

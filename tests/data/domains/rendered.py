@@ -8,8 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from usermirrorer.data.domains import load_domain
+from usermirrorer.data.draw import SceneSettings
+from usermirrorer.data.embeddings import embed_items
 from usermirrorer.data.prepare import prepare
 from usermirrorer.data.render import render
+from usermirrorer.data.scenes import make_scenes
 from usermirrorer.data.tables import load_tables
 
 
@@ -26,6 +30,18 @@ def rendered(
         np.array([len(options)]), np.array([history]),
     )  # fmt: skip
     return texts.to_pylist()[0]
+
+
+def scene_rows(name: str, raw: Path, work: Path) -> dict[str, int]:
+    """Scenes of five options, at most 20, that each split of a raw data set gives under the domain's defaults."""
+    prepare(name, raw, work)
+    embed_items(name, work)
+    domain = load_domain(name)
+    exposure, choice = domain.exposures[0], next(iter(domain.choice_rules))
+    return {
+        split: make_scenes(name, work, SceneSettings(split, 20, exposure, choice, 5, 5))["rows"]
+        for split in ("train", "test")
+    }
 
 
 def lines(text: dict[str, Any]) -> str:

@@ -12,14 +12,13 @@ import pytest
 import raw_kuairec
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rendered import rendered, scene_rows
 
 from usermirrorer.data.domains import json_lines
 from usermirrorer.data.domains.domain import RawTables, choice_rule
 from usermirrorer.data.domains.kuairec import CAPTIONS, KUAIREC
-from usermirrorer.data.embeddings import embed_items
 from usermirrorer.data.prepare import prepare
 from usermirrorer.data.render import render
-from usermirrorer.data.scenes import SceneSettings, make_scenes
 from usermirrorer.data.tables import load_tables
 from usermirrorer.errors import UserError
 
@@ -183,13 +182,7 @@ def test_a_missing_file_is_named(tmp_path: Path, file: str) -> None:
 
 def test_a_scene_reads_well(tmp_path: Path) -> None:
     raw_kuairec.write(tmp_path)
-    prepare("kuairec", tmp_path, tmp_path / "work", snapshot=True)
-    tables = load_tables(tmp_path / "work", "kuairec")
-    user, item = tables.users["user_id"].to_list(), tables.items["item_id"].to_list()
-    options = np.array([item.index(name) for name in ["0", "1", "8"]])
-    (text,) = render(
-        tables, np.array([user.index("9")]), np.array([ms(2020, 7, 24, 3)]), options, np.array([3]), np.array([5])
-    ).to_pylist()
+    text = rendered("kuairec", tmp_path, tmp_path / "work", "9", ms(2020, 7, 24, 3), ["0", "1", "8"], 5, snapshot=True)
     assert text["profile"] == (
         "Country: China\nActivity: full\nRole: video author\nDays since registration: 309\n"
         "Follows: 9; fans: 18; friends: 1"
@@ -219,11 +212,7 @@ def test_what_is_known_at_the_end_of_the_crawl_is_hidden_unless_asked_for(tmp_pa
 
 def test_the_made_up_log_gives_scenes(tmp_path: Path) -> None:
     raw_kuairec.write(tmp_path)
-    prepare("kuairec", tmp_path, tmp_path / "work")
-    embed_items("kuairec", tmp_path / "work")
-    for split in ("train", "test"):
-        settings = SceneSettings(split, 20, KUAIREC.exposures[0], next(iter(KUAIREC.choice_rules)), 5, 5)
-        assert make_scenes("kuairec", tmp_path / "work", settings)["rows"] >= 10
+    assert min(scene_rows("kuairec", tmp_path, tmp_path / "work").values()) >= 10
 
 
 @settings(max_examples=250, deadline=None)

@@ -6,20 +6,15 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pytest
 import raw_lastfm
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rendered import rendered, scene_rows
 
 from usermirrorer.data.domains.domain import RawTables
 from usermirrorer.data.domains.lastfm import LASTFM, TAGS_SHOWN
-from usermirrorer.data.embeddings import embed_items
-from usermirrorer.data.prepare import prepare
-from usermirrorer.data.render import render
-from usermirrorer.data.scenes import SceneSettings, make_scenes
-from usermirrorer.data.tables import load_tables
 from usermirrorer.errors import UserError
 
 
@@ -140,13 +135,7 @@ def test_a_missing_file_is_named(tmp_path: Path, file: str) -> None:
 
 def test_a_scene_reads_well(tmp_path: Path) -> None:
     raw_lastfm.write(tmp_path)
-    prepare("lastfm", tmp_path, tmp_path / "work")
-    tables = load_tables(tmp_path / "work", "lastfm")
-    user, item = tables.users["user_id"].to_list(), tables.items["item_id"].to_list()
-    options = np.array([item.index(name) for name in ["7", "1", "40"]])
-    (text,) = render(
-        tables, np.array([user.index("5")]), np.array([day(2010, 10, 1)]), options, np.array([3]), np.array([5])
-    ).to_pylist()
+    text = rendered("lastfm", tmp_path, tmp_path / "work", "5", day(2010, 10, 1), ["7", "1", "40"], 5)
     assert text["profile"] == ""
     assert text["history"].split("\n") == [
         "tagged Band 13, 5 months ago: chillout, rock & roll",
@@ -164,11 +153,7 @@ def test_a_scene_reads_well(tmp_path: Path) -> None:
 
 def test_the_made_up_log_gives_scenes(tmp_path: Path) -> None:
     raw_lastfm.write(tmp_path)
-    prepare("lastfm", tmp_path, tmp_path / "work")
-    embed_items("lastfm", tmp_path / "work")
-    for split in ("train", "test"):
-        settings = SceneSettings(split, 20, LASTFM.exposures[0], next(iter(LASTFM.choice_rules)), 5, 5)
-        assert make_scenes("lastfm", tmp_path / "work", settings)["rows"] >= 10
+    assert min(scene_rows("lastfm", tmp_path, tmp_path / "work").values()) >= 10
 
 
 @settings(max_examples=150, deadline=None)

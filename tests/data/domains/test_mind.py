@@ -6,20 +6,16 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
 import pytest
 import raw_mind
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rendered import rendered, scene_rows
 
 from usermirrorer.data.domains import json_lines
 from usermirrorer.data.domains.domain import RawTables
 from usermirrorer.data.domains.mind import MIND
-from usermirrorer.data.embeddings import embed_items
 from usermirrorer.data.prepare import prepare
-from usermirrorer.data.render import render
-from usermirrorer.data.scenes import SceneSettings, make_scenes
-from usermirrorer.data.tables import load_tables
 from usermirrorer.errors import UserError
 
 
@@ -173,13 +169,7 @@ def test_a_missing_file_is_named(tmp_path: Path, file: str) -> None:
 
 def test_a_scene_reads_well(tmp_path: Path) -> None:
     raw_mind.write(tmp_path)
-    prepare("mind", tmp_path, tmp_path / "work")
-    tables = load_tables(tmp_path / "work", "mind")
-    user, item = tables.users["user_id"].to_list(), tables.items["item_id"].to_list()
-    options = np.array([item.index(name) for name in ["N1", "N2", "N3"]])
-    (text,) = render(
-        tables, np.array([user.index("U7")]), np.array([ms(2019, 11, 10, 12)]), options, np.array([3]), np.array([5])
-    ).to_pylist()
+    text = rendered("mind", tmp_path, tmp_path / "work", "U7", ms(2019, 11, 10, 12), ["N1", "N2", "N3"], 5)
     assert text["profile"] == ""
     assert text["history"].split("\n") == [
         "clicked Story 8 (category: news), earlier",
@@ -206,11 +196,7 @@ def test_a_changed_raw_file_is_noticed_in_folders_of_any_name(tmp_path: Path) ->
 
 def test_the_made_up_log_gives_scenes(tmp_path: Path) -> None:
     raw_mind.write(tmp_path)
-    prepare("mind", tmp_path, tmp_path / "work")
-    embed_items("mind", tmp_path / "work")
-    for split in ("train", "test"):
-        settings = SceneSettings(split, 20, MIND.exposures[0], next(iter(MIND.choice_rules)), 5, 5)
-        assert make_scenes("mind", tmp_path / "work", settings)["rows"] >= 10
+    assert min(scene_rows("mind", tmp_path, tmp_path / "work").values()) >= 10
 
 
 @settings(max_examples=150, deadline=None)

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from raw_steam import printed
 
 from usermirrorer.data.domains import json_lines
 from usermirrorer.data.domains.python_lines import read_python_lines
@@ -23,17 +24,6 @@ SCHEMA = {"a": pl.String, "n": pl.Float64, "b": pl.Boolean, "tags": pl.List(pl.S
 def read(path: Path, lines: list[str]) -> pl.DataFrame:
     path.write_bytes(gzip.compress("\n".join(lines).encode()) if path.suffix == ".gz" else "\n".join(lines).encode())
     return pl.concat(read_python_lines(path, SCHEMA))
-
-
-def printed(value: object) -> str:
-    """A value as Python 2 printed it: ASCII, `u` before every string."""
-    if isinstance(value, str):
-        return "u" + repr(value).encode("ascii", "backslashreplace").decode()
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{printed(key)}: {printed(inner)}" for key, inner in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(printed, value)) + "]"
-    return repr(value)
 
 
 @pytest.mark.parametrize(

@@ -36,15 +36,13 @@ def load_domain(name: str, work: Path | None = None) -> Domain:
     One's own is given as the path of its YAML, or by its name once `work` has its tables. Raises UserError with the
     nearest right name.
     """
-    from usermirrorer.data.domains.yaml_domain import load_yaml_domain
-
     if is_own(name):
-        domain = load_yaml_domain(Path(name))
+        domain = _own(Path(name))
         if domain.name in DOMAINS or ":" in domain.name:
             raise UserError(f"{name}: {domain.name!r} is a domain of this package; choose another name")
         return domain
     if work is not None and (own := work / "tables" / name / OWN).is_file():
-        return load_yaml_domain(own)
+        return _own(own)
     family, _, category = name.partition(":")
     if family == "amazon":
         from usermirrorer.data.domains.amazon import amazon
@@ -58,6 +56,12 @@ def load_domain(name: str, work: Path | None = None) -> Domain:
         raise UserError(f"unknown domain {name!r}: {hint}")
     module, attribute = DOMAINS[name]
     return getattr(importlib.import_module(module), attribute)
+
+
+def _own(path: Path) -> Domain:
+    from usermirrorer.data.domains.yaml_domain import load_yaml_domain
+
+    return load_yaml_domain(path)
 
 
 def is_own(name: str) -> bool:
