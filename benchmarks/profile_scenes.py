@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from usermirrorer.data import draw, scenes
+from usermirrorer.data.scenes import draw
+from usermirrorer.data.scenes import make as scenes
 
 
 PARTS = {

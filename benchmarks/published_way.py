@@ -20,8 +20,8 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import svds
 
-from usermirrorer.data.embeddings import load_vectors
-from usermirrorer.data.tables import load_tables
+from usermirrorer.data.items.embeddings import load_vectors
+from usermirrorer.data.log.tables import load_tables
 
 
 LONGEST = 12

@@ -62,8 +62,8 @@ def floor(work: Path) -> float:
     """Seconds to start Python, read the tables and write the same scenes anew, copied from disk: nothing is made."""
     code = (
         "import sys, pyarrow.parquet as pq; from pathlib import Path;"
-        "from usermirrorer.data.tables import load_tables;"
-        "from usermirrorer.data.store import write_parquet; w = Path(sys.argv[1]); load_tables(w, 'ml-1m');"
+        "from usermirrorer.data.log.tables import load_tables;"
+        "from usermirrorer.data.artefacts.store import write_parquet; w = Path(sys.argv[1]); load_tables(w, 'ml-1m');"
         "[write_parquet(pq.read_table(p), w / 'copy.parquet') for p in (w / 'scenes/ml-1m/train').glob('*.parquet')]"
     )
     return run([sys.executable, "-c", code, str(work)])[0]
@@ -85,7 +85,7 @@ def main() -> None:
         raw, work = place / "raw", place / "work"
         write_log(raw, *SHAPES[asked.shape])
         prepare = [sys.executable, "-m", "usermirrorer", "prepare", "ml-1m", "--raw", str(raw), "--work", str(work)]
-        tables = "import sys; from pathlib import Path; from usermirrorer.data.prepare import prepare as p;"
+        tables = "import sys; from pathlib import Path; from usermirrorer.data.log.prepare import prepare as p;"
         tables += "p('ml-1m', Path(sys.argv[1]), Path(sys.argv[2]))"
         seconds, peak, _ = run([sys.executable, "-c", tables, str(raw), str(work)])
         print(f"prepare, tables: {seconds:.1f} s, {peak:,.0f} MB")

@@ -103,8 +103,8 @@ def test_a_recipe_typo(tmp_path: Path, before: str, after: str, line: int, told:
 
 def test_every_data_recipe_is_read() -> None:
     from usermirrorer.data.build import scene_settings
-    from usermirrorer.data.domains import load_domain
     from usermirrorer.data.recipe import read_data_recipe
+    from usermirrorer.data.sources import load_domain
 
     recipes = sorted((ROOT / "recipes" / "data").rglob("*.yaml"))
     assert len(recipes) >= 3
@@ -186,7 +186,7 @@ def test_decide_killed_and_resumed_ends_in_the_same_bytes(work: Path, tmp_path: 
 # The command with a pause after each batch, so that a kill finds it at work.
 _SLOW = """
 import time
-from usermirrorer.data import decisions
+from usermirrorer.data.decisions import decide as decisions
 from usermirrorer.cli import main
 decisions.BATCH = 4
 batches = decisions.batches

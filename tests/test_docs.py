@@ -58,7 +58,7 @@ def test_the_python_example_runs() -> None:
 
 
 def test_every_column_is_documented() -> None:
-    from usermirrorer.data import schema
+    from usermirrorer.data.artefacts import schema
 
     page = (ROOT / "docs" / "artefacts.md").read_text()
     for table in (schema.SCENES, schema.BASELINES, schema.DECISIONS, schema.PREDICTIONS, schema.PAIRS):

@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 
 from usermirrorer.cli import app
-from usermirrorer.data.domains.yaml_domain import KEYS, load_yaml_domain
+from usermirrorer.data.sources.own.domain_yaml import KEYS, load_yaml_domain
 from usermirrorer.llm.vllm import VLLMModel
 
 

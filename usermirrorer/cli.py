@@ -25,7 +25,7 @@ def _name(domain: str) -> str:
     """The name of a domain that may be given as the path of its YAML."""
     if not domain.endswith((".yaml", ".yml")):
         return domain
-    from usermirrorer.data.domains import load_domain
+    from usermirrorer.data.sources import load_domain
 
     return load_domain(domain).name
 
@@ -47,7 +47,7 @@ def domains() -> None:
     Example: usermirrorer domains
     """
     from usermirrorer.console import say
-    from usermirrorer.data.domains import DOMAINS, load_domain
+    from usermirrorer.data.sources import DOMAINS, load_domain
 
     for name in [*DOMAINS, "amazon:Office_Products"]:
         domain = load_domain(name)
@@ -74,8 +74,8 @@ def prepare(
     Example: usermirrorer prepare toy --work runs/toy
     """
     from usermirrorer.console import say
-    from usermirrorer.data.embeddings import embed_items
-    from usermirrorer.data.prepare import prepare as run
+    from usermirrorer.data.items.embeddings import embed_items
+    from usermirrorer.data.log.prepare import prepare as run
 
     content = run(domain, raw, work, seed, snapshot)
     domain = content["recipe"]["domain"]
@@ -102,8 +102,8 @@ def scenes(
     Example: usermirrorer scenes toy --work runs/toy --split train --num 500
     """
     from usermirrorer.console import progress, show_scenes
-    from usermirrorer.data.domains import load_domain
-    from usermirrorer.data.scenes import SceneSettings, make_scenes
+    from usermirrorer.data.scenes.make import SceneSettings, make_scenes
+    from usermirrorer.data.sources import load_domain
 
     low, high = (5, 5) if split == "test" else (2, 12)
     source = load_domain(domain, work)
@@ -135,7 +135,7 @@ def decide(
     Example: usermirrorer decide toy --work runs/toy --variant strong --llm scripted:reader --prompt plain
     """
     from usermirrorer.console import progress, say
-    from usermirrorer.data.decisions import decide as run
+    from usermirrorer.data.decisions.decide import decide as run
     from usermirrorer.llm import load_model
     from usermirrorer.llm.protocol import Sampling
 
@@ -157,7 +157,7 @@ def score(
     Example: usermirrorer score toy --work runs/toy --predictor vllm:tiny-base
     """
     from usermirrorer.console import progress, say
-    from usermirrorer.data.predictions import score as run
+    from usermirrorer.data.decisions.score import score as run
     from usermirrorer.llm import load_model
 
     with progress(f"score {domain}") as told:
@@ -183,8 +183,8 @@ def distill(
     Example: usermirrorer distill --work runs/toy --domain toy --name toy --num 200
     """
     from usermirrorer.console import show_pairs
-    from usermirrorer.data.pairs import DistillSettings
-    from usermirrorer.data.pairs import distill as run
+    from usermirrorer.data.pairs.distill import DistillSettings
+    from usermirrorer.data.pairs.distill import distill as run
 
     settings = DistillSettings(
         name=name, num=num, seed=seed, selector=selector, behaviour=behaviour, rejected_from=rejected_from,
@@ -280,9 +280,9 @@ def simulate(
     Example: usermirrorer simulate --model tiny-base --requests r.jsonl --domain toy --work runs/toy --out o.jsonl
     """
     from usermirrorer.console import say
-    from usermirrorer.data.requests import read_requests, write_choices
-    from usermirrorer.data.tables import load_tables
-    from usermirrorer.simulator import Simulator
+    from usermirrorer.data.log.tables import load_tables
+    from usermirrorer.simulate.requests import read_requests, write_choices
+    from usermirrorer.simulate.simulator import Simulator
 
     asked = read_requests(requests, load_tables(work, domain))
     choices = Simulator(model, prompt, mode, samples, seed).simulate([request.text for request in asked])
@@ -320,9 +320,9 @@ def validate(
 
     Example: usermirrorer validate runs/toy --tokenizer tiny-base
     """
-    from usermirrorer.data.checks import print_checks
-    from usermirrorer.data.lengths import token_counter
-    from usermirrorer.data.validate import validate as run
+    from usermirrorer.data.audit.checks import print_checks
+    from usermirrorer.data.audit.lengths import token_counter
+    from usermirrorer.data.audit.validate import validate as run
 
     if tokenizer is None and (prompt is not None or max_length is not None):
         raise UserError("--prompt and --max-length are about lengths in tokens: name whose with --tokenizer MODEL")
@@ -343,7 +343,7 @@ def show(
 
     Example: usermirrorer show runs/toy/scenes/toy/train --num 2
     """
-    from usermirrorer.data.show import show as run
+    from usermirrorer.data.audit.show import show as run
 
     run(path, num, scene, seed)
 
@@ -365,8 +365,8 @@ def push(
     Example: usermirrorer push runs/toy/scenes/toy runs/toy/pairs/toy you/toy-scenes --private
     """
     from usermirrorer.console import say
-    from usermirrorer.data.checks import print_checks
-    from usermirrorer.data.publish import push as run
+    from usermirrorer.data.audit.checks import print_checks
+    from usermirrorer.data.audit.publish import push as run
 
     say(f"push: {run(paths, repo_id, private, include_text, token_env, print_checks, say)}")
 

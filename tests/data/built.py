@@ -11,14 +11,14 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from usermirrorer.data.artefact import SCHEMAS, find_artefacts
-from usermirrorer.data.decisions import decide
-from usermirrorer.data.embeddings import embed_items
-from usermirrorer.data.pairs import DistillSettings, distill
-from usermirrorer.data.predictions import score
-from usermirrorer.data.prepare import prepare
-from usermirrorer.data.scenes import SceneSettings, make_scenes
-from usermirrorer.data.store import MANIFEST, SHARD_ROWS, file_digest, part_name, write_parquet
+from usermirrorer.data.artefacts.find import SCHEMAS, find_artefacts
+from usermirrorer.data.artefacts.store import MANIFEST, SHARD_ROWS, file_digest, part_name, write_parquet
+from usermirrorer.data.decisions.decide import decide
+from usermirrorer.data.decisions.score import score
+from usermirrorer.data.items.embeddings import embed_items
+from usermirrorer.data.log.prepare import prepare
+from usermirrorer.data.pairs.distill import DistillSettings, distill
+from usermirrorer.data.scenes.make import SceneSettings, make_scenes
 from usermirrorer.llm import load_model
 from usermirrorer.llm.protocol import Conversation, Output, Sampling
 

@@ -11,11 +11,11 @@ import pytest
 from built import build
 from small_log import write_small_log
 
-from usermirrorer.data.choices import USER_CAP, Choices, eligible
-from usermirrorer.data.draw import SceneSettings
-from usermirrorer.data.embeddings import embed_items, load_vectors
-from usermirrorer.data.prepare import prepare
-from usermirrorer.data.tables import Cuts, Tables, load_cuts, load_tables
+from usermirrorer.data.items.embeddings import embed_items, load_vectors
+from usermirrorer.data.log.prepare import prepare
+from usermirrorer.data.log.tables import Cuts, Tables, load_cuts, load_tables
+from usermirrorer.data.scenes.choices import USER_CAP, Choices, eligible
+from usermirrorer.data.scenes.draw import SceneSettings
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from usermirrorer.data.draw import SceneSettings, draw
-from usermirrorer.data.keyed import hex_digits
-from usermirrorer.data.scenes import scene_of, scene_table
-from usermirrorer.data.window import open_window
+from usermirrorer.data.scenes.draw import SceneSettings, draw
+from usermirrorer.data.scenes.make import scene_of, scene_table
+from usermirrorer.data.scenes.window import open_window
+from usermirrorer.seeds import hex_digits
 
 
 SCENES = 40

@@ -26,17 +26,17 @@ import raw_steam
 from cut_short import check
 from small_log import write_small_log
 
-from usermirrorer.data import draw as draw_module
-from usermirrorer.data.as_of import DAY_MS, NEW_RELEASE_DAYS, option_values
-from usermirrorer.data.domains import DOMAINS, Domain, load_domain
-from usermirrorer.data.draw import SceneSettings
-from usermirrorer.data.prepare import prepare
-from usermirrorer.data.render import render
-from usermirrorer.data.scenes import make_scenes
-from usermirrorer.data.store import MANIFEST, read_manifest
-from usermirrorer.data.tables import Tables, load_tables
-from usermirrorer.data.templates import field_names, parse
-from usermirrorer.data.validate import validate
+from usermirrorer.data.artefacts.store import MANIFEST, read_manifest
+from usermirrorer.data.audit.validate import validate
+from usermirrorer.data.log.prepare import prepare
+from usermirrorer.data.log.tables import Tables, load_tables
+from usermirrorer.data.scenes import draw as draw_module
+from usermirrorer.data.scenes.as_of import DAY_MS, NEW_RELEASE_DAYS, option_values
+from usermirrorer.data.scenes.draw import SceneSettings
+from usermirrorer.data.scenes.make import make_scenes
+from usermirrorer.data.scenes.render import render
+from usermirrorer.data.sources import DOMAINS, Domain, load_domain
+from usermirrorer.data.sources.templates import field_names, parse
 
 
 WRITERS: dict[str, Callable[[Path], None] | None] = {

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from usermirrorer.data.schema import SCENES, scene_id
+from usermirrorer.data.artefacts.schema import SCENES, scene_id
 
 
 def scene(user: str, item: str, position: int, options: int = 5, dataset: str = "shop", **changes) -> dict:

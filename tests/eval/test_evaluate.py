@@ -10,8 +10,8 @@ import pytest
 from handmade import frame, predictions, scene
 
 from usermirrorer import measures
-from usermirrorer.data.schema import BASELINES
-from usermirrorer.data.store import write_parquet
+from usermirrorer.data.artefacts.schema import BASELINES
+from usermirrorer.data.artefacts.store import write_parquet
 from usermirrorer.errors import UserError
 from usermirrorer.eval.baselines import best_possible, load_baselines
 from usermirrorer.eval.evaluate import answers, evaluate, paired

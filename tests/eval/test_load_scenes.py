@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from handmade import frame, scene
 
-from usermirrorer.data.schema import scene_id
+from usermirrorer.data.artefacts.schema import scene_id
 from usermirrorer.errors import UserError
 from usermirrorer.eval.scenes import beside, load_scenes, probe_of
 

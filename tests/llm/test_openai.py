@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from usermirrorer.data.prompts import LABELS, conversation, opened
 from usermirrorer.errors import StepFailed, UserError
 from usermirrorer.llm import load_model
 from usermirrorer.llm import openai as client
+from usermirrorer.llm.prompts import LABELS, conversation, opened
 from usermirrorer.llm.protocol import Conversation, Sampling
 
 

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from usermirrorer.data.domains import toy
-from usermirrorer.data.prompts import conversation, parse
+from usermirrorer.data.sources import toy
 from usermirrorer.errors import UserError
+from usermirrorer.llm.prompts import conversation, parse
 from usermirrorer.llm.protocol import Sampling
 from usermirrorer.llm.scripted import load_scripted, read_prompt, shared_words
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from usermirrorer.data.prompts import LABELS, conversation, opened
 from usermirrorer.errors import UserError
 from usermirrorer.llm import load_model, model_path
+from usermirrorer.llm.prompts import LABELS, conversation, opened
 from usermirrorer.llm.protocol import Conversation, Sampling
 from usermirrorer.llm.vllm import VLLMModel
 

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from usermirrorer.data.prompts import LABELS, answered, conversation
-from usermirrorer.data.schema import PAIRS
+from usermirrorer.data.artefacts.schema import PAIRS
+from usermirrorer.llm.prompts import LABELS, answered, conversation
 
 
 CHATML = (

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from usermirrorer.console import progress, say, show_pairs, show_scenes
-from usermirrorer.data.decisions import decide
-from usermirrorer.data.domains import load_domain
-from usermirrorer.data.embeddings import embed_items
-from usermirrorer.data.pairs import distill
-from usermirrorer.data.predictions import score
-from usermirrorer.data.prepare import prepare
+from usermirrorer.data.decisions.decide import decide
+from usermirrorer.data.decisions.score import score
+from usermirrorer.data.items.embeddings import embed_items
+from usermirrorer.data.log.prepare import prepare
+from usermirrorer.data.pairs.distill import distill
 from usermirrorer.data.recipe import DataRecipe, DomainRecipe
-from usermirrorer.data.scenes import SceneSettings, make_scenes
+from usermirrorer.data.scenes.make import SceneSettings, make_scenes
+from usermirrorer.data.sources import load_domain
 from usermirrorer.errors import UserError
 from usermirrorer.llm import load_model
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from usermirrorer.data.pairs import DistillSettings
+from usermirrorer.data.pairs.distill import DistillSettings
 from usermirrorer.errors import UserError
 from usermirrorer.llm.protocol import Sampling
 

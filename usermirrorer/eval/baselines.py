@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from usermirrorer.data.store import read_parts
+from usermirrorer.data.artefacts.store import read_parts
 from usermirrorer.errors import UserError
 
 
@@ -44,7 +44,7 @@ def best_possible(scenes: pl.DataFrame) -> pl.DataFrame | None:
     """The posterior of every option given exactly the text shown, for the synthetic domain; None for other scenes."""
     if not set(scenes["dataset"].unique()) <= {"toy", "toy-log"}:
         return None
-    from usermirrorer.data.domains.toy import posterior_probs
+    from usermirrorer.data.sources.toy import posterior_probs
 
     probs = [posterior_probs(text).tolist() for text in scenes["text"].to_list()]
     return _frame(scenes, "best possible", probs)

@@ -7,11 +7,11 @@ import re
 import numpy as np
 import polars as pl
 
-from usermirrorer.data.domains import DOMAINS, load_domain
-from usermirrorer.data.prompts import SceneText, history_entries, join_history
-from usermirrorer.data.templates import parse
+from usermirrorer.data.sources import DOMAINS, load_domain
+from usermirrorer.data.sources.templates import parse
 from usermirrorer.errors import UserError
 from usermirrorer.llm.choose import scene_seed
+from usermirrorer.llm.prompts import SceneText, history_entries, join_history
 
 
 CONTEXTS = ("full", "no-history", "no-profile", "no-user", "swapped-history")

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from usermirrorer.data.prompts import LABELS
 from usermirrorer.eval.svg import Row, dot_plot, position_plot, reliability_plot
 from usermirrorer.eval.table import probe_line, shown
+from usermirrorer.llm.prompts import LABELS
 from usermirrorer.measures import Estimate
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import polars as pl
 
-from usermirrorer.data.prompts import conversation, fit
 from usermirrorer.llm.choose import choose, prompt_limit, scene_seed
+from usermirrorer.llm.prompts import conversation, fit
 from usermirrorer.llm.protocol import LanguageModel, Sampling
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from usermirrorer.data.store import write_bytes
+from usermirrorer.data.artefacts.store import write_bytes
 from usermirrorer.errors import UserError
 from usermirrorer.eval.evaluate import KEYS, compare
 from usermirrorer.eval.page import page

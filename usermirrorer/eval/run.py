@@ -16,8 +16,7 @@ from typing import Any
 
 import polars as pl
 
-from usermirrorer.data.prompts import INSTRUCTIONS
-from usermirrorer.data.store import write_bytes, write_parquet
+from usermirrorer.data.artefacts.store import write_bytes, write_parquet
 from usermirrorer.errors import UserError
 from usermirrorer.eval.baselines import best_possible, load_baselines
 from usermirrorer.eval.contexts import CONTEXTS, anonymise_items, with_context
@@ -27,6 +26,7 @@ from usermirrorer.eval.scenes import beside, load_scenes, probe_of
 from usermirrorer.eval.table import print_table
 from usermirrorer.llm import load_model, model_digest
 from usermirrorer.llm.choose import MODES, trained_prompt
+from usermirrorer.llm.prompts import INSTRUCTIONS
 from usermirrorer.llm.protocol import LanguageModel, Sampling
 
 

@@ -14,10 +14,10 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from usermirrorer.data.prompts import LABELS
-from usermirrorer.data.schema import SCENES, scene_id
-from usermirrorer.data.store import read_manifest
+from usermirrorer.data.artefacts.schema import SCENES, scene_id
+from usermirrorer.data.artefacts.store import read_manifest
 from usermirrorer.errors import UserError
+from usermirrorer.llm.prompts import LABELS
 
 
 JSON_LINES = (".jsonl", ".jsonl.gz")

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from usermirrorer.data.prompts import INSTRUCTIONS, LABELS, opened, parse
 from usermirrorer.errors import UserError
+from usermirrorer.llm.prompts import INSTRUCTIONS, LABELS, opened, parse
 from usermirrorer.llm.protocol import Conversation, LanguageModel, Sampling
 
 

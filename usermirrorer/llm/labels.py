@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from usermirrorer.data.prompts import BEHAVIOR
 from usermirrorer.errors import UserError
+from usermirrorer.llm.prompts import BEHAVIOR
 
 
 def label_tokens(encode: Callable[[list[str]], list[list[int]]], labels: Sequence[str], name: str) -> list[int]:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from usermirrorer.data.prompts import LABELS, answered, history_entries
 from usermirrorer.errors import UserError
+from usermirrorer.llm.prompts import LABELS, answered, history_entries
 from usermirrorer.llm.protocol import Conversation, Output, Sampling
 
 

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from usermirrorer.data.prompts import LABELS, PROMPT_DATE
 from usermirrorer.errors import StepFailed, UserError
 from usermirrorer.llm import model_path
 from usermirrorer.llm.labels import label_tokens
+from usermirrorer.llm.prompts import LABELS, PROMPT_DATE
 from usermirrorer.llm.protocol import Conversation, Output, Sampling
 
 

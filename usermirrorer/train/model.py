@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from usermirrorer.data.prompts import PROMPT_DATE
 from usermirrorer.errors import StepFailed, UserError
 from usermirrorer.llm import model_path
+from usermirrorer.llm.prompts import PROMPT_DATE
 
 
 if TYPE_CHECKING:

@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from usermirrorer.data.domains.toy import LIST_LENGTH, TASTES, THINGS, VERB
-from usermirrorer.data.prompts import INSTRUCTIONS, LABELS, answered, conversation
+from usermirrorer.data.sources.toy import LIST_LENGTH, TASTES, THINGS, VERB
+from usermirrorer.llm.prompts import INSTRUCTIONS, LABELS, answered, conversation
 from usermirrorer.llm.protocol import Conversation
 
 

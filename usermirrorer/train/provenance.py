@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from usermirrorer.data.store import write_bytes
+from usermirrorer.data.artefacts.store import write_bytes
 from usermirrorer.errors import UserError
 
 

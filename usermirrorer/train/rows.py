@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from usermirrorer.data import store
-from usermirrorer.data.prompts import INSTRUCTIONS, LABELS, parse
+from usermirrorer.data.artefacts import store
 from usermirrorer.errors import UserError
 from usermirrorer.llm.labels import label_tokens
+from usermirrorer.llm.prompts import INSTRUCTIONS, LABELS, parse
 
 
 if TYPE_CHECKING:

@@ -1,0 +1,135 @@
+"""A step's directory: shards, journal, lock, and the same bytes after a kill."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from usermirrorer.data.artefacts import store
+from usermirrorer.data.artefacts.store import JOURNAL, fingerprint, finished_content, open_step, read_parts
+from usermirrorer.errors import UserError
+
+
+SCHEMA = pa.schema([("scene_id", pa.string()), ("sample", pa.int64()), ("text", pa.string())])
+RECIPE = {"step": "decide", "seed": 0}
+
+
+def rows(count: int) -> list[dict]:
+    return [{"scene_id": f"{n:04d}", "sample": n, "text": f"line one\nline\u2028two é {n}"} for n in range(count)]
+
+
+def work(directory: Path, groups: list[list[dict]], stop_after: int | None = None) -> None:
+    """Append the groups that are not there yet; `stop_after` leaves the step as a kill would."""
+    with open_step(directory, RECIPE, SCHEMA) as step:
+        done = step.resume()
+        for number, group in enumerate(groups):
+            if stop_after is not None and number >= stop_after:
+                return
+            if done > 0:
+                assert done >= len(group), "a group is on disk whole or not at all"
+                done -= len(group)
+                continue
+            step.append(group)
+        step.finish(rows=sum(map(len, groups)))
+
+
+def parts(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(directory.glob("part-*.parquet"))}
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 9), min_size=1, max_size=8),
+    kills=st.lists(st.tuples(st.integers(0, 8), st.binary(max_size=20)), max_size=3),
+)
+def test_a_killed_step_goes_on_to_the_same_bytes(sizes: list[int], kills: list[tuple[int, bytes]]) -> None:
+    shard_rows, store.SHARD_ROWS = store.SHARD_ROWS, 5
+    try:
+        every = rows(sum(sizes))
+        groups = [every[sum(sizes[:n]) : sum(sizes[: n + 1])] for n in range(len(sizes))]
+        with tempfile.TemporaryDirectory() as root:
+            plain, killed = Path(root) / "plain", Path(root) / "killed"
+            work(plain, groups)
+            for stop, torn in sorted(kills):
+                work(killed, groups, stop_after=min(stop, len(groups)))
+                with open(killed / JOURNAL, "ab") as journal:  # a line that the kill left half-written
+                    journal.write(torn.replace(b"\n", b""))
+            work(killed, groups)
+            assert parts(killed) == parts(plain)
+            assert read_parts(killed).to_pylist() == every
+            assert not (killed / JOURNAL).exists()
+            assert finished_content(killed, "x") == finished_content(plain, "x")
+    finally:
+        store.SHARD_ROWS = shard_rows
+
+
+def test_a_kill_between_shard_and_journal_loses_and_doubles_nothing(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(store, "SHARD_ROWS", 5)
+    groups = [rows(9)[:3], rows(9)[3:9]]
+    work(tmp_path / "plain", groups)
+
+    def killed(self: store.Step) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(store.Step, "_rewrite_journal", killed)
+        with open_step(tmp_path / "killed", RECIPE, SCHEMA) as step:
+            for group in groups:
+                step.append(group)
+    assert (tmp_path / "killed" / "part-00000.parquet").is_file()
+    work(tmp_path / "killed", groups)
+    assert parts(tmp_path / "killed") == parts(tmp_path / "plain")
+
+
+def test_other_settings_are_named(tmp_path: Path) -> None:
+    work(tmp_path, [rows(2)])
+    with pytest.raises(UserError, match="seed: 0 → 1"), open_step(tmp_path, {**RECIPE, "seed": 1}):
+        pass
+    before = (tmp_path / "part-00000.parquet").stat().st_mtime_ns, fingerprint(tmp_path)
+    with open_step(tmp_path, RECIPE, SCHEMA) as step:
+        assert step.complete
+    assert before == ((tmp_path / "part-00000.parquet").stat().st_mtime_ns, fingerprint(tmp_path))
+
+
+def test_two_processes_never_write_to_one_directory(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from usermirrorer.data.artefacts.store import open_step\n"
+        "try:\n with open_step(Path(sys.argv[1]), {'step': 'x'}): pass\n"
+        "except Exception as error: sys.exit(f'{type(error).__name__}: {error}')"
+    )
+    with open_step(tmp_path, {"step": "x"}):
+        other = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True)
+    assert other.returncode == 1
+    assert other.stderr.startswith(f"UserError: {tmp_path} is being written by another process")
+    assert subprocess.run([sys.executable, "-c", script, str(tmp_path)]).returncode == 0
+
+
+def test_unfinished_and_broken_directories_are_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="usermirrorer prepare toy"):
+        finished_content(tmp_path, "prepare toy")
+    (tmp_path / store.MANIFEST).write_text("{")
+    with pytest.raises(UserError, match="not a manifest"):
+        finished_content(tmp_path, "prepare toy")
+    with pytest.raises(UserError, match="holds no part"):
+        read_parts(tmp_path)
+
+
+def test_datasets_reads_the_directory_as_it_lies(tmp_path: Path) -> None:
+    from datasets import load_dataset
+
+    work(tmp_path / "step", [rows(7)])
+    assert {path.name for path in (tmp_path / "step").iterdir()} > {".manifest.json", "README.md"}
+    loaded = load_dataset("parquet", data_dir=str(tmp_path / "step"), cache_dir=str(tmp_path / "cache"))
+    assert loaded["train"].to_list() == rows(7)
+
+
+def test_no_rows_are_still_a_file_with_its_schema(tmp_path: Path) -> None:
+    work(tmp_path, [])
+    assert read_parts(tmp_path).schema == SCHEMA

@@ -1,0 +1,337 @@
+"""Pairs from hand-made scenes, decisions and predictions, written and read as the real steps do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from usermirrorer.data.artefacts.schema import DECISIONS, PAIRS, PREDICTIONS, SCENES, scene_id
+from usermirrorer.data.artefacts.store import fingerprint, open_step, read_parts
+from usermirrorer.data.pairs.candidates import chance_of, min_accepted, read_behaviour
+from usermirrorer.data.pairs.diagnostics import rule_accuracies
+from usermirrorer.data.pairs.distill import DistillSettings, distill
+from usermirrorer.data.pairs.selection import quotas
+from usermirrorer.errors import StepFailed, UserError
+from usermirrorer.llm import prompts
+from usermirrorer.train.rows import check_columns, read
+
+
+Row = dict[str, Any]
+Decide = Callable[[np.random.Generator, str, int, int], tuple[int | None, str, np.ndarray]]
+"""From (generator, variant, choice, options) to (the writer's label, finish reason, the predictor's probabilities)."""
+
+
+def peaked(options: int, at: int, mass: float) -> np.ndarray:
+    probs = np.full(options, (1 - mass) / (options - 1))
+    probs[at] = mass
+    return probs
+
+
+def careful(rng: np.random.Generator, variant: str, choice: int, options: int) -> tuple[int | None, str, np.ndarray]:
+    """Strong is right more often and sharper; both sides' texts read as they are labelled, most of the time."""
+    strong = variant == "strong"
+    label = choice if rng.random() < (0.6 if strong else 0.4) else int(rng.integers(options))
+    read_as = label if rng.random() < 0.85 else int(rng.integers(options))
+    fate = rng.random()
+    reason = "length" if fate < 0.05 else "stop"
+    return (
+        (None if fate < 0.03 or 0.95 < fate else label),
+        reason,
+        peaked(options, read_as, rng.uniform(0.6, 0.95) if strong else rng.uniform(0.5, 0.8)),
+    )
+
+
+def lettered(rng: np.random.Generator, variant: str, choice: int, options: int) -> tuple[int | None, str, np.ndarray]:
+    """A writer and predictor that like A, so that unbalanced the rejected option mostly is A."""
+    biased = 0 if rng.random() < 0.85 else int(rng.integers(options))
+    label = choice if rng.random() < 0.55 else biased
+    return label, "stop", peaked(options, label, rng.uniform(0.5, 0.95))
+
+
+def build(
+    work: Path,
+    name: str = "demo",
+    scenes: int = 300,
+    sizes: tuple[int, ...] = (2, 3, 5),
+    samples: int = 10,
+    decide: Decide = careful,
+    shed: dict[int, int] | None = None,
+    prompt: tuple[str, str] = ("plain", "plain"),
+    predictor: tuple[str, str] = ("scripted:reader", "scripted:reader"),
+    later: bool = True,
+    seed: int = 0,
+) -> list[Row]:
+    """Everything that `distill` reads of one domain; the scenes' rows."""
+    rng = np.random.default_rng(seed)
+    rows: list[Row] = []
+    for k in range(scenes):
+        n, user, time = int(rng.choice(sizes)), f"u{k % 60}", 1_600_000_000_000 + k
+        pos = int(rng.integers(n))
+        others = [i for i in range(n) if i != pos]
+        rows.append(
+            {
+                "scene_id": scene_id(name, user, f"i{k}", time),
+                "dataset": name,
+                "user_id": user,
+                "item_id": f"i{k}",
+                "timestamp": time,
+                "text": {
+                    "profile": "",
+                    "history": "chose tea\nchose pie\nchose rice",
+                    "action_list": [f"thing {k} {i}" for i in range(n)],
+                },
+                "impression_list": [f"i{k}.{i}" for i in range(n)],
+                "item_pos": pos,
+                "choices": [pos],
+                "choice_cnt": n,
+                "split": "train",
+                "exposure": "natural",
+                "sources": ["natural"] * n,
+                "history_len": 3,
+                "user_cnt": 3,
+                "item_cnt": rng.integers(1, 100, n).tolist(),
+                "later_chosen": [int(rng.choice(others))] if later and n > 2 and rng.random() < 0.4 else [],
+            }  # fmt: skip
+        )
+    rows.sort(key=lambda row: row["scene_id"])
+    with open_step(work / "tables" / name, {"step": "prepare"}) as step:
+        step.finish(licence=f"licence of {name}")
+    probe = {"accuracy": 0.2, "warning": False}
+    write(work / "scenes" / name / "train", {"step": "scenes", "domain": name}, SCENES, rows, probe=probe)
+    for v, variant in enumerate(("strong", "weak")):
+        decided, scored = [], []
+        for row in rows:
+            for sample in range(samples):
+                label, reason, probs = decide(rng, variant, row["item_pos"], row["choice_cnt"])
+                key = {"scene_id": row["scene_id"], "variant": variant, "sample": sample}
+                text = f"{variant} thought {sample} of {row['scene_id']}"
+                decided.append(key | {"model": variant, "text": text, "behavior": label, "finish_reason": reason})
+                scored.append(key | {"predictor": predictor[v], "probs": probs.tolist()})
+        made = work / "decisions" / name / variant
+        recipe = {"step": "decide", "prompt": prompt[v], "scenes": fingerprint(work / "scenes" / name / "train")}
+        write(made, recipe, DECISIONS, decided)
+        recipe = {"step": "score", "predictor": predictor[v], "decisions": fingerprint(made)}
+        gone = {rows[i]["scene_id"]: count for i, count in (shed or {}).items()}
+        write(work / "predictions" / name / variant, recipe, PREDICTIONS, scored[::-1], shed=gone)
+    return rows
+
+
+def write(directory: Path, recipe: Row, schema: pa.Schema, rows: list[Row], **results: Any) -> None:
+    with open_step(directory, recipe, schema) as step:
+        step.append(rows)
+        step.finish(rows=len(rows), **results)
+
+
+def pairs_of(work: Path, name: str = "p") -> list[Row]:
+    return read_parts(work / "pairs" / name).to_pylist()
+
+
+def test_sides_of_a_pair(tmp_path: Path) -> None:
+    """Chosen names the real choice; rejected another that is not chosen later; both are finished, scored, sharpest."""
+    scenes = {row["scene_id"]: row for row in build(tmp_path, shed={i: 2 for i in range(0, 300, 2)})}
+    content = distill(tmp_path, ["demo"], DistillSettings("p", num=120, rejected_from="any"))
+    decided = {
+        (row["scene_id"], row["variant"], row["sample"]): row
+        for variant in ("strong", "weak")
+        for row in read_parts(tmp_path / "decisions" / "demo" / variant).to_pylist()
+    }
+    probs = {
+        (row["scene_id"], row["variant"], row["sample"]): row["probs"]
+        for variant in ("strong", "weak")
+        for row in read_parts(tmp_path / "predictions" / "demo" / variant).to_pylist()
+    }
+    shed = json.loads((tmp_path / "predictions/demo/strong/.manifest.json").read_text())["content"]["shed"]
+    pairs = pairs_of(tmp_path)
+    assert len(pairs) == content["rows"] == 120 and len({pair["scene_id"] for pair in pairs}) == 120
+    assert any(pair["scene_id"] in shed for pair in pairs) and any(pair["scene_id"] not in shed for pair in pairs)
+    assert {pair["rejected_from"] for pair in pairs} == {"strong", "weak"}
+    for pair in pairs:
+        scene = scenes[pair["scene_id"]]
+        choice, label = (prompts.LABELS.index(pair[f"behavior_{side}"]) for side in ("chosen", "rejected"))
+        assert choice == scene["item_pos"] and label != choice and label not in scene["later_chosen"]
+        for side, variant, option in (("chosen", "strong", choice), ("rejected", pair["rejected_from"], label)):
+            (turn,) = pair[side]
+            text, behavior = prompts.parse(turn["content"], scene["choice_cnt"])
+            key = (pair["scene_id"], variant, int(text.split()[2]))
+            assert decided[key]["text"] == text and decided[key]["behavior"] == behavior == option
+            assert decided[key]["finish_reason"] != "length"
+            p = np.array(probs[key])
+            assert pair[f"entropy_{side}"] == pytest.approx(-(p * np.log2(p)).sum())
+        rivals = [
+            -(np.array(probs[key]) * np.log2(probs[key])).sum()
+            for key, row in decided.items()
+            if key[:2] == (pair["scene_id"], "strong") and row["behavior"] == choice
+            and row["finish_reason"] == "stop" and np.argmax(probs[key]) == choice
+        ]  # fmt: skip
+        assert pair["entropy_chosen"] == pytest.approx(min(rivals)) and pair["accepted"] == len(rivals)
+        history = "chose rice" if pair["scene_id"] in shed else scene["text"]["history"]
+        assert pair["prompt"] == prompts.conversation({**scene["text"], "history": history}, "plain")
+
+
+def test_ranks_by_normalised_difference(tmp_path: Path) -> None:
+    build(tmp_path, scenes=200, sizes=(5,), later=False)
+    distill(tmp_path, ["demo"], DistillSettings("all"))
+    distill(tmp_path, ["demo"], DistillSettings("p", num=50))
+    distill(tmp_path, ["demo"], DistillSettings("r", num=50, selector="random"))
+    every, top, drawn = (pairs_of(tmp_path, name) for name in ("all", "p", "r"))
+    for pair in every:
+        gained = pair["entropy_expected_weak"] - pair["entropy_expected_strong"]
+        assert pair["score"] == pytest.approx(gained / np.log2(5))
+    for letter in "ABCDE":  # within a letter of the choice it is the best that are kept
+        scores = sorted((p["score"] for p in every if p["behavior_chosen"] == letter), reverse=True)
+        kept = sorted((p["score"] for p in top if p["behavior_chosen"] == letter), reverse=True)
+        assert len(kept) == 10 and np.mean(kept) > np.mean(scores[:14])
+    assert np.mean([p["score"] for p in top]) > np.mean([p["score"] for p in drawn])
+    assert [p["scene_id"] for p in top] != sorted(p["scene_id"] for p in top)
+    both = [p["scene_id"] for p in every if p["scene_id"] in {q["scene_id"] for q in top}]
+    assert both == [p["scene_id"] for p in top], "the order is a function of (seed, scene_id)"
+
+
+def test_letters_of_a_biased_writer_are_balanced(tmp_path: Path) -> None:
+    build(tmp_path, scenes=1500, sizes=(4,), decide=lettered, later=False)
+    content = distill(tmp_path, ["demo"], DistillSettings("all"))
+    assert content["diagnostics"]["rules"]["letter"]["value"] > 0.6 and content["diagnostics"]["warning"]
+    assert any(line.startswith("letter alone") for line in content["warnings"])
+    content = distill(tmp_path, ["demo"], DistillSettings("p", num=400))
+    position = content["diagnostics"]["positions"]["4"]
+    assert position["chosen"] == [100, 100, 100, 100] and position["rejected"] == [100, 100, 100, 100]
+    assert 0.4 < content["diagnostics"]["rules"]["letter"]["value"] < 0.55
+    assert content["warnings"] == []
+
+
+@pytest.mark.parametrize("behaviour", ["argmax", "sample"])
+def test_restart_and_order_of_inputs_give_the_same_bytes(tmp_path: Path, behaviour: str) -> None:
+    wanted = DistillSettings("p", num=60, behaviour=behaviour, seed=3)
+    build(tmp_path / "a")
+    distill(tmp_path / "a", ["demo"], wanted)
+    part = tmp_path / "a/pairs/p/part-00000.parquet"
+    first = part.read_bytes()
+    content = distill(tmp_path / "a", ["demo"], wanted)
+    assert part.read_bytes() == first
+    (tmp_path / "a/pairs/p/.manifest.json").unlink()  # killed before the end
+    assert distill(tmp_path / "a", ["demo"], wanted) == content and part.read_bytes() == first
+    with pytest.raises(UserError, match="other settings"):
+        distill(tmp_path / "a", ["demo"], DistillSettings("p", num=61, behaviour=behaviour, seed=3))
+
+
+def test_training_reads_the_directory(tmp_path: Path) -> None:
+    build(tmp_path)
+    distill(tmp_path, ["demo"], DistillSettings("p", num=40))
+    directory = tmp_path / "pairs" / "p"
+    assert pq.read_schema(directory / "part-00000.parquet").equals(PAIRS)
+    for method in ("sft", "dpo"):
+        check_columns(str(directory), method)
+        rows = read(str(directory), "train", method)
+        assert len(rows) == 40 and [m["role"] for m in rows[0]["prompt"]] == ["system", "user"]
+
+
+def test_manifest_accounts_for_every_scene_and_domain(tmp_path: Path) -> None:
+    build(tmp_path, "one", scenes=300)
+    build(tmp_path, "two", scenes=100, seed=1)
+    content = distill(tmp_path, ["one", "two"], DistillSettings("p", num=100))
+    assert content["prompt"] == "plain" and content["predictor"] == "scripted:reader"
+    assert content["licences"] == {"one": "licence of one", "two": "licence of two"}
+    assert content["probe"]["two"] == {"accuracy": 0.2, "warning": False}
+    for name, steps in content["funnel"].items():
+        counts = content["counts"][name]
+        lost = counts["no_choice"] + counts["no_strong_decision"] + counts["no_weak_decision"]
+        assert steps["scenes"] - lost == steps["scored"]
+        assert steps["scored"] - counts["too_few_accepted"] == steps["with_enough_accepted"]
+        assert steps["with_enough_accepted"] - counts["nothing_to_reject"] == steps["available"] >= steps["kept"] > 0
+        assert all(0 < counts["strong"][reason] < 1000 for reason in ("cut_off", "no_label"))
+    assert sum(row["kept"] for row in content["strata"]) == sum(row["quota"] for row in content["strata"]) == 100
+    assert content["funnel"]["one"]["kept"] == pytest.approx(75, abs=4)
+    acceptance = content["counts"]["one"]["acceptance"]
+    assert {n: row["min_accepted"] for n, row in acceptance.items()} == {"2": [7], "3": [5], "5": [4]}
+    assert all(row["kept_by_chance"] <= 0.25 < row["kept"] for row in acceptance.values())
+
+
+def test_fewer_than_asked_for_is_one_warning_and_none_is_a_failure(tmp_path: Path) -> None:
+    build(tmp_path, decide=careful, scenes=60, later=False)
+    content = distill(tmp_path, ["demo"], DistillSettings("p", num=1000))
+    assert content["rows"] == content["funnel"]["demo"]["available"] < 60
+    assert sum("were asked for" in line for line in content["warnings"]) == 1
+    with pytest.raises(StepFailed, match="too_few_accepted.: 60"):
+        distill(tmp_path, ["demo"], DistillSettings("none", min_accepted=11))
+
+
+def test_inputs_must_be_made_alike(tmp_path: Path) -> None:
+    build(tmp_path / "prompt", scenes=5, prompt=("ekb", "plain"))
+    with pytest.raises(UserError, match="One prompt .*demo strong: ekb, demo weak: plain"):
+        distill(tmp_path / "prompt", ["demo"], DistillSettings("p"))
+    build(tmp_path / "predictor", scenes=5, predictor=("vllm:a", "vllm:b"))
+    with pytest.raises(UserError, match="One predictor .*vllm:a.*vllm:b"):
+        distill(tmp_path / "predictor", ["demo"], DistillSettings("p"))
+    build(tmp_path / "stale", scenes=5)
+    manifest = tmp_path / "stale/decisions/demo/weak/.manifest.json"
+    manifest.write_text(manifest.read_text().replace('"rows": 50', '"rows": 51'))
+    with pytest.raises(UserError, match="other decisions"):
+        distill(tmp_path / "stale", ["demo"], DistillSettings("p"))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"selector": "best"}, {"behaviour": "max"}, {"rejected_from": "weak"}, {"num": 0}, {"name": "a/b"}]
+)
+def test_wrong_settings_are_named(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=str(next(iter(wrong.values())))):
+        distill(tmp_path, ["demo"], DistillSettings(**({"name": "p"} | wrong)))
+
+
+strata = st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 3000)), min_size=1, max_size=40)
+
+
+@given(strata, st.integers(1, 20000))
+def test_quotas(pairs: list[tuple[int, int]], num: int) -> None:
+    """They sum to what there is, respect every cap, and without caps differ from the exact share by less than one."""
+    weights, caps = np.array(pairs).T
+    given_ = quotas(weights, caps, num)
+    assert given_.sum() == min(num, caps[weights > 0].sum()) and (given_ <= caps).all() and (given_ >= 0).all()
+    if weights.sum():
+        free = quotas(weights, np.full(len(weights), num), num)
+        assert free.sum() == num and (np.abs(free - num * weights / weights.sum()) < 1).all()
+        # No stratum that could take more is left below the share it would have had without caps.
+        assert (given_[given_ < caps] >= np.floor(num * weights / weights.sum())[given_ < caps]).all()
+
+
+@given(st.integers(1, 12), st.integers(2, 12))
+def test_min_accepted_is_the_smallest_that_chance_rarely_reaches(samples: int, options: int) -> None:
+    k = min_accepted(samples, options)
+    exact = sum(chance_of(j, samples, options) - chance_of(j + 1, samples, options) for j in range(k, samples + 1))
+    assert exact <= 0.25 + 1e-9 and chance_of(k - 1, samples, options) > 0.25
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 1000))
+def test_read_behaviour(seed: int) -> None:
+    """The arg-max whatever the draw, ties shared evenly; a draw follows the probabilities and skips padding."""
+    rng = np.random.default_rng(seed)
+    probs, draws = rng.dirichlet(np.ones(4), 2000), rng.random(2000)
+    assert (read_behaviour(probs, draws, "argmax") == probs.argmax(axis=1)).all()
+    even = np.tile([0.4, 0.0, 0.4, 0.2, 0.0], (2000, 1))
+    assert np.bincount(read_behaviour(even, draws, "argmax"), minlength=5) / 2000 == pytest.approx(
+        [0.5, 0, 0.5, 0, 0], abs=0.08
+    )
+    assert np.bincount(read_behaviour(even, draws, "sample"), minlength=5) / 2000 == pytest.approx(even[0], abs=0.08)
+
+
+def test_rules_find_what_is_there_and_nothing_else() -> None:
+    rng = np.random.default_rng(0)
+    users, noise = np.arange(2000) % 300, rng.integers(0, 50, (2, 2000))
+    rules = rule_accuracies(
+        {"length": (noise[0] + 20, noise[1]), "popularity": (noise[0], noise[1])},
+        {"writer": (np.zeros(2000, dtype=int), (rng.random(2000) < 0.5).astype(int)), "letter": (noise[0], noise[1])},
+        users,
+    )
+    assert rules["length"]["value"] == pytest.approx((noise[0] + 20 > noise[1]).mean(), abs=0.02)
+    assert rules["writer"]["value"] == pytest.approx(0.75, abs=0.03), "half of the pairs tie"
+    assert rules["popularity"]["low"] < 0.5 < rules["popularity"]["high"] + 0.02
+    assert 0.45 < rules["letter"]["value"] < 0.55

@@ -1,0 +1,282 @@
+"""Scenes as written: what they may hold, and that their bytes depend on nothing but inputs and seed."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter, defaultdict
+from datetime import UTC
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from usermirrorer.data.artefacts.store import MANIFEST, read_manifest, read_parts
+from usermirrorer.data.scenes import draw as draw_module
+from usermirrorer.data.scenes import make as scenes_module
+from usermirrorer.data.scenes.choices import MIN_OCCASIONS
+from usermirrorer.data.scenes.draw import SceneSettings, draw
+from usermirrorer.data.scenes.make import make_scenes
+from usermirrorer.errors import StepFailed, UserError
+
+
+MODELS = {"popularity", "content", "item-knn", "gf-cf"}
+SOURCES = {"natural": {"natural"}, "hard": MODELS, "retrieved": MODELS | {"random"}}
+MODES = list(SOURCES)
+
+
+def copy_work(prepared, target: Path) -> Path:
+    """A work directory with the same tables and embeddings, to write scenes into."""
+    for step in ("tables", "embeddings"):
+        shutil.copytree(prepared.work / step, target / step)
+    return target
+
+
+def patch_batches(monkeypatch, size: int) -> None:
+    """Draw and score in other portions."""
+    monkeypatch.setattr(draw_module, "BATCH_LEAST", size)
+    monkeypatch.setattr(draw_module, "BATCH_MOST", 3 * size)
+    monkeypatch.setattr(draw_module, "NATURAL_BLOCK", size // 2)
+    monkeypatch.setattr(draw_module, "BLOCK", size // 4)
+
+
+def output(work: Path) -> dict[str, bytes]:
+    """Everything written below `work` that the settings decide: shards, and manifests without their run blocks."""
+    found = {str(path.relative_to(work)): path.read_bytes() for path in sorted(work.rglob("*.parquet"))}
+    for path in sorted(work.rglob(MANIFEST)):
+        found[str(path.relative_to(work))] = repr(read_manifest(path.parent)["content"]).encode()
+    return found
+
+
+@pytest.fixture(scope="module")
+def made(small, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """All scenes of the small log, train and test, by exposure."""
+    works = {}
+    for mode in MODES:
+        works[mode] = copy_work(small, tmp_path_factory.mktemp(mode))
+        for split in ("train", "test"):
+            make_scenes("ml-100k", works[mode], SceneSettings(split, 10_000, mode, max_exposure=8))
+    return works
+
+
+def read(work: Path, split: str, name: str = "ml-100k") -> list[dict]:
+    return read_parts(work / "scenes" / name / split).to_pylist()
+
+
+def events_of(prepared) -> dict[str, list[tuple[int, str]]]:
+    """(time, item) of every user, from the tables."""
+    users, items, log = prepared.tables.users["user_id"], prepared.tables.items["item_id"], prepared.tables.log
+    events = defaultdict(list)
+    for user, item, time in zip(log.user.tolist(), log.item.tolist(), log.time.tolist(), strict=True):
+        events[users[user]].append((time, items[item]))
+    return events
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_scenes_hold_what_existed_and_nothing_of_their_own_occasion(small, made, mode: str) -> None:
+    events = events_of(small)
+    dates = dict(zip(small.tables.items["item_id"], small.tables.items["available_from"], strict=True))
+    item_text = dict(zip(small.tables.items["item_id"], small.tables.items["text"], strict=True))
+    for scene in read(made[mode], "train") + read(made[mode], "test"):
+        time = int(scene["timestamp"].replace(tzinfo=UTC).timestamp() * 1000)
+        options, mine = scene["impression_list"], events[scene["user_id"]]
+        assert options[scene["item_pos"]] == scene["item_id"] and (time, scene["item_id"]) in mine
+        assert scene["choices"] == [scene["item_pos"]]
+        assert len(set(options)) == len(options) == scene["choice_cnt"] == len(scene["text"]["action_list"])
+        assert 2 <= scene["choice_cnt"] <= 8
+        assert all(dates[item] <= time for item in options)
+        others = set(options) - {scene["item_id"]}
+        assert not others & {item for when, item in mine if when <= time}
+        assert all(item_text[item] in line for item, line in zip(options, scene["text"]["action_list"], strict=True))
+
+        earlier = [item for when, item in mine if when < time]
+        assert scene["user_cnt"] == len(earlier)
+        assert len({when for when, _ in mine if when < time}) >= MIN_OCCASIONS
+        shown = scene["text"]["history"].split("\n")
+        assert len(shown) == scene["history_len"] and 2 <= len(shown) <= 10
+        assert all(any(item_text[item] in line for item in earlier) for line in shown)
+        later = {item for when, item in mine if when > time}
+        assert {options[position] for position in scene["later_chosen"]} == later & others
+        assert scene["sources"][scene["item_pos"]] == "choice" and scene["sources"].count("choice") == 1
+        assert set(scene["sources"]) - {"choice"} <= SOURCES[mode]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_one_occasion_gives_one_scene_in_one_split(small, made, mode: str) -> None:
+    splits = {split: read(made[mode], split) for split in ("train", "test")}
+    occasions = Counter((scene["user_id"], scene["timestamp"]) for rows in splits.values() for scene in rows)
+    assert max(occasions.values()) == 1
+    ids = [scene["scene_id"] for rows in splits.values() for scene in rows]
+    assert len(set(ids)) == len(ids)
+    for split, rows in splits.items():
+        assert [scene["scene_id"] for scene in rows] == sorted(scene["scene_id"] for scene in rows)
+        assert {scene["split"] for scene in rows} == {split}
+    cut = small.cuts.test / 1000
+    assert max(scene["timestamp"].timestamp() for scene in splits["train"]) < cut
+    assert min(scene["timestamp"].timestamp() for scene in splits["test"]) >= cut
+
+
+def test_scenes_of_a_user_are_capped(small, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setitem(scenes_module.USER_CAP, "train", 3)
+    content = make_scenes("ml-100k", copy_work(small, tmp_path), SceneSettings("train", 10_000))
+    users = Counter(scene["user_id"] for scene in read(tmp_path, "train"))
+    assert max(users.values()) == 3
+    assert content["counts"]["over_user_cap"] > 0
+    assert content["recipe"]["user_cap"] == 3
+
+
+def test_counts_add_up(made) -> None:
+    for mode in MODES:
+        for split in ("train", "test"):
+            content = read_manifest(made[mode] / "scenes" / "ml-100k" / split)["content"]
+            counts = content["counts"]
+            left_out = ("item_not_yet_available", "too_little_history", "had_before", "same_occasion", "over_user_cap")
+            assert counts["choices_in_window"] - sum(counts[reason] for reason in left_out) == counts["drawn"]
+            assert counts["drawn"] - counts["exposure_too_short"] == counts["kept"] == content["rows"]
+            assert content["rows"] == len(read(made[mode], split)) < content["asked"]
+
+
+def test_the_position_of_the_choice_is_uniform(toy_log) -> None:
+    """For every number of options and every exposure; Holm's correction over all of them."""
+    from usermirrorer.data.scenes.window import open_window
+
+    values = []
+    for mode in MODES:
+        settings = SceneSettings("train", 3000, mode, max_exposure=6)
+        window = open_window(toy_log.tables, toy_log.cuts, "train", "any", toy_log.vectors)
+        drawn, _ = draw(window, toy_log.choices(settings).take(np.arange(3000)), settings)
+        for count in range(2, 7):
+            positions = drawn.position[drawn.count == count]
+            assert len(positions) > 200
+            values.append(stats.chisquare(np.bincount(positions, minlength=count)).pvalue)
+            assert (drawn.options[drawn.count == count][np.arange(len(positions)), positions] >= 0).all()
+    holm = np.sort(values) * np.arange(len(values), 0, -1)
+    assert holm.min() > 0.01
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_workers_and_batches_change_no_byte(small, made, tmp_path: Path, monkeypatch, mode: str) -> None:
+    patch_batches(monkeypatch, 97)
+    work = copy_work(small, tmp_path)
+    for split in ("train", "test"):
+        make_scenes("ml-100k", work, SceneSettings(split, 10_000, mode, max_exposure=8), workers=2)
+    ours, theirs = output(work), output(made[mode])
+    assert ours.keys() == theirs.keys()
+    assert [name for name in ours if ours[name] != theirs[name]] == []
+
+
+def test_workers_change_no_byte_of_logged_scenes(toy, tmp_path: Path, monkeypatch) -> None:
+    patch_batches(monkeypatch, 150)
+    for workers in (1, 2):
+        work = copy_work(toy, tmp_path / str(workers))
+        make_scenes("toy", work, SceneSettings("test", 400, "logged"), workers=workers)
+    assert output(tmp_path / "1") == output(tmp_path / "2")
+
+
+def test_logged_scenes_are_the_real_lists(toy, tmp_path: Path) -> None:
+    make_scenes("toy", copy_work(toy, tmp_path), SceneSettings("test", 400, "logged"))
+    shown = {
+        (row["user_id"], row["timestamp"]): (set(row["items"]), row["clicked"])
+        for row in toy.tables.impressions.iter_rows(named=True)
+    }
+    scenes = read(tmp_path, "test", "toy")
+    assert len(scenes) == 400
+    for scene in scenes:
+        items, clicked = shown[scene["user_id"], round(scene["timestamp"].timestamp() * 1000)]
+        assert set(scene["impression_list"]) == items and [scene["item_id"]] == clicked
+
+
+def test_asking_for_less_gives_the_first_of_the_same_draw(small, made, tmp_path: Path, monkeypatch) -> None:
+    patch_batches(monkeypatch, 61)
+    settings = SceneSettings("train", 200, max_exposure=8)
+    content = make_scenes("ml-100k", copy_work(small, tmp_path), settings, workers=2)
+    some, every = read(tmp_path, "train"), {scene["scene_id"]: scene for scene in read(made["natural"], "train")}
+    assert content["counts"]["kept"] == len(some) == 200
+    assert all(scene == every[scene["scene_id"]] for scene in some)
+
+
+def test_a_second_run_does_nothing_and_other_settings_are_refused(small, tmp_path: Path) -> None:
+    work, settings = copy_work(small, tmp_path), SceneSettings("test", 50)
+    first = make_scenes("ml-100k", work, settings)
+    times = {path: path.stat().st_mtime_ns for path in work.rglob("*.parquet")}
+    assert make_scenes("ml-100k", work, settings) == first
+    assert times == {path: path.stat().st_mtime_ns for path in work.rglob("*.parquet")}
+    for changed, named in (({"seed": 1}, "seed: 0 → 1"), ({"exposure": "hard"}, "exposure: natural → hard")):
+        with pytest.raises(UserError, match=named):
+            make_scenes("ml-100k", work, SceneSettings(**{**vars(settings), **changed}))
+
+
+@pytest.mark.parametrize("killed_in", ["render", "feature_table", "run_probe", "baseline_table"])
+def test_a_killed_run_goes_on_to_the_same_bytes(small, tmp_path: Path, monkeypatch, killed_in: str) -> None:
+    settings = SceneSettings("test", 50, max_exposure=5)
+    plain, killed = copy_work(small, tmp_path / "plain"), copy_work(small, tmp_path / "killed")
+    make_scenes("ml-100k", plain, settings)
+
+    def kill(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(scenes_module, killed_in, kill)
+        make_scenes("ml-100k", killed, settings)
+    assert not read_manifest(killed / "scenes" / "ml-100k" / "test")["content"]["finished"]
+    make_scenes("ml-100k", killed, settings)
+    assert output(plain) == output(killed)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"exposure": "logged"}, "natural, hard, retrieved"),
+        ({"exposure": "real"}, "choose one of"),
+        ({"min_exposure": 1}, "min"),
+        ({"max_exposure": 27}, "26"),
+        ({"num": 0}, "at least one"),
+        ({"choice": "liked"}, "min_rating"),
+        ({"choice": "min_rating=x"}, "not a number"),
+    ],
+)
+def test_impossible_settings_are_one_sentence(small, changed: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        make_scenes("ml-100k", small.work, SceneSettings(**{"split": "test", "num": 5, **changed}))
+
+
+def test_choices_that_never_qualify_are_a_failed_step_that_binds_nobody(small, tmp_path: Path) -> None:
+    work = copy_work(small, tmp_path)
+    with pytest.raises(StepFailed, match="no choice"):
+        make_scenes("ml-100k", work, SceneSettings("test", 5, choice="min_rating=6"))
+    assert make_scenes("ml-100k", work, SceneSettings("test", 5, choice="min_rating=5"))["rows"] == 5
+
+
+def test_what_a_user_had_before_is_no_choice_where_a_domain_has_no_repeats(
+    small_raw: Path, ready, tmp_path: Path
+) -> None:
+    """Distractors are new to the user there: a choice that is not would be known by the history alone."""
+    raw = tmp_path / "raw"
+    shutil.copytree(small_raw, raw)
+    rows = [line.split("\t") for line in (raw / "u.data").read_text().splitlines()]
+    again = [f"{user}\t{item}\t5\t{int(time) + 90 * 86_400}" for user, item, _, time in rows[::7]]
+    (raw / "u.data").write_text("\n".join(["\t".join(row) for row in rows] + again) + "\n")
+    world = ready("ml-100k", raw)
+    content = make_scenes("ml-100k", world.work, SceneSettings("train", 10_000))
+    assert content["counts"]["had_before"] > 50
+    events = events_of(world)
+    for scene in read(world.work, "train"):
+        time = round(scene["timestamp"].timestamp() * 1000)
+        assert scene["item_id"] not in {item for when, item in events[scene["user_id"]] if when < time}
+
+
+def test_choices_keep_to_their_rule(small, tmp_path: Path) -> None:
+    make_scenes("ml-100k", copy_work(small, tmp_path), SceneSettings("train", 200, choice="min_rating=4"))
+    rating = {}
+    users, items, log = small.tables.users["user_id"], small.tables.items["item_id"], small.tables.log
+    for row, value in enumerate(small.tables.behaviour["rating"].to_list()):
+        rating[users[int(log.user[row])], items[int(log.item[row])]] = value
+    assert {rating[scene["user_id"], scene["item_id"]] for scene in read(tmp_path, "train")} == {4, 5}
+
+
+def test_the_first_scenes_are_a_fair_sample_of_all(ml_100k) -> None:
+    """Neither crowded occasions nor busy people come first, whatever decided which of their events are left in."""
+    choices = ml_100k.choices(SceneSettings("test", 1))
+    half = len(choices) // 2
+    for numbers in (choices.peer_count, np.bincount(choices.user)[choices.user]):
+        assert stats.mannwhitneyu(numbers[:half], numbers[half:]).pvalue > 0.01

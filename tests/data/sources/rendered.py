@@ -1,0 +1,49 @@
+"""One scene of a prepared domain as text, its options chosen by the test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from usermirrorer.data.items.embeddings import embed_items
+from usermirrorer.data.log.prepare import prepare
+from usermirrorer.data.log.tables import load_tables
+from usermirrorer.data.scenes.draw import SceneSettings
+from usermirrorer.data.scenes.make import make_scenes
+from usermirrorer.data.scenes.render import render
+from usermirrorer.data.sources import load_domain
+
+
+def rendered(
+    name: str, raw: Path, work: Path, user_id: str, time: int, options: Sequence[str], history: int,
+    snapshot: bool = False,
+) -> dict[str, Any]:  # fmt: skip
+    """{profile, history, action_list} of a user at a time (UTC ms) with these options; `name` is as in `prepare`."""
+    name = prepare(name, raw, work, snapshot=snapshot)["recipe"]["domain"]
+    tables = load_tables(work, name)
+    users, items = tables.users["user_id"].to_list(), tables.items["item_id"].to_list()
+    texts = render(
+        tables, np.array([users.index(user_id)]), np.array([time]), np.array([items.index(item) for item in options]),
+        np.array([len(options)]), np.array([history]),
+    )  # fmt: skip
+    return texts.to_pylist()[0]
+
+
+def scene_rows(name: str, raw: Path, work: Path) -> dict[str, int]:
+    """Scenes of five options, at most 20, that each split of a raw data set gives under the domain's defaults."""
+    prepare(name, raw, work)
+    embed_items(name, work)
+    domain = load_domain(name)
+    exposure, choice = domain.exposures[0], next(iter(domain.choice_rules))
+    return {
+        split: make_scenes(name, work, SceneSettings(split, 20, exposure, choice, 5, 5))["rows"]
+        for split in ("train", "test")
+    }
+
+
+def lines(text: dict[str, Any]) -> str:
+    """A scene as one text: profile, history and options, parted by blank lines."""
+    return "\n\n".join(part for part in (text["profile"], text["history"], "\n".join(text["action_list"])) if part)

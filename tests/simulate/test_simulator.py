@@ -1,0 +1,182 @@
+"""The simulator in Python, on the real engine."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from usermirrorer import Simulator
+from usermirrorer.errors import UserError
+from usermirrorer.llm.choose import choose, prompt_limit, scene_seed, trained_prompt
+from usermirrorer.llm.prompts import SceneText, conversation, opened
+from usermirrorer.llm.protocol import Conversation, Output, Sampling
+from usermirrorer.llm.vllm import VLLMModel
+
+
+SAMPLING = Sampling(max_tokens=10)
+
+
+def scene(number: int, options: int = 3) -> SceneText:
+    return {
+        "profile": "",
+        "history": f"chose sweet cake {number}",
+        "action_list": [f"tea {number + i}" for i in range(options)],
+    }
+
+
+class Told:
+    """The engine, with the writing done by the test: what is read is still read by the real model."""
+
+    def __init__(self, model: VLLMModel, texts: list[str], reason: str = "stop") -> None:
+        self.name = model.name
+        self.max_length = model.max_length
+        self.choice_probs = model.choice_probs
+        self.count_tokens = model.count_tokens
+        self.embed = model.embed
+        self.outputs = [Output(text, reason) for text in texts]
+
+    def generate(self, conversations: list[Conversation], n: int, sampling: Sampling, seeds: list[int]) -> list:
+        return [self.outputs for _ in conversations]
+
+
+def test_importing_the_package_loads_neither_torch_nor_vllm() -> None:
+    code = "import sys, usermirrorer; print(sorted({'torch', 'vllm', 'numpy'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_choice_is_the_mean_of_its_processes(engine: VLLMModel) -> None:
+    scenes = [scene(1), scene(2, 5)]
+    choices = Simulator(engine, prompt="plain", samples=4, seed=3).simulate(scenes, SAMPLING)
+    for text, choice in zip(scenes, choices, strict=True):
+        assert len(choice.rationales) == 4
+        stacked = np.array([process.probs for process in choice.rationales])
+        assert stacked.shape == (4, len(text["action_list"]))
+        np.testing.assert_allclose(choice.probs, stacked.mean(axis=0))
+        assert choice.probs.sum() == pytest.approx(1)
+        assert choice.option == text["action_list"][choice.picked] == text["action_list"][int(choice.probs.argmax())]
+        assert choice.unfinished == sum(process.behavior is None for process in choice.rationales)
+
+
+def test_a_scene_has_the_same_choice_in_any_list(engine: VLLMModel) -> None:
+    user = Simulator(engine, prompt="plain", samples=2, seed=1)
+    many = user.simulate([scene(i) for i in range(6)], SAMPLING)
+    [one] = user.simulate([scene(4)], SAMPLING)
+    assert [process.text for process in one.rationales] == [process.text for process in many[4].rationales]
+    np.testing.assert_array_equal(one.probs, many[4].probs)
+    [other] = Simulator(engine, prompt="plain", samples=2, seed=2).simulate([scene(4)], SAMPLING)
+    assert [process.text for process in one.rationales] != [process.text for process in other.rationales]
+
+
+def test_direct_mode_reads_without_writing(engine: VLLMModel) -> None:
+    [choice] = Simulator(engine, mode="direct").simulate([scene(1)])
+    [expected] = engine.choice_probs([opened(conversation(scene(1), "direct"), None)], [list("ABC")])
+    np.testing.assert_array_equal(choice.probs, expected)
+    assert [process.text for process in choice.rationales] == [""]
+    assert choice.unfinished == 0
+
+
+def read_behind(engine: VLLMModel, text: str) -> np.ndarray:
+    return engine.choice_probs([opened(conversation(scene(1), "plain"), text)], [list("ABC")])[0]
+
+
+def test_a_process_is_read_behind_its_own_text(engine: VLLMModel) -> None:
+    """Whatever label the writer gave, and however it closed, the label itself is not read."""
+    told = Told(engine, ["I like tea.\nBehavior: [B]", "I like tea.\nBehavior: [C]", "No tea.\n**Behavior: A**"])
+    [processes] = choose(
+        told, [conversation(scene(1), "plain")], [3], repeat=3, sampling=SAMPLING, mode="decision", seeds=[1]
+    )
+    assert [process.behavior for process in processes] == [1, 2, 0]
+    assert [process.text for process in processes] == ["I like tea.", "I like tea.", "No tea."]
+    assert not any(process.unfinished for process in processes)
+    np.testing.assert_array_equal(processes[0].probs, processes[1].probs)
+    np.testing.assert_array_equal(processes[0].probs, read_behind(engine, "I like tea."))
+    np.testing.assert_array_equal(processes[2].probs, read_behind(engine, "No tea."))
+
+
+@pytest.mark.parametrize("text", ["I like tea and", "I like tea and\nBehavior: [Z]", "I like tea and\nBehavior: ["])
+def test_an_unfinished_decision_is_closed_read_and_flagged(engine: VLLMModel, text: str) -> None:
+    [[process]] = choose(
+        Told(engine, [text], "length"),
+        [conversation(scene(1), "plain")],
+        [3],
+        repeat=1,
+        sampling=SAMPLING,
+        mode="decision",
+        seeds=[1],
+    )
+    assert process.unfinished
+    assert process.behavior is None
+    assert process.finish_reason == "length"
+    np.testing.assert_array_equal(process.probs, read_behind(engine, "I like tea and"))
+
+
+def test_a_runaway_text_is_read_all_the_same(engine: VLLMModel) -> None:
+    """Broken bytes become replacement characters, which are longer than the tokens they came from."""
+    told = Told(engine, ["\ufffd" * engine.max_length], "length")
+    [[process]] = choose(
+        told, [conversation(scene(1), "plain")], [3], repeat=1, sampling=SAMPLING, mode="decision", seeds=[1]
+    )
+    assert process.probs.sum() == pytest.approx(1)
+    assert process.unfinished
+
+
+def test_an_over_long_scene_sheds_its_oldest_history(engine: VLLMModel) -> None:
+    entries = [f"chose cake {i}" for i in range(2000)]
+    [choice] = Simulator(engine, prompt="plain", samples=1).simulate(
+        [{**scene(1), "history": "\n".join(entries)}], SAMPLING
+    )
+    limit = prompt_limit(engine, SAMPLING, "decision")
+    assert limit is not None and 0 < choice.shed < 2000
+    for shed, fits in ((choice.shed, True), (choice.shed - 1, False)):
+        kept = conversation({**scene(1), "history": "\n".join(entries[shed:])}, "plain")
+        assert (engine.count_tokens([kept])[0] <= limit) is fits
+
+
+def test_scenes_that_cannot_be_asked_are_refused_by_number(engine: VLLMModel) -> None:
+    user = Simulator(engine, prompt="plain", samples=1)
+    with pytest.raises(UserError, match="Scene 1 has 27 options"):
+        user.simulate([scene(0), scene(1, 27)], SAMPLING)
+    with pytest.raises(UserError, match="Scene 1 has 1 options"):
+        user.simulate([scene(0), scene(1, 1)], SAMPLING)
+    with pytest.raises(UserError, match="Scene 0 is longer than"):
+        user.simulate([{**scene(0), "action_list": ["tea " * 9000, "cake"]}], SAMPLING)
+
+
+def test_the_prompt_is_the_one_the_model_was_trained_with(model_dir: str, tmp_path: Path) -> None:
+    trained = tmp_path / "trained"
+    shutil.copytree(model_dir, trained)
+    (trained / "usermirrorer.json").unlink(missing_ok=True)
+    assert Simulator(str(trained)).prompt == "ekb"
+    (trained / "usermirrorer.json").write_text(json.dumps({"prompt": "plain", "method": "sft"}))
+    assert Simulator(str(trained)).prompt == Simulator(f"vllm:{trained}").prompt == "plain"
+    assert Simulator(str(trained), prompt="ekb").prompt == "ekb"
+    assert Simulator(str(trained), mode="direct").prompt == "direct"
+    (trained / "usermirrorer.json").write_text(json.dumps({"prompt": "poem"}))
+    with pytest.raises(UserError, match="usermirrorer.json names the prompt 'poem'"):
+        trained_prompt(str(trained))
+
+
+def test_wrong_arguments_are_refused() -> None:
+    with pytest.raises(UserError, match="no mode 'think'"):
+        Simulator("tiny-base", mode="think")
+    with pytest.raises(UserError, match="0 samples"):
+        Simulator("tiny-base", samples=0)
+
+
+def test_a_scene_seed_depends_on_both_its_parts() -> None:
+    seeds = {scene_seed(seed, key) for seed in range(20) for key in ("a", "b", "1a")}
+    assert len(seeds) == 60
+    assert all(0 <= seed < 2**31 for seed in seeds)
+
+
+def test_a_model_trained_on_rows_made_elsewhere_asks_for_a_prompt(tmp_path: Path) -> None:
+    (tmp_path / "usermirrorer.json").write_text('{"prompt": null}')
+    with pytest.raises(UserError, match="--prompt"):
+        Simulator(str(tmp_path))

@@ -1,0 +1,136 @@
+"""Which artefact a path holds: a step's directory by its manifest, a bare file or a directory of them by columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from usermirrorer.data.artefacts.reader import MESSAGES, columns_of, read_batches
+from usermirrorer.data.artefacts.schema import BASELINES, DECISIONS, PAIRS, PREDICTIONS, SCENES
+from usermirrorer.data.artefacts.store import MANIFEST, read_manifest
+from usermirrorer.errors import UserError
+
+
+STEPS = {
+    "prepare": "tables",
+    "embed": "embeddings",
+    "scenes": "scenes",
+    "baselines": "baselines",
+    "decide": "decisions",
+    "score": "predictions",
+    "distill": "pairs",
+}
+"""Step in a manifest -> kind of artefact; other steps' directories are internal."""
+
+SCHEMAS = {
+    "scenes": SCENES,
+    "baselines": BASELINES,
+    "decisions": DECISIONS,
+    "predictions": PREDICTIONS,
+    "pairs": PAIRS,
+}
+
+REQUIRED = {
+    "scenes": ("dataset", "user_id", "item_id", "timestamp", "text", "item_pos", "choice_cnt"),
+    "baselines": tuple(BASELINES.names),
+    "decisions": tuple(DECISIONS.names),
+    "predictions": tuple(PREDICTIONS.names),
+    "pairs": ("prompt", "chosen", "rejected"),
+}
+"""Columns without which a bare file is no such artefact; published files lack some of the others."""
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """One artefact. `content` is its manifest's, None for bare files; `work` the directory of all steps, if known.
+
+    `part` is the split of scenes and baselines, the variant of decisions and predictions, the name of pairs.
+    """
+
+    kind: str
+    path: Path
+    files: tuple[Path, ...]
+    content: Mapping[str, Any] | None = None
+    work: Path | None = None
+    domain: str = ""
+    part: str = ""
+
+    @property
+    def name(self) -> str:
+        """As in docs/artefacts.md: `scenes/toy/train`."""
+        return str(self.path.relative_to(self.work)) if self.work else self.path.name
+
+    @property
+    def domains(self) -> list[str]:
+        """The sources of its rows; pairs may have several."""
+        return list((self.content or {}).get("recipe", {}).get("domains") or [self.domain])
+
+    def rows(self, columns: Sequence[str] | None = None) -> Iterator[pl.DataFrame]:
+        """Its rows, a batch at a time; see `read_batches`."""
+        return read_batches(self.files, SCHEMAS[self.kind], columns)
+
+    def beside(self, kind: str, part: str = "", domain: str = "") -> Artefact | None:
+        """The artefact at WORK/kind/domain/part where it is finished; else None."""
+        path = self.work / kind / (domain or self.domain) / part if self.work else None
+        found = _of_manifest(path) if path and (path / MANIFEST).is_file() else None
+        return found if found and found.content and found.content.get("finished") else None
+
+
+def find_artefacts(path: Path) -> list[Artefact]:
+    """The artefacts at `path`: a step's directory, bare files in a step's schema, or all under a directory.
+
+    In the order of the steps. Raises UserError where there is none.
+    """
+    if path.is_file():
+        return [Artefact(_kind_of(path), path, (path,))]
+    if not path.is_dir():
+        raise UserError(f"{path} is not there: give an artefact's directory, FILE.parquet, FILE.jsonl or a --work")
+    if (path / MANIFEST).is_file():
+        found = _of_manifest(path)
+        if found is None:
+            raise UserError(f"{path} is internal to the steps: give the scenes that it belongs to")
+        return [found]
+    bare = sorted(path.glob("*.parquet")) or sorted(path.glob("*.jsonl"))
+    if bare:
+        return [Artefact(_kind_of(bare[0]), path, tuple(bare))]
+    places = [place.parent for place in sorted(path.rglob(MANIFEST))]
+    artefacts = [found for place in places if (found := _of_manifest(place)) is not None]
+    artefacts.sort(key=lambda found: list(STEPS.values()).index(found.kind))
+    if not artefacts:
+        raise UserError(f"{path} holds no artefact: give a directory that a step made, or the --work of several")
+    return artefacts
+
+
+def _of_manifest(path: Path) -> Artefact | None:
+    """The artefact of a step's directory; None where the step is internal."""
+    manifest = read_manifest(path)
+    content = manifest["content"] if manifest else {}
+    recipe = content.get("recipe", {})
+    kind = STEPS.get(recipe.get("step", ""))
+    if kind is None:
+        return None
+    # WORK/pairs/NAME and WORK/tables/D are two levels deep, WORK/scenes/D/SPLIT is three.
+    above = path.resolve().parents
+    depth = 1 if kind in ("tables", "embeddings", "pairs") else 2
+    work = above[depth] if len(above) > depth and above[depth - 1].name == kind else None
+    placed = path.resolve() if work else path
+    domain = "" if kind == "pairs" else recipe.get("domain") or (placed.name if kind == "embeddings" else "")
+    part = recipe.get("split") or recipe.get("variant") or (recipe.get("name", "") if kind == "pairs" else "")
+    return Artefact(kind, placed, tuple(sorted(placed.glob("*.parquet"))), content, work, domain, part)
+
+
+def _kind_of(path: Path) -> str:
+    """The kind of artefact that a bare file is, from its columns."""
+    columns = set(columns_of(path))
+    if set(MESSAGES) <= columns:
+        return "pairs"
+    for kind, required in REQUIRED.items():
+        if set(required) <= columns:
+            return kind
+    nearest = max(REQUIRED, key=lambda kind: len(set(REQUIRED[kind]) & columns) / len(REQUIRED[kind]))
+    missing = [name for name in REQUIRED[nearest] if name not in columns]
+    raise UserError(f"{path} is no known artefact: {nearest} would need the column `{missing[0]}` too")

@@ -1,0 +1,187 @@
+"""Publishing artefacts as one data set on the Hub: checked, staged in a folder with its card, then sent.
+
+The text of a source that may not be passed on stays here: such rows go with their ids and empty text, beside the
+commands and digests that rebuild them from the raw files.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from usermirrorer.data.artefacts.find import SCHEMAS, Artefact, find_artefacts
+from usermirrorer.data.artefacts.store import file_digest, write_bytes, write_parquet
+from usermirrorer.data.audit.card import SPLITS, Source, card, place_in_repo, source_of
+from usermirrorer.data.audit.checks import Check
+from usermirrorer.data.audit.rebuild import own_yaml, rebuild_plan
+from usermirrorer.data.audit.validate import validate
+from usermirrorer.data.sources import OWN
+from usermirrorer.errors import StepFailed, UserError
+
+
+BLANK: dict[str, dict[str, Any]] = {
+    "scenes": {"text": {"profile": "", "history": "", "action_list": []}},
+    "decisions": {"text": ""},
+    "pairs": {
+        "prompt": [{"role": "user", "content": ""}],
+        "chosen": [{"role": "assistant", "content": ""}],
+        "rejected": [{"role": "assistant", "content": ""}],
+    },
+}
+"""Kind -> its columns of text, and what stands there where text is withheld: `eval`, `train` count it as blanked."""
+
+SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|API_?KEY", re.IGNORECASE)
+SECRET_LENGTH = 8
+
+Report = Callable[[Sequence[Check]], None]
+
+
+def push(
+    paths: Sequence[Path],
+    repo_id: str,
+    private: bool = False,
+    include_text: bool = False,
+    token_env: str = "HF_TOKEN",
+    report: Report = lambda checks: None,
+    say: Callable[[str], None] = print,
+) -> str:
+    """Publish the artefacts at `paths` as the Hub data set `repo_id`; returns its address.
+
+    What is sent lies in the staged folder first, and stays there. Raises UserError for what can't be published,
+    StepFailed where a check fails (nothing is sent then) or the Hub does not take it.
+    """
+    _check_repo_id(repo_id)
+    token = os.environ.get(token_env) or None
+    if token is None and token_env != "HF_TOKEN":
+        raise UserError(f"--token-env {token_env}: this environment variable is not set; set it or use HF_TOKEN")
+    artefacts = _publishable(paths)
+    checks = [check for artefact in artefacts for check in validate(artefact.path)]
+    report(checks)
+    failed = [f"{check.artefact}: {check.name}" for check in checks if check.result == "failed"]
+    if failed:
+        raise StepFailed(f"{failed[0]} failed its check{_more(failed)}; nothing was sent, mend or make it anew first")
+    folder = stage(artefacts, repo_id, include_text, checks)
+    say(f"push {repo_id}: staged in {folder}")
+    return _upload(folder, repo_id, private, token)
+
+
+def stage(artefacts: Sequence[Artefact], repo_id: str, include_text: bool, checks: Sequence[Check]) -> Path:
+    """Write all that will be published to WORK/publish/OWNER--NAME, anew; returns the folder."""
+    work = artefacts[0].work
+    assert work is not None
+    folder = work / "publish" / repo_id.replace("/", "--")
+    shutil.rmtree(folder, ignore_errors=True)
+    sources = _sources(artefacts)
+    withheld = [source.domain for source in sources if not (source.with_text or include_text)]
+    digests = {}
+    for artefact in artefacts:
+        directory = folder / place_in_repo(artefact)
+        directory.mkdir(parents=True)
+        for file in artefact.files:
+            target = directory / file.name
+            if artefact.kind in BLANK and set(artefact.domains) & set(withheld):
+                write_parquet(_without_text(artefact, file, withheld), target)
+            else:
+                shutil.copyfile(file, target)
+            digests[str(target.relative_to(folder))] = file_digest(target)
+    plan = {**rebuild_plan(artefacts), "published": digests}
+    text = {
+        "rebuild.yaml": yaml.safe_dump(plan, sort_keys=False, allow_unicode=True, width=1000),
+        "README.md": card(repo_id, artefacts, sources, include_text, checks, plan),
+    }
+    for source in sources:
+        own = work / "tables" / source.domain / OWN
+        if own.is_file():
+            text[own_yaml(source.domain)] = own.read_text(encoding="utf-8")
+    for name, content in text.items():
+        _refuse_secrets(name, content)
+        (folder / name).parent.mkdir(exist_ok=True)
+        write_bytes(folder / name, content.encode())
+    return folder
+
+
+def _publishable(paths: Sequence[Path]) -> list[Artefact]:
+    """The artefacts at the paths that can be published, each once. Raises UserError where there is none."""
+    found: dict[Path, Artefact] = {}
+    for path in paths:
+        here = find_artefacts(path)
+        usable = [artefact for artefact in here if artefact.kind in SPLITS and artefact.work is not None]
+        if not usable:
+            reason = "a source's own log" if here[0].kind in ("tables", "embeddings") else "without a manifest"
+            kinds = ", ".join(SPLITS)
+            raise UserError(f"{path} is {reason}, which is not published: give {kinds} as the steps wrote them")
+        found |= {artefact.path: artefact for artefact in usable}
+    works = {artefact.work for artefact in found.values()}
+    if len(works) > 1:
+        raise UserError(f"{' and '.join(map(str, paths))} lie under several --work: publish each on its own")
+    order = list(SPLITS)
+    return sorted(found.values(), key=lambda artefact: (order.index(artefact.kind), artefact.part == "test"))
+
+
+def _sources(artefacts: Sequence[Artefact]) -> list[Source]:
+    sources: dict[str, Source] = {}
+    for artefact in artefacts:
+        for domain in artefact.domains:
+            sources.setdefault(domain, source_of(artefact, domain))
+    return list(sources.values())
+
+
+def _without_text(artefact: Artefact, file: Path, withheld: Sequence[str]) -> pa.Table:
+    """A shard in which the columns of text are empty wherever the row is of a domain whose text is withheld."""
+    schema = SCHEMAS[artefact.kind]
+    frame = pl.DataFrame(pq.read_table(file))
+    mine = pl.col("dataset").is_in(withheld) if "dataset" in frame.columns else pl.lit(True)
+    blank = {
+        name: pl.lit(pl.Series([value], dtype=frame.schema[name])) for name, value in BLANK[artefact.kind].items()
+    }
+    emptied = frame.with_columns(
+        pl.when(mine).then(value).otherwise(pl.col(name)).alias(name) for name, value in blank.items()
+    )
+    return emptied.to_arrow().cast(schema)
+
+
+def _refuse_secrets(name: str, text: str) -> None:
+    """Raises UserError where a key or token of the environment stands in what is to be published."""
+    for variable, value in os.environ.items():
+        if SECRET_NAME.search(variable) and len(value) >= SECRET_LENGTH and value in text:
+            raise UserError(f"{name} would hold the value of {variable}: take it out of the recipe; nothing was sent")
+
+
+def _check_repo_id(repo_id: str) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", repo_id):
+        raise UserError(f"{repo_id} is no name of a data set: write OWNER/NAME")
+
+
+def _upload(folder: Path, repo_id: str, private: bool, token: str | None) -> str:
+    """Send the staged folder in one commit; shards of an earlier version that it does not replace are taken out."""
+    import httpx
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+
+    api = HfApi(token=token)
+    staged = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    try:
+        url = api.create_repo(repo_id, repo_type="dataset", private=private or None, exist_ok=True)
+        if private and not api.repo_info(repo_id, repo_type="dataset").private:
+            raise StepFailed(f"{repo_id} is there already and public, so nothing was sent; {folder} is kept")
+        there = api.list_repo_files(repo_id, repo_type="dataset")
+        stale = [name for name in there if name.startswith("data/") and name not in staged]
+        changes: list[Any] = [CommitOperationDelete(path_in_repo=name) for name in stale]
+        changes += [CommitOperationAdd(path_in_repo=name, path_or_fileobj=path) for name, path in staged.items()]
+        api.create_commit(repo_id, changes, repo_type="dataset", commit_message="Published by usermirrorer")
+    except (httpx.HTTPError, OSError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise StepFailed(f"{repo_id} could not be published ({reason}); {folder} is kept, push again") from None
+    return str(url)
+
+
+def _more(names: Sequence[str]) -> str:
+    return f" (and {len(names) - 1} more)" if len(names) > 1 else ""

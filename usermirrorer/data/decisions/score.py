@@ -1,0 +1,128 @@
+"""Decisions → predictions: the probability that one predictor gives every option behind each decision process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from usermirrorer.data.artefacts.schema import PREDICTIONS
+from usermirrorer.data.artefacts.store import Step, fingerprint, finished_content, open_step
+from usermirrorer.data.decisions.decide import VARIANTS, Progress, batches
+from usermirrorer.llm import model_digest
+from usermirrorer.llm.choose import prompt_limit
+from usermirrorer.llm.prompts import LABELS, SceneText, conversation, fit, opened
+from usermirrorer.llm.protocol import Conversation, LanguageModel, Sampling
+
+
+BATCH = 2000
+"""Decision processes scored at a time."""
+
+ROOM_FOR_TEMPLATE = 512
+"""Tokens that a chat template adds at most, generously."""
+
+
+def score(
+    name: str, work: Path, predictor: LanguageModel, progress: Progress = lambda done, total: None
+) -> dict[str, dict[str, Any]]:
+    """Write `work/predictions/NAME/{strong,weak}` under one predictor; the manifests' contents by variant.
+
+    The probability of every label is read behind `decision\\nBehavior: [` (paper, section 4). A scene too long for the
+    predictor sheds its oldest history, the same for all its decisions and both variants; which and how many entries is
+    in the manifest (`shed`), since what is scored must be what is trained. Scenes and decisions that do not fit all
+    the same are counted and have no rows.
+    """
+    decided = {
+        variant: finished_content(
+            work / "decisions" / name / variant, f"decide {name} --work {work} --variant {variant}"
+        )
+        for variant in VARIANTS
+    }
+    contents, texts = {}, None
+    for variant, content in decided.items():
+        decisions = work / "decisions" / name / variant
+        recipe = {
+            "step": "score",
+            "domain": name,
+            "variant": variant,
+            "predictor": predictor.name,
+            "predictor_digest": model_digest(predictor.name),
+            "decisions": fingerprint(decisions),
+            "prompt": content["recipe"]["prompt"],
+            "longest_decision": max(other["recipe"]["sampling"]["max_tokens"] for other in decided.values()),
+        }
+        with open_step(work / "predictions" / name / variant, recipe, PREDICTIONS) as step:
+            if not step.complete:
+                if texts is None:
+                    texts = _fitted(work / "scenes" / name / "train", predictor, recipe)
+                _score(step, decisions, predictor, content, texts, progress)
+            contents[variant] = step.content
+    return contents
+
+
+def _fitted(scenes: Path, predictor: LanguageModel, recipe: dict[str, Any]) -> dict[str, tuple[SceneText, int] | None]:
+    """Every scene's text as the predictor can read it before the longest decision, and how many entries were shed."""
+    limit = prompt_limit(predictor, Sampling(max_tokens=recipe["longest_decision"]), "decision")
+    return {
+        scene_id: (text, 0) if limit is None else fit(text, recipe["prompt"], predictor.count_tokens, limit)
+        for batch in batches(scenes)
+        for scene_id, text in batch
+    }
+
+
+def _score(
+    step: Step,
+    decisions: Path,
+    predictor: LanguageModel,
+    content: dict[str, Any],
+    texts: dict[str, tuple[SceneText, int] | None],
+    progress: Progress,
+) -> None:
+    """Score the decisions of one variant in their order, going on after what is already on disk."""
+    prompt, scored, done, too_long = content["recipe"]["prompt"], step.resume(), 0, 0
+    for batch in _decisions(decisions):
+        fitting = []
+        for row in batch:
+            room = texts[row["scene_id"]]
+            context = None if room is None else opened(conversation(room[0], prompt), row["text"])
+            if room is None or context is None or not _fits(context, predictor):
+                too_long += 1
+            else:
+                fitting.append((row, context, list(LABELS[: len(room[0]["action_list"])])))
+        new = fitting[scored:]
+        scored = max(0, scored - len(fitting))
+        probs = (
+            predictor.choice_probs([context for _, context, _ in new], [labels for _, _, labels in new]) if new else []
+        )
+        step.append(
+            [
+                {
+                    "scene_id": row["scene_id"],
+                    "variant": row["variant"],
+                    "sample": row["sample"],
+                    "predictor": predictor.name,
+                    "probs": values.tolist(),
+                }
+                for (row, _, _), values in zip(new, probs, strict=True)
+            ]  # fmt: skip
+        )
+        done += len(batch)
+        progress(done, content["rows"])
+    shed = {scene_id: room[1] for scene_id, room in texts.items() if room is not None and room[1]}
+    step.finish(rows=done - too_long, counts={"too_long": too_long, "shed_history": len(shed)}, shed=shed)
+
+
+def _decisions(directory: Path) -> Iterator[list[dict[str, Any]]]:
+    for part in sorted(directory.glob("part-*.parquet")):
+        for batch in pq.ParquetFile(part).iter_batches(BATCH, columns=["scene_id", "variant", "sample", "text"]):
+            yield batch.to_pylist()
+
+
+def _fits(context: Conversation, predictor: LanguageModel) -> bool:
+    """Whether a label can follow; only texts with more bytes than the model has room for need counting."""
+    room = predictor.max_length
+    if room is None or sum(len(message["content"].encode()) for message in context) + ROOM_FOR_TEMPLATE < room:
+        return True
+    return predictor.count_tokens([context])[0] < room

@@ -1,0 +1,81 @@
+"""Whose scores are asked for, and as of when: users' earlier choices in the order in which they were made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy import sparse
+
+from usermirrorer.data.log.events import Log, ragged_ranges
+
+
+BLOCK = 512
+"""Scenes scored at a time: bounds memory."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A block of queries in order of (user, time), so that a history is summed once however many scenes share it."""
+
+    user: np.ndarray
+    """int64 `(scenes,)`"""
+    position: np.ndarray
+    """int64 `(scenes,)`: number of choices of anyone before the scene"""
+    log: Log
+    """Choices, in time order"""
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    @property
+    def items(self) -> int:
+        return self.log.items
+
+    @cached_property
+    def _until(self) -> np.ndarray:
+        return self.log.by_user.start[self.user] + self.log.by_user.count(self.user, self.position)
+
+    @cached_property
+    def chosen(self) -> np.ndarray:
+        """What each user had chosen before: bool `(scenes, items)`."""
+        chosen = np.zeros((len(self), self.items), dtype=bool)
+        begin = self.log.by_user.start[self.user]
+        row, index = ragged_ranges(begin, self._until - begin)
+        chosen[row, self.log.item[self.log.by_user.events[index]]] = True
+        return chosen
+
+    @cached_property
+    def _added(self) -> sparse.csr_matrix:
+        """int32 `(scenes, items)`: 1 for what came to the user's history since the scene before in the block."""
+        begin = np.where(self._first, self.log.by_user.start[self.user], np.append(0, self._until[:-1]))
+        row, index = ragged_ranges(begin, self._until - begin)
+        events = self.log.by_user.events[index]
+        fresh = self.log.first_of_pair[events]
+        row, items = row[fresh], self.log.item[events[fresh]]
+        start = np.searchsorted(row, np.arange(len(self) + 1))
+        return sparse.csr_matrix((np.ones(len(items), np.int32), items, start), shape=(len(self), self.items))
+
+    @cached_property
+    def _first(self) -> np.ndarray:
+        """Whether a scene is the first of its user in the block."""
+        return np.append(True, self.user[1:] != self.user[:-1])[: len(self)]
+
+    def summed(self, values: np.ndarray | sparse.csr_matrix) -> np.ndarray:
+        """Sum of the rows of `values`, int32 `(items, width)`, over what each user chose before: `(scenes, width)`."""
+        added = self._added @ values
+        total = added.toarray() if sparse.issparse(added) else added
+        for row in np.flatnonzero(~self._first).tolist():
+            total[row] += total[row - 1]
+        return total
+
+
+def ask(log: Log, user: np.ndarray, time: np.ndarray) -> Iterator[tuple[np.ndarray, Asked]]:
+    """Blocks of at most `BLOCK` queries in order of (user, time), each with the rows it answers for."""
+    order = np.lexsort((time, user))
+    position = log.position(time)
+    for begin in range(0, len(order), BLOCK):
+        rows = order[begin : begin + BLOCK]
+        yield rows, Asked(user[rows], position[rows], log)

@@ -1,0 +1,176 @@
+"""Raw files → tables: the log of a domain, cleaned once, with the cut times that every later step keeps to."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from usermirrorer.data.artefacts.schema import SEPARATOR, scene_numbers
+from usermirrorer.data.artefacts.store import file_digest, open_step, write_bytes, write_parquet
+from usermirrorer.data.log.tables import Cuts
+from usermirrorer.data.sources import OWN, Domain, RawTables, is_own, load_domain
+from usermirrorer.data.sources.readers.places import TABLE as PLACES
+from usermirrorer.data.sources.readers.text import one_line
+from usermirrorer.data.sources.templates import fill
+from usermirrorer.errors import StepFailed
+
+
+FIT_SHARE, TRAIN_SHARE = 0.2, 0.7
+"""Shares of the interactions, by global time, before the train window and inside it; the rest is the test window."""
+
+
+def prepare(name: str, raw: Path | None, work: Path, seed: int = 0, snapshot: bool = False) -> dict[str, Any]:
+    """Write `work/tables/NAME/{users,items,interactions,…}.parquet`; returns the manifest's content.
+
+    `name` is a domain's, or the path of one's own YAML. Impressions, friends, item statistics and item labels are
+    written where the domain has them. Exact duplicate events and events of unknown users or items are dropped and
+    counted. End-of-crawl values are shown only with `snapshot`. Raises UserError for raw files that are missing or
+    malformed, StepFailed where nothing usable is left.
+    """
+    domain, own = load_domain(name, work), Path(name) if is_own(name) else work / "tables" / name / OWN
+    name = domain.name
+    recipe: dict[str, Any] = {
+        "step": "prepare", "domain": name, "seed": seed, "snapshot": snapshot, "raw": _digests(domain, raw)
+    }  # fmt: skip
+    if own.is_file():
+        recipe["own"] = file_digest(own)
+    with open_step(work / "tables" / name, recipe) as step:
+        if step.complete:
+            return step.content
+        if own.is_file():
+            write_bytes(step.directory / OWN, own.read_bytes())
+        tables = domain.read(raw, seed)
+        if not snapshot:
+            tables = _without_snapshots(tables, domain)
+        frames, dropped, undated = _frames(tables, domain)
+        events = frames["interactions"]
+        if not len(events):
+            raise StepFailed(f"{name}: no usable interaction in {raw}; dropped: {dropped}")
+        cuts = cut_times(events["timestamp"].to_numpy()[undated:])
+        for table, frame in frames.items():
+            write_parquet(frame.to_arrow(), step.directory / f"{table}.parquet")
+        hidden = [field for field, kind in domain.fields.items() if kind == "snapshot" and not snapshot]
+        step.finish(
+            rows={table: len(frame) for table, frame in frames.items()},
+            dropped=dropped | {"item_never_available": len(tables.items) - len(frames["items"])},
+            undated=undated,
+            cuts={"train": cuts.train, "test": cuts.test},
+            shown={field: kind for field, kind in domain.fields.items() if field not in hidden},
+            hidden=hidden,
+            licence=domain.licence,
+            publisher=domain.publisher,
+        )
+        return step.content
+
+
+def _frames(tables: RawTables, domain: Domain) -> tuple[dict[str, pl.DataFrame], dict[str, int], int]:
+    """The tables as they are written, what was dropped by reason, and how many events are undated."""
+    tick = domain.clock_ms
+    times = pl.col("timestamp") // tick * tick
+    events, dropped = _clean(tables, tick)
+    undated = int(events["_undated"].sum())
+    frames = {
+        "users": _one_line(tables.users.sort("user_id")),
+        "items": _items(_one_line(tables.items), events, domain.item),
+        "interactions": _with_scene_ids(_one_line(events.drop("_undated")), domain.name),
+    }
+    if tables.impressions is not None:
+        clicked = tables.impressions.with_columns(times, item_id=pl.col("clicked").list.first())
+        clicked = _with_scene_ids(clicked.sort("timestamp", "impression_id"), domain.name)
+        frames["impressions"] = clicked.drop("item_id")
+    if tables.friends is not None:
+        frames["friends"] = tables.friends.sort("user_id", "friend_id")
+    if tables.item_statistics is not None:
+        frames["item_statistics"] = tables.item_statistics.sort("item_id", "timestamp")
+    if tables.item_labels is not None:
+        frames["item_labels"] = tables.item_labels.with_columns(times).sort("item_id", "timestamp", "label")
+    return frames, dropped, undated
+
+
+def cut_times(times: np.ndarray) -> Cuts:
+    """Where the windows begin: `FIT_SHARE` and `FIT_SHARE + TRAIN_SHARE` of the interactions lie before them."""
+    at = [min(int(len(times) * share), len(times) - 1) for share in (FIT_SHARE, FIT_SHARE + TRAIN_SHARE)]
+    return Cuts(train=int(times[at[0]]), test=int(times[at[1]]))
+
+
+def _clean(tables: RawTables, clock_ms: int) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Events in order of (time, user, item), times floored to the clock, and what was dropped, by reason."""
+    events = _dated(tables.interactions, clock_ms)
+    dropped = {reason: count for reason, count in tables.dropped.items()}
+    for reason, known in (("unknown_user", tables.users.select("user_id")), ("unknown_item", tables.items)):
+        kept = events.join(known, on=f"{reason.removeprefix('unknown_')}_id", how="semi", maintain_order="left")
+        dropped[reason] = len(events) - len(kept)
+        events = kept
+    # The first of equal events stays: the order of rows is kept within them.
+    event = ["timestamp", "user_id", "item_id"]
+    events = events.sort(event, maintain_order=True)
+    kept = events.filter(pl.any_horizontal(pl.col(name).ne_missing(pl.col(name).shift()) for name in event))
+    return kept, dropped | {"duplicate_event": len(events) - len(kept)}
+
+
+def _dated(events: pl.DataFrame, clock_ms: int) -> pl.DataFrame:
+    """Times floored to the clock; undated events one tick apart before the first dated one, in the order of rows."""
+    undated = pl.col("timestamp").is_null()
+    events = events.with_columns(_undated=undated)
+    first = events["timestamp"].min()
+    if events["_undated"].any():
+        left = pl.int_range(pl.len(), 0, -1).over("user_id")
+        early = events.filter(undated).with_columns(timestamp=pl.lit(first, dtype=pl.Int64) - left * clock_ms)
+        events = pl.concat([early, events.filter(~undated)])
+    return events.with_columns(pl.col("timestamp") // clock_ms * clock_ms)
+
+
+def _without_snapshots(tables: RawTables, domain: Domain) -> RawTables:
+    """The tables with end-of-crawl values emptied."""
+    hidden = [name for name, kind in domain.fields.items() if kind == "snapshot"]
+    users, items, interactions = (
+        frame.with_columns(pl.lit(None, dtype=frame.schema[name]).alias(name) for name in hidden if name in frame)
+        for frame in (tables.users, tables.items, tables.interactions)
+    )
+    return replace(tables, users=users, items=items, interactions=interactions)
+
+
+def _with_scene_ids(events: pl.DataFrame, dataset: str) -> pl.DataFrame:
+    """Events with the id, as a number, of the scene that each would make."""
+    impression = pl.col("impression_id") if "impression_id" in events.columns else pl.lit("")
+    parts = [
+        pl.lit(dataset),
+        "user_id",
+        pl.col("item_id").fill_null(""),
+        pl.col("timestamp").cast(pl.String),
+        impression,
+    ]
+    names = events.select(pl.concat_str(parts, separator=SEPARATOR).cast(pl.Binary)).to_series()
+    return events.with_columns(scene_id=pl.Series(scene_numbers(names.to_list()), dtype=pl.UInt64))
+
+
+def _one_line(frame: pl.DataFrame) -> pl.DataFrame:
+    """All texts but ids with white space collapsed: an entry is a line."""
+    texts = [name for name, kind in frame.schema.items() if kind == pl.String and not name.endswith("_id")]
+    return frame.with_columns(one_line(pl.col(name)).alias(name) for name in texts)
+
+
+def _items(items: pl.DataFrame, events: pl.DataFrame, template: str) -> pl.DataFrame:
+    """Items with `available_from` (release date or first event) and `text`, in the order of coming to exist."""
+    first = events.group_by("item_id").agg(pl.col("timestamp").min().alias("_first"))
+    released = pl.col("available_from") if "available_from" in items.columns else pl.lit(None, dtype=pl.Int64)
+    dated = items.join(first, on="item_id", how="left", maintain_order="left").with_columns(
+        # Nobody can have been shown an item before its first event: without a date it exists from then on, not at it.
+        available_from=pl.coalesce(released, pl.col("_first") + 1),
+        text=fill(template, items.to_dict(), len(items)),
+    )
+    return dated.drop("_first").filter(pl.col("available_from").is_not_null()).sort("available_from", "item_id")
+
+
+def _digests(domain: Domain, raw: Path | None) -> dict[str, str]:
+    """Digest of every raw file that is there: another file means another result."""
+    if raw is None or not domain.raw_files:
+        return {}
+    names = {name: raw / name for name in (*domain.raw_files, PLACES) if "*" not in name}
+    for pattern in domain.raw_files.keys() - names.keys():
+        names |= {str(path.relative_to(raw)): path for path in raw.glob(pattern)}
+    return {name: file_digest(path) for name, path in sorted(names.items()) if path.is_file()}

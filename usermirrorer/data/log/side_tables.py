@@ -1,0 +1,91 @@
+"""What is known beside the log: rows about items with a time, and who is whose friend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from usermirrorer.data.log.events import ragged_ranges
+
+
+@dataclass(frozen=True)
+class ItemFacts:
+    """Rows about items in order of (item, time): daily statistics, or labels that people put on them."""
+
+    item: np.ndarray
+    """int64 `(rows,)`"""
+    time: np.ndarray
+    """int64 `(rows,)`, UTC milliseconds"""
+    columns: Mapping[str, pl.Series]
+
+    @staticmethod
+    def of(frame: pl.DataFrame, item_ids: pl.Series) -> ItemFacts:
+        """From a table with `item_id` and `timestamp`; rows about unknown items are passed over."""
+        known = pl.DataFrame({"item_id": item_ids}).with_row_index("_item")
+        frame = frame.join(known, on="item_id", how="inner", maintain_order="left").sort(
+            "_item", "timestamp", maintain_order=True
+        )
+        columns = {name: frame[name] for name in frame.columns if name not in ("_item", "item_id", "timestamp")}
+        return ItemFacts(frame["_item"].cast(pl.Int64).to_numpy(), frame["timestamp"].to_numpy(), columns)
+
+    def take(self, rows: np.ndarray) -> ItemFacts:
+        return ItemFacts(self.item[rows], self.time[rows], {name: col[rows] for name, col in self.columns.items()})
+
+    def span(self, item: np.ndarray, time: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """First row of each item, and the row after its last one before each time: `(queries,)` both."""
+        # One number orders (item, time): times are counted from the first row's.
+        origin = int(self.time.min(initial=0))
+        ticks = int(self.time.max(initial=origin)) - origin + 2
+        keys = self.item * ticks + (self.time - origin)
+        begin = np.searchsorted(keys, item.astype(np.int64) * ticks)
+        until = np.searchsorted(keys, item.astype(np.int64) * ticks + np.clip(time - origin, 0, ticks - 1))
+        return begin, until
+
+    def latest(self, column: str, item: np.ndarray, time: np.ndarray) -> np.ndarray:
+        """The value that holds at each time, NaN before the first: float64 `(queries,)`."""
+        begin, until = self.span(item, time + 1)
+        values = self.columns[column].cast(pl.Float64).to_numpy()
+        found = until > begin
+        latest = np.full(len(item), np.nan)
+        latest[found] = values[until[found] - 1]
+        return latest
+
+    def most_frequent(self, column: str, count: int, item: np.ndarray, time: np.ndarray) -> pl.Series:
+        """The `count` most frequent texts before each time, joined by ", "; ties in their own order: `(queries,)`."""
+        begin, until = self.span(item, time)
+        spans, query = np.unique(np.stack([begin, until]), axis=1, return_inverse=True)
+        row, index = ragged_ranges(spans[0], spans[1] - spans[0])
+        labels = pl.DataFrame({"span": row, "label": self.columns[column][index]})
+        ranked = labels.group_by("span", "label").len().sort(["span", "len", "label"], descending=[False, True, False])
+        top = ranked.group_by("span", maintain_order=True).agg(pl.col("label").head(count))
+        joined = top.select("span", pl.col("label").list.join(", "))
+        wanted = pl.DataFrame({"span": query.ravel()}).with_columns(pl.col("span").cast(pl.Int64))
+        return wanted.join(joined, on="span", how="left", maintain_order="left")["label"]
+
+
+@dataclass(frozen=True)
+class Friends:
+    """Whom each user is friends with."""
+
+    start: np.ndarray
+    """int64 `(users + 1,)`: where each user's friends begin"""
+    friend: np.ndarray
+    """int64 `(friendships,)`"""
+
+    @staticmethod
+    def of(frame: pl.DataFrame, user_ids: pl.Series) -> Friends:
+        """From a table of (user_id, friend_id); people who are not in the users table are passed over."""
+        number = {name: pl.DataFrame({name: user_ids}).with_row_index(f"_{name}") for name in ("user_id", "friend_id")}
+        known = frame.unique(["user_id", "friend_id"]).join(number["user_id"], on="user_id")
+        known = known.join(number["friend_id"], on="friend_id").sort("_user_id", "_friend_id")
+        start = np.zeros(len(user_ids) + 1, dtype=np.int64)
+        np.cumsum(np.bincount(known["_user_id"].to_numpy(), minlength=len(user_ids)), out=start[1:])
+        return Friends(start, known["_friend_id"].cast(pl.Int64).to_numpy())
+
+    def of_users(self, user: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Row of each friend and the friend, for all users asked about: `(sum of friends,)` both."""
+        row, index = ragged_ranges(self.start[user], np.diff(self.start)[user])
+        return row, self.friend[index]

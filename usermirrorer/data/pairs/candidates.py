@@ -1,0 +1,231 @@
+"""Decisions and predictions → what could be made into pairs: scenes with enough accepted decisions and one to reject.
+
+A decision is read by the predictor: its predicted behaviour is the arg-max of p_j, or one seeded draw from it. It is
+*accepted* when writer and predictor both name the real choice. Chosen is a scene's accepted strong decision of lowest
+entropy. Rejected is a finished decision whose writer and whose predictor both name options that are neither the choice
+nor chosen later, of lowest entropy for each label. Its label is its own writer's, which the predicted one may differ
+from (counted). A text that ends in the choice but reads otherwise, or the reverse, is on neither side.
+
+A scene's score is how much surer the strong decisions make the predictor than the weak ones (paper, section 3.3): mean
+H(p_j) of weak − of strong, each over log2 n. All scored decisions count there, unfinished ones too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from usermirrorer.data.artefacts.store import read_parts
+from usermirrorer.data.decisions.decide import VARIANTS
+from usermirrorer.errors import UserError
+from usermirrorer.measures import TIE, entropy, entropy_expected, entropy_total, normalised
+from usermirrorer.seeds import scene_keys, uniforms
+
+
+CHANCE = 0.25
+"""A scene is kept when pure guesses would be accepted as often with at most this probability."""
+
+STREAM_READ = 64
+KEY = ["scene_id", "variant", "sample"]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """`scenes` has a row per scene with scored decisions of both variants, `ways` one per (scene, rejected label)."""
+
+    scenes: pl.DataFrame
+    ways: pl.DataFrame
+    counts: dict[str, Any]
+
+
+def min_accepted(samples: int, options: int) -> int:
+    """The smallest k that `samples` guesses among `options` reach with probability at most `CHANCE`.
+
+    It is `samples` + 1, which nothing reaches, where even all guesses right would be no surprise.
+    """
+    return next(k for k in range(samples + 2) if chance_of(k, samples, options) <= CHANCE)
+
+
+def chance_of(accepted: int, samples: int, options: int) -> float:
+    """Probability of at least `accepted` hits in `samples` guesses among `options`."""
+    from scipy.stats import binom
+
+    return float(binom.sf(accepted - 1, samples, 1 / options))
+
+
+def read_behaviour(probs: np.ndarray, draws: np.ndarray, how: str) -> np.ndarray:
+    """The option that each decision leads the predictor to, `(rows,)`, from `probs` `(rows, options)`.
+
+    `draws` `(rows,)` in [0, 1) decide between equally probable options (`argmax`), or among all by probability
+    (`sample`, the published way).
+    """
+    weights = (probs >= probs.max(axis=1, keepdims=True) - TIE) * 1.0 if how == "argmax" else probs
+    below = np.cumsum(weights, axis=1)
+    return np.argmax(below > draws[:, None] * below[:, -1:], axis=1)
+
+
+def candidates(work: Path, name: str, seed: int, behaviour: str, rejected_from: str, fewest: int | None) -> Candidates:
+    """All candidates of a domain. `fewest` accepted decisions keep a scene; None asks for `min_accepted`."""
+    directory = work / "scenes" / name / "train"
+    scenes = frame(
+        directory, ["scene_id", "dataset", "user_id", "item_id", "timestamp", "item_pos", "choices", "choice_cnt",
+                    "item_cnt", "later_chosen"]
+    )  # fmt: skip
+    counts: dict[str, Any] = {"scenes": len(scenes)}
+    scenes = scenes.filter(pl.col("choices").list.len() > 0).sort("scene_id")
+    counts["no_choice"] = counts["scenes"] - len(scenes)
+    scored: dict[str, pl.DataFrame] = {}
+    for variant in VARIANTS:
+        scored[variant], uncertainty, counts[variant] = _scored(work, name, variant, scenes, seed, behaviour)
+        before = len(scenes)
+        scenes = scenes.join(uncertainty, on="scene_id", maintain_order="left")
+        counts[f"no_{variant}_decision"] = before - len(scenes)
+    bits = [normalised(scenes[f"entropy_expected_{v}"].to_numpy(), scenes["choice_cnt"].to_numpy()) for v in VARIANTS]
+    scenes = scenes.with_columns(score=pl.Series(bits[1] - bits[0]))
+
+    correct = pl.col("behavior") == pl.col("item_pos"), pl.col("read") == pl.col("item_pos")
+    accepted = scored["strong"].filter("usable", *correct)
+    scenes = _needed(_tally(scenes, scored["strong"], accepted), fewest)
+    counts["acceptance"] = _acceptance(scenes)
+    enough = scenes.filter(pl.col("accepted") >= pl.col("needed"))
+    counts["too_few_accepted"] = len(scenes) - len(enough)
+    best = _lowest(accepted, ["scene_id"]).select(
+        "scene_id", pl.col("sample").alias("sample_chosen"), pl.col("entropy").alias("entropy_chosen")
+    )
+    pool = pl.concat([scored[variant] for variant in VARIANTS[: 1 if rejected_from == "strong" else 2]])
+    wrong, counts["not_rejected"] = _rejectable(pool.join(enough.select("scene_id"), on="scene_id"), enough)
+    rejected = _lowest(wrong, ["scene_id", "behavior"]).select(
+        "scene_id", pl.col("behavior").alias("label"), pl.col("read").alias("read_rejected"),
+        pl.col("variant").alias("rejected_from"), pl.col("sample").alias("sample_rejected"),
+        pl.col("entropy").alias("entropy_rejected"),
+    )  # fmt: skip
+    ways = enough.join(best, on="scene_id").join(rejected, on="scene_id").sort("scene_id", "label")
+    counts["nothing_to_reject"] = len(enough) - ways["scene_id"].n_unique()
+    return Candidates(scenes, ways, counts)
+
+
+def frame(directory: Path, columns: Sequence[str]) -> pl.DataFrame:
+    table = pl.from_arrow(read_parts(directory, columns))
+    assert isinstance(table, pl.DataFrame)
+    return table
+
+
+def _scored(
+    work: Path, name: str, variant: str, scenes: pl.DataFrame, seed: int, behaviour: str
+) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, int]]:
+    """Decisions of these scenes as read by the predictor, joined by id; each scene's entropies; counts by reason."""
+    decisions = frame(work / "decisions" / name / variant, [*KEY, "behavior", "finish_reason"])
+    where = work / "predictions" / name / variant
+    predictions = frame(where, [*KEY, "probs"])
+    for rows, place in ((decisions, work / "decisions" / name / variant), (predictions, where)):
+        if rows.select(KEY).is_duplicated().any():
+            raise UserError(f"{place} holds a (scene_id, variant, sample) twice; delete it and run its step again")
+    rows = decisions.join(predictions, on=KEY)
+    unscored = len(decisions) - len(rows)
+    rows = rows.join(scenes.select("scene_id", "item_pos", "choice_cnt"), on="scene_id")
+    rows = rows.sort(KEY)
+    uneven = rows.filter(pl.col("probs").list.len() != pl.col("choice_cnt"))
+    if len(uneven):
+        first = uneven["scene_id"][0]
+        raise UserError(f"{where}: {first} has more or fewer probabilities than options; score it again")
+    cut, unlabelled = pl.col("finish_reason") == "length", pl.col("behavior").is_null()
+    counts = {
+        "decisions": len(decisions),
+        "not_scored": unscored,
+        "cut_off": int(rows.select(cut.sum()).item()),
+        "no_label": int(rows.select((unlabelled & ~cut).sum()).item()),
+    }
+    probs = _matrix(rows["probs"])
+    read = rows.drop("probs", "finish_reason").with_columns(
+        usable=rows.select(~cut.fill_null(False) & ~unlabelled).to_series(),
+        read=pl.Series(read_behaviour(probs, _draws(rows, variant, seed), behaviour), dtype=pl.Int64),
+        entropy=pl.Series(entropy(probs)),
+    )
+    return read, _uncertainty(rows["scene_id"], probs, variant), counts
+
+
+def _matrix(probs: pl.Series) -> np.ndarray:
+    """Lists as a matrix padded with zeros, `(rows, most options)`."""
+    lengths = probs.list.len().to_numpy()
+    matrix = np.zeros((len(probs), max(int(lengths.max()) if len(lengths) else 0, 1)))
+    matrix[np.arange(matrix.shape[1]) < lengths[:, None]] = probs.explode(empty_as_null=False).to_numpy()
+    return matrix
+
+
+def _draws(rows: pl.DataFrame, variant: str, seed: int) -> np.ndarray:
+    """One number in [0, 1) per decision that depends on (seed, scene_id, variant, sample) alone, `(rows,)`."""
+    ids, scene = np.unique(rows["scene_id"].to_numpy().astype("S16"), return_inverse=True)
+    sample = rows["sample"].to_numpy()
+    drawn = uniforms(scene_keys(seed, ids), STREAM_READ + VARIANTS.index(variant), int(sample.max(initial=0)) + 1)
+    return drawn[scene, sample]
+
+
+def _uncertainty(scene_id: pl.Series, probs: np.ndarray, variant: str) -> pl.DataFrame:
+    """Expected and total entropy of each scene in bits."""
+    ids, group = np.unique(scene_id.to_numpy().astype("S16"), return_inverse=True)
+    return pl.DataFrame(
+        {
+            "scene_id": pl.Series(ids.astype("U16"), dtype=pl.String),
+            f"entropy_expected_{variant}": entropy_expected(probs, group),
+            f"entropy_total_{variant}": entropy_total(probs, group),
+        }
+    )
+
+
+def _tally(scenes: pl.DataFrame, strong: pl.DataFrame, accepted: pl.DataFrame) -> pl.DataFrame:
+    """Scenes with `samples` strong decisions, of which `accepted`."""
+    for rows, column in ((strong, "samples"), (accepted, "accepted")):
+        tally = rows.group_by("scene_id").agg(pl.len().cast(pl.Int64).alias(column))
+        scenes = scenes.join(tally, on="scene_id", how="left", maintain_order="left")
+    return scenes.with_columns(pl.col("accepted").fill_null(0))
+
+
+def _needed(scenes: pl.DataFrame, fewest: int | None) -> pl.DataFrame:
+    """Scenes with how many accepted decisions each needs, and the chance of guesses to reach that."""
+    kinds = scenes.select("samples", "choice_cnt").unique(maintain_order=True)
+    needed = [min_accepted(m, n) if fewest is None else fewest for m, n in kinds.iter_rows()]
+    chance = [chance_of(k, m, n) for k, (m, n) in zip(needed, kinds.iter_rows(), strict=True)]
+    kinds = kinds.with_columns(
+        needed=pl.Series(needed, dtype=pl.Int64), chance_kept=pl.Series(chance, dtype=pl.Float64)
+    )
+    return scenes.join(kinds, on=["samples", "choice_cnt"], maintain_order="left")
+
+
+def _acceptance(scenes: pl.DataFrame) -> dict[str, dict[str, Any]]:
+    """By number of options: decisions accepted and scenes kept, each against what pure guesses would give."""
+    by = scenes.group_by("choice_cnt").agg(
+        pl.len().alias("scenes"),
+        (pl.col("accepted").sum() / pl.col("samples").sum()).alias("accepted"),
+        (1 / pl.col("choice_cnt").first()).alias("accepted_by_chance"),
+        pl.col("needed").unique().sort().alias("min_accepted"),
+        (pl.col("accepted") >= pl.col("needed")).mean().alias("kept"),
+        pl.col("chance_kept").mean().alias("kept_by_chance"),
+    )
+    return {str(row.pop("choice_cnt")): row for row in by.sort("choice_cnt").to_dicts()}
+
+
+def _rejectable(pool: pl.DataFrame, scenes: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Decisions that may be rejected, and how many others were not accepted but can't be, by reason."""
+    named = pool.filter("usable")
+    right, read_right = (pl.col(column) == pl.col("item_pos") for column in ("behavior", "read"))
+    wrong = named.filter(~right, ~read_right)
+    taboo = scenes.select("scene_id", option=pl.concat_list("choices", "later_chosen")).explode("option").drop_nulls()
+    allowed = wrong
+    for column in ("behavior", "read"):
+        allowed = allowed.join(taboo, left_on=["scene_id", column], right_on=["scene_id", "option"], how="anti")
+    return allowed, {
+        "cut_off_or_no_label": len(pool) - len(named),
+        "names_choice_but_reads_otherwise": len(named.filter(right, ~read_right)),
+        "reads_as_choice_but_names_another": len(named.filter(~right, read_right)),
+        "chosen_later_too": len(wrong) - len(allowed),
+    }
+
+
+def _lowest(rows: pl.DataFrame, by: list[str]) -> pl.DataFrame:
+    """The row of lowest entropy of each group; of equals a strong one, then the earliest sample."""
+    return rows.sort(*by, "entropy", "variant", "sample").unique(by, keep="first", maintain_order=True)

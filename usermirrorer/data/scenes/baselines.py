@@ -1,0 +1,133 @@
+"""Baselines on the same scenes: each candidate model, position, the probe, and a reference model over all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from usermirrorer.data.artefacts.schema import BASELINES, id_column
+from usermirrorer.data.scenes.features import Features, standardised
+from usermirrorer.data.scenes.probe import (
+    Fitted,
+    Predict,
+    Probe,
+    boosted_trees,
+    fit_all,
+    matrix,
+    softmax,
+    with_relative,
+)
+from usermirrorer.measures import argmax_hit, choice_probability, column, scoped_intervals
+
+
+SHARPNESS = (0.01, 30.0)
+"""Bounds of the sharpness of a score's softmax, which is fitted by log loss on train scenes."""
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """What is fitted for the baselines: on train scenes, or across halves of the users where there are none."""
+
+    positions: Mapping[int, np.ndarray]
+    """Number of options -> share of train choices at each position"""
+    sharpness: Mapping[str, float]
+    """Candidate model -> factor of its softmax"""
+    probe: Fitted
+    reference: Fitted
+
+
+def fit_baselines(sample: Features, train: Features | None, probe: Probe, workers: int) -> Baselines:
+    """Fit on `train`, or on the `sample` of scenes where there is none."""
+    fitted_on = train if train is not None else sample
+    [reference] = fit_all([(_reference, sample, train)], workers)
+    return Baselines(
+        positions={int(n): _positions(fitted_on, int(n)) for n in np.unique(fitted_on.count)},
+        sharpness={
+            name: _fit_sharpness(standardised(values, fitted_on), fitted_on)
+            for name, values in fitted_on.scores.items()
+        },
+        probe=probe.predict,
+        reference=reference,
+    )
+
+
+def baseline_probs(features: Features, fitted: Baselines) -> dict[str, np.ndarray]:
+    """Probability of every option under every baseline, flat over options."""
+    probs = {
+        "uniform": 1 / np.repeat(features.count, features.count),
+        "best position": _best_position(features, fitted.positions),
+    }
+    for name, values in features.scores.items():
+        probs[name] = softmax(fitted.sharpness[name] * standardised(values, features), features)
+    probs["exposure probe"] = fitted.probe(features)
+    probs["reference"] = fitted.reference(features)
+    return {name: np.round(values, 6) for name, values in probs.items()}
+
+
+def baseline_names(fitted: Baselines) -> list[str]:
+    """In the order of `baseline_probs`."""
+    return ["uniform", "best position", *fitted.sharpness, "exposure probe", "reference"]
+
+
+def baseline_table(features: Features, probs: Mapping[str, np.ndarray]) -> pa.Table:
+    """The rows of the baselines artefact, by (scene, baseline)."""
+    scenes = len(features.count)
+    order = np.argsort(np.tile(np.arange(scenes), len(probs)), kind="stable")
+    offsets = np.append(0, np.cumsum(np.tile(features.count, len(probs))))
+    lists = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(np.concatenate(list(probs.values()))))
+    ids = id_column(np.tile(features.scene_id, len(probs)))
+    return pa.Table.from_arrays([ids, pa.array(np.repeat(list(probs), scenes)), lists], schema=BASELINES).take(order)
+
+
+def hits(features: Features, probs: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Probability of the choice and whether it has the highest, for every baseline: `(scenes, 2 × baselines)`."""
+    columns = []
+    for values in probs.values():
+        padded = matrix(values, features)
+        columns += [choice_probability(padded, features.choice), argmax_hit(padded, features.choice)]
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def accuracies(found: np.ndarray, user: np.ndarray, names: list[str]) -> dict[str, Any]:
+    """Accuracy and arg-max accuracy of each baseline with intervals, users resampled. `found` as of `hits`."""
+    statistics = {f"{measure} {name}": column(2 * row + offset) for row, name in enumerate(names)
+                  for offset, measure in enumerate(("accuracy", "argmax_accuracy"))}  # fmt: skip
+    every = scoped_intervals(found, statistics, user, np.zeros(len(user), dtype=np.int64))["pooled"]
+    return {
+        name: {measure: every[f"{measure} {name}"] for measure in ("accuracy", "argmax_accuracy")} for name in names
+    }
+
+
+def _reference(train: Features) -> Predict:
+    return boosted_trees(train, lambda block: with_relative({**block.user_free, **block.scores}, block))
+
+
+def _positions(features: Features, options: int) -> np.ndarray:
+    """The share of choices at each position of lists of this length."""
+    seen = np.bincount(features.choice[features.count == options], minlength=options).astype(float)
+    return (seen + 1) / (seen.sum() + options)
+
+
+def _best_position(features: Features, positions: Mapping[int, np.ndarray]) -> np.ndarray:
+    """Those shares in lists of the same length; uniform for a length not seen."""
+    probs = np.empty(int(features.count.sum()))
+    for n in np.unique(features.count).tolist():
+        shares = positions.get(n, np.full(n, 1 / n))
+        probs[np.repeat(features.count == n, features.count)] = np.tile(shares, int((features.count == n).sum()))
+    return probs
+
+
+def _fit_sharpness(standard: np.ndarray, features: Features) -> float:
+    """The factor before a softmax of standardised scores with the least log loss, which is convex in it."""
+    from scipy.optimize import minimize_scalar
+
+    def loss(log_factor: float) -> float:
+        chosen = softmax(np.exp(log_factor) * standard, features)[features.chosen]
+        return float(-np.log(chosen + 1e-12).mean())
+
+    found = minimize_scalar(loss, bounds=np.log(SHARPNESS), method="bounded", options={"xatol": 0.02})
+    return float(np.exp(found.x))

@@ -1,0 +1,190 @@
+"""Numbers that describe every option of every scene: what the exposure probe and the reference model read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from usermirrorer.data.artefacts.schema import id_column
+from usermirrorer.data.artefacts.store import SHARD_ROWS, read_manifest
+from usermirrorer.data.log.events import ragged_ranges
+from usermirrorer.data.log.tables import Tables, row_of
+from usermirrorer.data.scenes.as_of import DAY_MS, user_free_numbers
+from usermirrorer.data.scenes.draw import Drawn
+from usermirrorer.data.scenes.window import Window
+from usermirrorer.seeds import numbers
+
+
+SIMILARITY_SCENES = 256
+"""Scenes whose options' vectors are held at a time."""
+
+KINDS = {"user_free": "user_free", "in_log": "in_log", "scores": "score"}
+"""Fields of `Features` and the prefix of their columns on disk."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """One row an option, scene after scene.
+
+    `user_free` is what can be known without the user, `in_log` what only the whole log tells, `scores` what the
+    candidate models say of the user.
+    """
+
+    scene_id: np.ndarray
+    """uint64 `(scenes,)`"""
+    user: np.ndarray
+    """int64 `(scenes,)`: row of the users table"""
+    count: np.ndarray
+    """int64 `(scenes,)`: options of each scene"""
+    choice: np.ndarray
+    """int64 `(scenes,)`: position of the choice"""
+    item: np.ndarray
+    """int64 `(options,)`: row of the items table"""
+    user_free: Mapping[str, np.ndarray]
+    in_log: Mapping[str, np.ndarray]
+    scores: Mapping[str, np.ndarray]
+
+    @property
+    def scene(self) -> np.ndarray:
+        """Scene of each option: int64 `(options,)`."""
+        return np.repeat(np.arange(len(self.count)), self.count)
+
+    @property
+    def start(self) -> np.ndarray:
+        """First option of each scene: int64 `(scenes,)`."""
+        return np.cumsum(self.count) - self.count
+
+    @property
+    def chosen(self) -> np.ndarray:
+        """Whether each option is the choice: bool `(options,)`."""
+        mask = np.zeros(int(self.count.sum()), dtype=bool)
+        mask[self.start + self.choice] = True
+        return mask
+
+
+def describe_options(window: Window, drawn: Drawn, scores: Mapping[str, np.ndarray]) -> Features:
+    """Features of drawn scenes, all as of the scene's time; `scores` is what `score_options` gives for them."""
+    tables, choices, width = window.tables, drawn.choices, drawn.options >= 0
+    item = np.maximum(drawn.options, 0)
+    position = window.pool.position(choices.time)[:, None]
+    columns = {
+        "recent_popularity": np.log1p(scores["popularity"]),
+        "age_days": (choices.time[:, None] - window.available_from[item]) / DAY_MS,
+        "content_similarity": _mutual_similarity(window.content.directions.unit, item, width),
+        "collaborative_similarity": _mutual_similarity(window.collaborative.directions.unit, item, width),
+        "position": np.broadcast_to(np.arange(item.shape[1]), item.shape),
+        "options": np.broadcast_to(drawn.count[:, None], item.shape),
+    }
+    for name in tables.domain.numbers:
+        columns[f"shown_{name}"] = tables.items[name].cast(float).to_numpy()[item]
+    user_free = {name: np.asarray(values, dtype=np.float32)[width] for name, values in columns.items()}
+    scene = np.repeat(np.arange(len(drawn)), drawn.count)
+    shown = user_free_numbers(tables, choices.user[scene], item[width], choices.time[scene])
+    return Features(
+        scene_id=choices.scene_id,
+        user=choices.user.astype(np.int64),
+        count=drawn.count,
+        choice=drawn.position,
+        item=item[width].astype(np.int64),
+        user_free=user_free | {f"shown_{name}": values.astype(np.float32) for name, values in shown.items()},
+        in_log={"total_popularity": np.log1p(window.pool.by_item.count(item, position), dtype=np.float32)[width]},
+        scores={name: values[width] for name, values in scores.items()},
+    )
+
+
+def take(features: Features, scenes: np.ndarray) -> Features:
+    """The features of some scenes."""
+    rows = ragged_ranges(features.start[scenes], features.count[scenes])[1]
+    return Features(
+        features.scene_id[scenes], features.user[scenes], features.count[scenes], features.choice[scenes],
+        features.item[rows],
+        {name: values[rows] for name, values in features.user_free.items()},
+        {name: values[rows] for name, values in features.in_log.items()},
+        {name: values[rows] for name, values in features.scores.items()},
+    )  # fmt: skip
+
+
+def standardised(values: np.ndarray, features: Features) -> np.ndarray:
+    """Values less their scene's mean, over its spread: `(options,)`."""
+    scene, start, count = features.scene, features.start, features.count
+    filled = np.nan_to_num(values.astype(np.float64))
+    centred = filled - (np.add.reduceat(filled, start) / count)[scene]
+    spread = np.sqrt(np.add.reduceat(centred**2, start) / count)
+    return centred / np.maximum(spread, 1e-9)[scene]
+
+
+def ranks(values: np.ndarray, features: Features) -> np.ndarray:
+    """Rank within the scene, 0 lowest … 1 highest, ties shared: `(options,)`."""
+    most = int(features.count.max())
+    padded = np.full((len(features.count), most), np.inf, dtype=np.float32)
+    width = np.arange(most) < features.count[:, None]
+    padded[width] = np.nan_to_num(values)
+    below = np.zeros(padded.shape, dtype=np.int8)
+    for column in range(most):
+        other = padded[:, column, None]
+        below += (other < padded).view(np.int8)
+        below -= (other > padded).view(np.int8)
+    # Lower ones less higher ones, among the others; what pads is higher than all.
+    lead = below + (most - features.count)[:, None]
+    others = np.maximum(features.count - 1, 1)[:, None]
+    return ((lead + others) / (2 * others))[width]
+
+
+def feature_table(features: Features, tables: Tables) -> pa.Table:
+    """One row a scene, lists over its options."""
+    offsets = pa.array(np.append(features.start, features.count.sum()), pa.int32())
+    columns = {
+        "scene_id": id_column(features.scene_id),
+        "user_id": tables.users["user_id"].gather(features.user).to_arrow(),
+        "item_pos": pa.array(features.choice),
+        "items": pa.ListArray.from_arrays(offsets, tables.items["item_id"].gather(features.item).to_arrow()),
+    }
+    for kind, prefix in KINDS.items():
+        for name, values in getattr(features, kind).items():
+            columns[f"{prefix}.{name}"] = pa.ListArray.from_arrays(offsets, pa.array(values))
+    return pa.table(columns)
+
+
+def load_features(directory: Path, tables: Tables, most: int) -> Features | None:
+    """The features of the first `most` scenes made before, or None where there are none.
+
+    Scenes stand in the order of their ids, which are hashes: the first are as good as a random sample.
+    """
+    manifest = read_manifest(directory)
+    if manifest is None or not manifest["content"].get("finished"):
+        return None
+    parts = sorted(directory.glob("part-*.parquet"))[: -(-most // SHARD_ROWS)]
+    table = pa.concat_tables([pq.read_table(path) for path in parts]).slice(0, most).combine_chunks()
+    flat = {
+        name: table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False) for name in table.column_names[4:]
+    }
+    items = table["items"].combine_chunks()
+    return Features(
+        scene_id=numbers(table["scene_id"].to_numpy().astype("S16")),
+        user=row_of(table["user_id"].combine_chunks(), tables.users["user_id"]),
+        count=np.diff(items.offsets.to_numpy()).astype(np.int64),
+        choice=table["item_pos"].to_numpy(),
+        item=row_of(items.flatten(), tables.items["item_id"]),
+        **{kind: _of_kind(flat, prefix) for kind, prefix in KINDS.items()},
+    )
+
+
+def _of_kind(flat: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {name.split(".", 1)[1]: values for name, values in flat.items() if name.startswith(f"{prefix}.")}
+
+
+def _mutual_similarity(unit: np.ndarray, item: np.ndarray, width: np.ndarray) -> np.ndarray:
+    """Mean cosine of each option to the others of its list: `(scenes, options)`. `unit` is `(items, width)`."""
+    similarity = np.zeros(item.shape, dtype=np.float32)
+    for begin in range(0, len(item), SIMILARITY_SCENES):
+        rows = slice(begin, begin + SIMILARITY_SCENES)
+        vectors = unit[item[rows]]
+        cosines = vectors @ vectors.transpose(0, 2, 1)
+        others = width[rows, None, :] & ~np.eye(item.shape[1], dtype=bool)
+        similarity[rows] = np.where(others, cosines, 0).sum(axis=2)
+    return similarity / np.maximum(width.sum(axis=1, keepdims=True) - 1, 1)

@@ -1,0 +1,216 @@
+"""Tables → scenes: a choice among distractors, as of its time, rendered as text.
+
+`draw` decides what each scene holds (numbers only); text, features and baselines are made and written shard by shard,
+so that they never pile up in memory. A scene depends on (tables before its time, cuts, choice, seed) alone.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from usermirrorer.data.artefacts.schema import BASELINES, SCENES, id_column
+from usermirrorer.data.artefacts.store import SHARD_ROWS, Step, fingerprint, open_step
+from usermirrorer.data.items.embeddings import load_vectors
+from usermirrorer.data.log.tables import Cuts, Tables, load_cuts, load_tables
+from usermirrorer.data.scenes.baselines import (
+    accuracies,
+    baseline_names,
+    baseline_probs,
+    baseline_table,
+    fit_baselines,
+    hits,
+)
+from usermirrorer.data.scenes.choices import USER_CAP, Choices, eligible
+from usermirrorer.data.scenes.draw import Drawn, SceneSettings, draw, draw_until, score_all
+from usermirrorer.data.scenes.features import Features, describe_options, feature_table, load_features
+from usermirrorer.data.scenes.probe import SAMPLE_SCENES, TRAIN_SAMPLE_SCENES, run_probe
+from usermirrorer.data.scenes.render import render
+from usermirrorer.data.scenes.window import Window, open_window
+from usermirrorer.errors import StepFailed
+
+
+def scene_table(window: Window, drawn: Drawn, settings: SceneSettings, names: list[str]) -> pa.Table:
+    """The rows of the scenes artefact for drawn scenes."""
+    tables, choices, scenes = window.tables, drawn.choices, len(drawn)
+    user_ids, item_ids = tables.users["user_id"], tables.items["item_id"]
+    width = drawn.options >= 0
+    item = drawn.options[width]
+    earlier = tables.log.position(choices.time)
+    before = tables.log.by_user.count(choices.user, earlier)
+    scene = np.repeat(np.arange(scenes), drawn.count)
+    later = np.zeros(width.shape, dtype=bool)
+    later[width] = tables.log.seen.after(choices.user[scene], item, choices.time[scene])
+    later[np.arange(scenes), drawn.position] = False
+    offsets = _offsets(drawn.count)
+    ones = _offsets(np.ones(scenes, dtype=np.int64))
+    source_names = pa.array(["choice", *names])
+    columns = {
+        "scene_id": id_column(choices.scene_id),
+        "dataset": pa.array([tables.domain.name]).take(pa.array(np.zeros(scenes, dtype=np.int64))),
+        "user_id": user_ids.gather(choices.user).to_arrow(),
+        "item_id": item_ids.gather(choices.item).to_arrow(),
+        "timestamp": pa.array(choices.time),
+        "text": render(tables, choices.user, choices.time, item, drawn.count, drawn.history_len),
+        "impression_list": _lists(offsets, item_ids.gather(item).to_arrow()),
+        "item_pos": pa.array(drawn.position),
+        "choices": _lists(ones, pa.array(drawn.position)),
+        "choice_cnt": pa.array(drawn.count),
+        "split": pa.array([settings.split] * scenes),
+        "exposure": pa.array([settings.exposure] * scenes),
+        "sources": _lists(offsets, source_names.take(pa.array(drawn.source[width].astype(np.int64) + 1))),
+        "history_len": pa.array(np.minimum(drawn.history_len, before)),
+        "user_cnt": pa.array(before),
+        "item_cnt": _lists(offsets, pa.array(tables.log.by_item.count(item, earlier[scene]))),
+        "later_chosen": _lists(_offsets(later.sum(axis=1)), pa.array(np.nonzero(later)[1])),
+    }
+    return pa.table([columns[field.name].cast(field.type) for field in SCENES], schema=SCENES)
+
+
+def _offsets(lengths: np.ndarray) -> pa.Array:
+    return pa.array(np.append(0, np.cumsum(lengths)), pa.int32())
+
+
+def _lists(offsets: pa.Array, values: pa.Array) -> pa.ListArray:
+    return pa.ListArray.from_arrays(offsets, values)
+
+
+def scene_of(
+    tables: Tables, cuts: Cuts, choice: Choices, settings: SceneSettings, vectors: np.ndarray
+) -> dict[str, Any] | None:
+    """The one scene of a choice, or None where it can't be filled; `later_chosen` is the only look ahead.
+
+    Deleting every event at or after the choice's time, and every item that did not exist by then, changes nothing
+    else of it.
+    """
+    window = open_window(tables, cuts, settings.split, settings.choice, vectors)
+    drawn, names = draw(window, choice, settings)
+    return scene_table(window, drawn, settings, names).to_pylist()[0] if len(drawn) else None
+
+
+def make_scenes(
+    name: str,
+    work: Path,
+    settings: SceneSettings,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Write `work/scenes/NAME/SPLIT` and `work/baselines/NAME/SPLIT`, probe included; returns the manifest's content.
+
+    Draws go on in the order of (seed, scene_id) until `num` scenes are kept or the choices run out. `progress` hears
+    (done, total) of the three passes over all scenes: drawn, written, described.
+    """
+    from threadpoolctl import threadpool_limits
+
+    tables, cuts = load_tables(work, name), load_cuts(work, name)
+    settings.check(tables.domain.exposures, name)
+    recipe = {
+        "step": "scenes", "domain": name, **{f.name: getattr(settings, f.name) for f in fields(settings)},
+        "user_cap": USER_CAP[settings.split], "tables": fingerprint(work / "tables" / name),
+        "embeddings": fingerprint(work / "embeddings" / name),
+    }  # fmt: skip
+    train_directory = work / "features" / name / "train"
+    train = load_features(train_directory, tables, SAMPLE_SCENES) if settings.split == "test" else None
+    if train is not None:
+        # The probe and the baselines of test scenes are fitted on these.
+        recipe["train_features"] = fingerprint(train_directory)
+    # One thread a library call: ours run side by side, and sums stay in one order.
+    with open_step(work / "scenes" / name / settings.split, recipe, SCENES) as step, threadpool_limits(1):
+        if step.complete:
+            return step.content
+        cap = USER_CAP[settings.split]
+        choices, counts = eligible(
+            tables, cuts, settings.split, settings.choice, settings.exposure == "logged", settings.seed, cap
+        )
+        if not len(choices):
+            raise StepFailed(f"{name} {settings.split}: no choice qualifies; counted: {counts}")
+        vectors = load_vectors(work, name, tables)
+        window = open_window(tables, cuts, settings.split, settings.choice, vectors, workers)
+        told = progress or (lambda done, total: None)
+        drawn, names, tried = draw_until(window, choices, settings, workers, told)
+        if not len(drawn):
+            raise StepFailed(f"{name} {settings.split}: no choice gave a scene; counted: {counts}")
+        counts |= {"drawn": tried, "exposure_too_short": tried - len(drawn), "kept": len(drawn)}
+        drawn = drawn.take(np.argsort(drawn.choices.scene_id, kind="stable"))
+        made = Made(window, settings, names, drawn, workers, told)
+        # A second of imports that the fits need, while scenes are written.
+        learning = ThreadPoolExecutor(1).submit(importlib.import_module, "sklearn.ensemble")
+        made.write_scenes(step)
+        learning.result()
+        probe, baselines = made.write_baselines(work, recipe, train)
+        step.finish(rows=len(drawn), asked=settings.num, counts=counts, probe=probe, baselines=baselines)
+        return step.content
+
+
+@dataclass(frozen=True)
+class Made:
+    """Drawn scenes in the order of their ids, ready to be written."""
+
+    window: Window
+    settings: SceneSettings
+    names: list[str]
+    drawn: Drawn
+    workers: int
+    told: Callable[[int, int], None]
+
+    @property
+    def shards(self) -> list[np.ndarray]:
+        """Rows of each shard."""
+        return [np.arange(a, min(a + SHARD_ROWS, len(self.drawn))) for a in range(0, len(self.drawn), SHARD_ROWS)]
+
+    def write_scenes(self, step: Step) -> None:
+        """Write the scenes shard by shard."""
+
+        def write(shard: int, rows: np.ndarray) -> None:
+            step.write_shard(shard, scene_table(self.window, self.drawn.take(rows), self.settings, self.names))
+
+        with ThreadPoolExecutor(self.workers) as pool:
+            for shard, _ in enumerate(pool.map(write, range(len(self.shards)), self.shards)):
+                self.told(len(self.drawn) + int(self.shards[shard][-1]) + 1, 3 * len(self.drawn))
+
+    def write_baselines(
+        self, work: Path, recipe: Mapping[str, Any], train: Features | None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Fit the probe and the baselines, write features and baselines; what both reach."""
+        name, split = self.window.tables.domain.name, self.settings.split
+        scores = score_all(self.window, self.drawn, self.workers)
+        most = TRAIN_SAMPLE_SCENES if train is None else SAMPLE_SCENES
+        sample = self.features(scores, np.arange(min(most, len(self.drawn))))
+        probe = run_probe(sample, train, self.workers)
+        fitted = fit_baselines(sample, train, probe, self.workers)
+        models = baseline_names(fitted)
+        with (
+            open_step(work / "features" / name / split, {**recipe, "step": "features"}) as features,
+            open_step(work / "baselines" / name / split, {**recipe, "step": "baselines"}, BASELINES) as baselines,
+            ThreadPoolExecutor(self.workers) as pool,
+        ):
+
+            def write(shard: int, rows: np.ndarray) -> np.ndarray:
+                described = self.features(scores, rows)
+                probs = baseline_probs(described, fitted)
+                features.write_shard(shard, feature_table(described, self.window.tables))
+                table = baseline_table(described, probs)
+                for part, begin in enumerate(range(0, len(table), SHARD_ROWS)):
+                    baselines.write_shard(shard * len(models) + part, table.slice(begin, SHARD_ROWS))
+                return hits(described, probs)
+
+            found = []
+            for rows, part in zip(self.shards, pool.map(write, range(len(self.shards)), self.shards), strict=True):
+                found.append(part)
+                self.told(2 * len(self.drawn) + int(rows[-1]) + 1, 3 * len(self.drawn))
+            accuracy = accuracies(np.concatenate(found), self.drawn.choices.user, models)
+            features.finish(rows=len(self.drawn))
+            baselines.finish(rows=len(self.drawn) * len(models), accuracy=accuracy)
+        return probe.summary, accuracy
+
+    def features(self, scores: Mapping[str, np.ndarray], rows: np.ndarray) -> Features:
+        return describe_options(
+            self.window, self.drawn.take(rows), {name: values[rows] for name, values in scores.items()}
+        )

@@ -1,0 +1,77 @@
+"""Scenes as text: profile, history and options, from the templates of the domain, column by column."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from usermirrorer.data.log.events import ragged_ranges
+from usermirrorer.data.log.tables import Tables
+from usermirrorer.data.scenes.as_of import DAY_MS, option_values
+from usermirrorer.data.sources.templates import field_names, fill, fill_lines
+
+
+HISTORY_MIN, HISTORY_MAX = 2, 10
+"""Shown history entries are drawn uniformly from this range (paper, section 3)."""
+
+_UNITS = ((365 * DAY_MS, "year"), (30 * DAY_MS, "month"), (DAY_MS, "day"), (3_600_000, "hour"), (60_000, "minute"))
+
+
+def time_differences(milliseconds: np.ndarray) -> pl.Series:
+    """Largest whole units, as in `3 days ago`; under a minute is `just now`: `(times,)`."""
+    texts = np.full(len(milliseconds), "just now", dtype=object)
+    left = milliseconds >= _UNITS[-1][0]
+    for length, unit in _UNITS:
+        here = left & (milliseconds >= length)
+        counts, which = np.unique(milliseconds[here] // length, return_inverse=True)
+        words = np.array([f"{n} {unit}{'s' if n > 1 else ''} ago" for n in counts.tolist()], dtype=object)
+        texts[here] = words[which] if len(words) else []
+        left &= ~here
+    return pl.Series(texts, dtype=pl.String)
+
+
+def render(
+    tables: Tables, user: np.ndarray, time: np.ndarray, item: np.ndarray, count: np.ndarray, history_len: np.ndarray
+) -> pa.StructArray:
+    """Texts {profile, history, action_list} of scenes: `(scenes,)`.
+
+    `user` (rows of the users table), `time`, `count` (options) and `history_len` (entries to show at most) are
+    `(scenes,)`; `item` holds the options of all scenes in order, `(sum of count,)`.
+    """
+    people, person = np.unique(user, return_inverse=True)
+    shown = tables.users[people]
+    profiles = fill_lines(tables.domain.profile, shown.to_dict(), len(people))[person]
+    scene = np.repeat(np.arange(len(user)), count)
+    values = {"item": tables.items["text"][item], **option_values(tables, user[scene], item, time[scene])}
+    options = fill(tables.domain.option, values, len(item)).to_arrow().cast(pa.string())
+    offsets = pa.array(np.append(0, np.cumsum(count)), pa.int32())
+    return pa.StructArray.from_arrays(
+        [
+            profiles.to_arrow().cast(pa.string()),
+            _histories(tables, user, time, history_len).to_arrow().cast(pa.string()),
+            pa.ListArray.from_arrays(offsets, options),
+        ],
+        names=["profile", "history", "action_list"],
+    )
+
+
+def _histories(tables: Tables, user: np.ndarray, time: np.ndarray, history_len: np.ndarray) -> pl.Series:
+    """The last `history_len` events of each user before each time, oldest first, one a line: `(scenes,)`."""
+    log, template = tables.log, tables.domain.history
+    before = log.by_user.count(user, log.position(time))
+    length = np.minimum(history_len, before)
+    scene, index = ragged_ranges(log.by_user.start[user] + before - length, length)
+    rows = log.by_user.events[index]
+    columns: dict[str, pl.Series | np.ndarray | str] = {
+        name: tables.behaviour[name][rows] for name in field_names(template) & set(tables.behaviour.columns)
+    }
+    columns["event"] = tables.domain.event
+    columns["item"] = tables.items["text"][log.item[rows]]
+    if "time_diff" in field_names(template):
+        ago = time_differences(time[scene] - log.time[rows])
+        columns["time_diff"] = ago.zip_with(pl.Series(rows >= tables.undated), pl.Series(["earlier"]))
+    entries = fill(template, columns, len(rows))
+    offsets = pa.array(np.append(0, np.cumsum(length)), pa.int64())
+    lists = pa.LargeListArray.from_arrays(offsets, entries.to_arrow().cast(pa.large_string()))
+    return pl.Series(lists, dtype=pl.List(pl.String)).list.join("\n")

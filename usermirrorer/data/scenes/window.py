@@ -1,0 +1,145 @@
+"""A window of time with what was fitted before it: all that scenes of one split are made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+
+from usermirrorer.data.items.histories import ask
+from usermirrorer.data.items.models import GFCF, WINDOW, CandidateModel, Content, fit_models
+from usermirrorer.data.log.events import Log, one_of_occasion, ragged_ranges
+from usermirrorer.data.log.tables import Cuts, Tables
+from usermirrorer.data.scenes.choices import MIN_OCCASIONS, USER_CAP, Choices, available_from, qualifying
+from usermirrorer.data.scenes.recency import RecentChoices
+from usermirrorer.seeds import event_keys
+
+
+CALIBRATION_SHARE = 0.8
+"""Share of what precedes a window on which models are fitted when the ranks of real choices are observed."""
+
+CALIBRATION_CHOICES = 2000
+
+
+@dataclass(frozen=True)
+class Window:
+    """The tables, the log of choices, and the candidate models fitted on what precedes the window."""
+
+    tables: Tables
+    split: str
+    start: int
+    cap: int
+    pool: Log
+    """The choices in the log"""
+    pool_rows: np.ndarray | slice
+    """Rows of the log that they are"""
+    vectors: np.ndarray
+    workers: int = 1
+
+    @cached_property
+    def models(self) -> dict[str, CandidateModel]:
+        """Candidate models fitted on what precedes the window."""
+        before = self.pool.before(self.start)
+        return fit_models(before, self.pool, self.vectors, self.tables.friends, self.workers)
+
+    @cached_property
+    def available_from(self) -> np.ndarray:
+        return available_from(self.tables)
+
+    @property
+    def content(self) -> Content:
+        model = self.models["content"]
+        assert isinstance(model, Content)
+        return model
+
+    @property
+    def collaborative(self) -> GFCF:
+        model = self.models["gf-cf"]
+        assert isinstance(model, GFCF)
+        return model
+
+    @cached_property
+    def drawable_rows(self) -> np.ndarray:
+        """Rows of `pool` that could be scenes themselves: enough history, an item that exists, one per occasion."""
+        pool = self.pool
+        usable = self.tables.log.occasions_before_event[self.pool_rows] >= MIN_OCCASIONS
+        usable &= self.available_from[pool.item] <= pool.time
+        rows = np.flatnonzero(usable)
+        user, time = pool.user[rows], pool.time[rows]
+        return rows[one_of_occasion(user, time, event_keys(user, pool.item[rows], time))]
+
+    @cached_property
+    def recent_choices(self) -> RecentChoices:
+        return RecentChoices(self.pool, self.drawable_rows, WINDOW, self.cap)
+
+    @cached_property
+    def observed_ranks(self) -> dict[str, np.ndarray]:
+        """Ranks that real choices had in each model's list, observed entirely before the window."""
+        fitted = self.pool.before(self.start)
+        split = int(len(fitted) * CALIBRATION_SHARE)
+        earlier = fitted.take(np.arange(split))
+        models = fit_models(earlier, fitted, self.vectors, self.tables.friends, self.workers)
+        wanted = min(CALIBRATION_CHOICES, len(fitted) - split)
+        rows = np.unique(np.linspace(split, len(fitted) - 1, wanted).astype(int))
+        user, item, time = fitted.user[rows], fitted.item[rows], fitted.time[rows]
+        ranks: dict[str, list[np.ndarray]] = {name: [] for name in models}
+        for block, asked in ask(fitted, user, time):
+            allowed = self.allowed(user[block], time[block])
+            allowed[np.arange(len(block)), item[block]] = True
+            for name, model in models.items():
+                scores = np.where(allowed, model.scores(asked), -np.inf)
+                own = scores[np.arange(len(block)), item[block]][:, None]
+                tied = (scores == own) & (np.arange(scores.shape[1]) < item[block][:, None])
+                ranks[name].append((scores > own).sum(axis=1) + tied.sum(axis=1))
+        return {name: np.sort(np.concatenate(found)) for name, found in ranks.items()}
+
+    @cached_property
+    def shown(self) -> tuple[np.ndarray, np.ndarray]:
+        """Items of all impressions, flat (-2 where unknown), and where each impression begins."""
+        assert self.tables.impressions is not None
+        lists = self.tables.impressions.select(item_id="items").with_row_index("row")
+        flat = lists.explode("item_id").unique(maintain_order=True)
+        known = self.tables.items.select("item_id").with_row_index("item")
+        flat = flat.join(known, on="item_id", how="left", maintain_order="left")
+        start = np.searchsorted(flat["row"].to_numpy(), np.arange(len(lists) + 1))
+        return flat["item"].cast(pl.Int64).fill_null(-2).to_numpy(), start
+
+    def allowed(self, user: np.ndarray, time: np.ndarray, seen: np.ndarray | None = None) -> np.ndarray:
+        """Items that exist and, where a domain has no repeats, are new to the user: bool `(scenes, items)`.
+
+        `seen` is what each user had events with, where that is known already.
+        """
+        existing = np.searchsorted(self.available_from, time, side="right")
+        mask = np.arange(self.tables.log.items) < existing[:, None]
+        if self.tables.domain.repeats:
+            return mask
+        if seen is not None:
+            mask &= ~seen
+            return mask
+        log = self.tables.log
+        length = log.by_user.count(user, log.position(time))
+        row, index = ragged_ranges(log.by_user.start[user], length)
+        mask[row, log.item[log.by_user.events[index]]] = False
+        return mask
+
+
+def open_window(tables: Tables, cuts: Cuts, split: str, choice: str, vectors: np.ndarray, workers: int = 1) -> Window:
+    """The `split` window; its models are fitted when they are first asked for. `vectors` are `(items, width)`."""
+    start = cuts.train if split == "train" else cuts.test
+    chosen = qualifying(tables, choice)
+    rows: np.ndarray | slice = slice(None) if chosen.all() else np.flatnonzero(chosen)
+    pool = tables.log.take(rows) if isinstance(rows, np.ndarray) else tables.log
+    return Window(tables, split, start, USER_CAP[split], pool, rows, vectors[: len(tables.items)], workers)
+
+
+def score_options(window: Window, choices: Choices, options: np.ndarray) -> dict[str, np.ndarray]:
+    """Every model's score of every option, float32 `(scenes, options)`; -1 pads `options` and gives NaN."""
+    scores = {name: np.full(options.shape, np.nan, dtype=np.float32) for name in window.models}
+    for rows, asked in ask(window.pool, choices.user, choices.time):
+        shown = options[rows]
+        for name, model in window.models.items():
+            found = model.options(asked, shown)
+            scores[name][rows] = np.where(shown >= 0, found, np.nan)
+    return scores

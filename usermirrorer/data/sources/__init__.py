@@ -1,0 +1,69 @@
+"""Source domains, by name. Each module is read only when its domain is asked for."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from pathlib import Path
+
+from usermirrorer.data.sources.domain import Domain, RawTables, choice_rule
+from usermirrorer.errors import UserError
+
+
+__all__ = ["DOMAINS", "OWN", "Domain", "RawTables", "choice_rule", "is_own", "load_domain"]
+
+DOMAINS = {
+    "goodreads": ("usermirrorer.data.sources.goodreads", "GOODREADS"),
+    "kuairec": ("usermirrorer.data.sources.kuairec", "KUAIREC"),
+    "lastfm": ("usermirrorer.data.sources.lastfm", "LASTFM"),
+    "mind": ("usermirrorer.data.sources.mind", "MIND"),
+    "ml-100k": ("usermirrorer.data.sources.ml_100k", "ML_100K"),
+    "ml-1m": ("usermirrorer.data.sources.ml_1m", "ML_1M"),
+    "mobilerec": ("usermirrorer.data.sources.mobilerec", "MOBILEREC"),
+    "steam": ("usermirrorer.data.sources.steam", "STEAM"),
+    "toy": ("usermirrorer.data.sources.toy", "TOY"),
+    "toy-log": ("usermirrorer.data.sources.toy", "TOY_LOG"),
+}
+
+
+OWN = "domain.yaml"
+"""A copy of one's own YAML, beside the tables made with it."""
+
+
+def load_domain(name: str, work: Path | None = None) -> Domain:
+    """The domain called `name`: of this package, `amazon:CATEGORY`, or one's own.
+
+    One's own is given as the path of its YAML, or by its name once `work` has its tables. Raises UserError with the
+    nearest right name.
+    """
+    if is_own(name):
+        domain = _own(Path(name))
+        if domain.name in DOMAINS or ":" in domain.name:
+            raise UserError(f"{name}: {domain.name!r} is a domain of this package; choose another name")
+        return domain
+    if work is not None and (own := work / "tables" / name / OWN).is_file():
+        return _own(own)
+    family, _, category = name.partition(":")
+    if family == "amazon":
+        from usermirrorer.data.sources.amazon import amazon
+
+        return amazon(category)
+    if name not in DOMAINS:
+        near = difflib.get_close_matches(name, DOMAINS, n=1)
+        hint = (
+            f"did you mean {near[0]}?" if near else "`usermirrorer domains` lists them; your own is given as a .yaml"
+        )
+        raise UserError(f"unknown domain {name!r}: {hint}")
+    module, attribute = DOMAINS[name]
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _own(path: Path) -> Domain:
+    from usermirrorer.data.sources.own.domain_yaml import load_yaml_domain
+
+    return load_yaml_domain(path)
+
+
+def is_own(name: str) -> bool:
+    """Whether a domain is given as the path of a YAML."""
+    return name.endswith((".yaml", ".yml"))

@@ -1,0 +1,167 @@
+"""MIND: lists shown by Microsoft News and the clicks on them, 9 to 15 November 2019; 2.6 million (large) or 230,000.
+
+Raw files as distributed and unzipped: folders `train` and `dev` (or `MINDlarge_train`, `MINDsmall_dev`, …) with
+`behaviors.tsv` and `news.tsv`: UTF-8, tab-separated, no header, and no quoting: a quotation mark is text. Times are
+`11/15/2019 8:55:22 AM` without a zone and are read as UTC. Both logs are read where they lie; where the folder `test`
+is there, only its news are read, as its clicks are not published.
+
+An interaction is a click, at the time of its impression; each is a choice, and the impression is the exposure. A
+user's click history, from before the log, is the same in all rows of the user (so that it tells no label); the one of
+the earliest row becomes undated interactions. An article exists from its first appearance in an impression, and
+from the start of the log if it stands in a history. Rows that stand twice, as where dev was appended to
+train or to itself, are dropped and counted; numbers of impressions begin anew in each file and get its name.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from usermirrorer.data.sources.domain import Domain, RawTables
+from usermirrorer.data.sources.readers.json_lines import read_chunks
+from usermirrorer.data.sources.readers.lines import parse_fields, read_fields, refuse
+from usermirrorer.data.sources.readers.text import one_line
+from usermirrorer.errors import UserError
+
+
+PUBLISHER = "https://msnews.github.io/"
+BEHAVIORS = ("impression_id", "user_id", "time", "history", "impressions")
+NEWS = ("item_id", "category", "subcategory", "title", "abstract", "url", "title_entities", "abstract_entities")
+FILES = {
+    f"*{split}/{file}.tsv": f"{columns} (tab); in a folder {split}, MINDlarge_{split} or MINDsmall_{split}"
+    for split in ("train", "dev")
+    for file, columns in {"behaviors": " ".join(BEHAVIORS), "news": " ".join(NEWS)}.items()
+}
+
+TIME = "%m/%d/%Y %I:%M:%S %p"
+SHOWN = r"^\S+-[01]( \S+-[01])*$"
+"""News ids, each with 1 where it was clicked and 0 where it was not."""
+
+
+def read(raw: Path | None, seed: int) -> RawTables:
+    """Parse train and dev. Raises UserError with file:line at the first malformed line.
+
+    Dropped and counted: `duplicate_impression` and `untitled_news`.
+    """
+    train, dev = folder(raw, "train"), folder(raw, "dev")
+    parts = [read_behaviors(train / "behaviors.tsv", "train"), read_behaviors(dev / "behaviors.tsv", "dev")]
+    rows, appeared, histories = (pl.concat(frames) for frames in zip(*parts, strict=True))
+    once = rows["digest"].is_first_distinct()
+    # Filtering copies all lists, so it is left out where it would take nothing away.
+    impressions = (rows if once.all() else rows.filter(once)).with_columns(impression_id=_unique_numbers())
+    past = histories.sort("timestamp", maintain_order=True).unique("user_id", keep="first", maintain_order=True)
+    past = past.with_columns(item_id=pl.col("history").str.extract_all(r"\S+")).explode("item_id", empty_as_null=False)
+    clicks = impressions.select("user_id", "timestamp", item_id="clicked")
+    clicks = clicks.explode("item_id", empty_as_null=False)
+
+    news = pl.concat([_news(directory / "news.tsv") for directory in (train, dev, *_test_news(raw))])
+    news = news.unique("item_id", keep="first", maintain_order=True)
+    titled = news.drop_nulls("title")
+    start = pl.lit(impressions["timestamp"].min(), dtype=pl.Int64)
+    first = pl.concat([appeared, past.select("item_id", timestamp=start)])
+    first = first.group_by("item_id").agg(available_from=pl.col("timestamp").min())
+    columns = ["user_id", "item_id", "timestamp"]
+    return RawTables(
+        users=impressions.select("user_id").unique().sort("user_id"),
+        items=titled.join(first, on="item_id", how="left", maintain_order="left"),
+        interactions=pl.concat(
+            [past.select("user_id", "item_id", timestamp=pl.lit(None, dtype=pl.Int64)), clicks.select(columns)]
+        ),
+        impressions=impressions.select("impression_id", "user_id", "timestamp", "items", "clicked"),
+        dropped={
+            "duplicate_impression": len(rows) - len(impressions),
+            "untitled_news": len(news) - len(titled),
+        },
+    )
+
+
+def folder(raw: Path | None, split: str) -> Path:
+    """The folder of a split with both its files, under any of its names. Raises UserError."""
+    wanted = f"{split}/ or MINDlarge_{split}/ with behaviors.tsv and news.tsv (from {PUBLISHER})"
+    if raw is None:
+        raise UserError(f"mind needs its raw files: add --raw DIR with {wanted}")
+    found = _folders(raw, split)
+    if len(found) != 1:
+        state = f"{raw} has {' and '.join(path.name for path in found)}" if found else f"{raw / split} is missing"
+        raise UserError(f"{state}: mind needs one folder {wanted}")
+    for name in ("behaviors.tsv", "news.tsv"):
+        if not (found[0] / name).is_file():
+            raise UserError(f"{found[0] / name} is missing: mind needs {wanted}")
+    return found[0]
+
+
+def read_behaviors(path: Path, split: str) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """A log as rows of impressions, first appearances (item_id, timestamp) and histories, each user's earliest.
+
+    The text is read in chunks, and only a chunk's list of news is ever unrolled. Raises UserError with file:line.
+    """
+    rows: list[pl.DataFrame] = []
+    appeared: list[pl.DataFrame] = []
+    histories: list[pl.DataFrame] = []
+    for first_line, chunk in read_chunks(path):
+        frame = parse_fields(path, first_line, chunk, "\t", BEHAVIORS)
+        frame = frame.with_columns(timestamp=pl.col("time").str.to_datetime(TIME, time_unit="ms", strict=False))
+        frame = frame.with_columns(pl.col("timestamp").dt.epoch("ms"), pl.col("impressions").str.strip_chars())
+        refuse(frame, pl.col("timestamp").is_null(), "time", "a time like 11/15/2019 8:55:22 AM", path)
+        refuse(frame, ~pl.col("impressions").str.contains(SHOWN), "impressions", "a list like N7-0 N12-1", path)
+        shown, news = pl.col("impressions").str.split(" "), pl.element()
+        part = frame.select(
+            "impression_id",
+            "user_id",
+            "timestamp",
+            items=shown.list.eval(news.str.head(-2)),
+            clicked=shown.list.eval(news.filter(news.str.ends_with("-1")).str.head(-2)),
+            split=pl.lit(split),
+            digest=pl.struct("impression_id", "user_id", "time", "impressions").hash(),
+        )
+        rows.append(part)
+        unrolled = part.select("timestamp", item_id="items").explode("item_id", empty_as_null=False)
+        appeared.append(unrolled.group_by("item_id").agg(pl.col("timestamp").min()))
+        first = frame.sort("timestamp", maintain_order=True).unique("user_id", keep="first", maintain_order=True)
+        histories.append(first.select("user_id", "timestamp", "history"))
+    if not any(len(part) for part in rows):
+        raise UserError(f"{path} has no lines; take the file as its publisher distributes it")
+    return pl.concat(rows), pl.concat(appeared), pl.concat(histories)
+
+
+MIND = Domain(
+    name="mind",
+    title="MIND (Microsoft News)",
+    publisher=PUBLISHER,
+    licence="Microsoft Research License Terms: research use, no redistribution",
+    redistribute_text=False,
+    raw_files=FILES,
+    read=read,
+    event="clicked",
+    choice_rules={"any": lambda _: pl.lit(True)},
+    clock_ms=1000,
+    fields={"title": "static", "category": "static"},
+    item="{title}< (category: {category})>",
+    option="{item}",
+    history="{event} {item}, {time_diff}",
+    repeats=True,
+    exposures=("logged", "natural", "hard", "retrieved"),
+)
+
+
+def _unique_numbers() -> pl.Expr:
+    """Numbers of impressions with the name of their file, and with a count where a file uses one for several."""
+    ordinal = pl.int_range(pl.len()).over("split", "impression_id")
+    again = pl.when(ordinal > 0).then(pl.format("-{}", ordinal + 1)).otherwise(pl.lit(""))
+    return pl.col("split") + "-" + pl.col("impression_id") + again
+
+
+def _news(path: Path) -> pl.DataFrame:
+    columns = (one_line(pl.col(name)).alias(name) for name in ("category", "subcategory", "title", "abstract"))
+    return read_fields(path, "\t", NEWS).select("item_id", *columns)
+
+
+def _folders(raw: Path, split: str) -> list[Path]:
+    names = (raw / split, *sorted(raw.glob(f"MIND*_{split}")))
+    return [path for path in names if path.is_dir()]
+
+
+def _test_news(raw: Path | None) -> list[Path]:
+    assert raw is not None
+    return [path for path in _folders(raw, "test") if (path / "news.tsv").is_file()]

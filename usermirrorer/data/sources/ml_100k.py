@@ -1,0 +1,107 @@
+"""MovieLens 100K: 100,000 ratings of 1,682 films by 943 people, September 1997 to April 1998.
+
+Raw files as distributed: `u.data` (tab), `u.item` (`|`, Latin-1), `u.user` (`|`). A film exists from its release
+date; the one without a date from its first rating. Every rating is a choice unless `min_rating=N` says otherwise.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from usermirrorer.data.sources.domain import Domain, RawTables
+from usermirrorer.data.sources.readers.lines import (
+    as_integers,
+    one_of,
+    read_fields,
+    require_files,
+    shorten,
+    unique_ids,
+)
+from usermirrorer.data.sources.readers.places import with_places
+from usermirrorer.errors import UserError
+
+
+GENRES = (
+    "unknown Action Adventure Animation Children's Comedy Crime Documentary Drama Fantasy Film-Noir Horror Musical "
+    "Mystery Romance Sci-Fi Thriller War Western"
+).split()
+
+PUBLISHER = "https://grouplens.org/datasets/movielens/100k/"
+FILES = {
+    "u.data": "user id, item id, rating 1-5, unix time in seconds (tab)",
+    "u.item": "item id, title, release date, video date, URL, 19 genre flags (|, Latin-1)",
+    "u.user": "user id, age, gender, occupation, ZIP code (|)",
+}
+
+
+def read(raw: Path | None, seed: int) -> RawTables:
+    """Parse the three files. Raises UserError with file:line at the first malformed line."""
+    raw = require_files(raw, tuple(FILES), "ml-100k", PUBLISHER)
+    ratings = read_fields(raw / "u.data", "\t", ("user_id", "item_id", "rating", "timestamp"))
+    ratings = as_integers(ratings, "rating", raw / "u.data", 1, 5)
+    ratings = as_integers(ratings, "timestamp", raw / "u.data", 0, 2**33)
+
+    item_columns = ("item_id", "title", "release_date", "video_date", "url", *GENRES)
+    items = unique_ids(read_fields(raw / "u.item", "|", item_columns, "latin-1"), "item_id", raw / "u.item")
+    for genre in GENRES:
+        one_of(items, genre, raw / "u.item", ("0", "1"))
+    genres = pl.concat_list(
+        pl.when(pl.col(genre) == "1").then(pl.lit(genre)) for genre in GENRES if genre != "unknown"
+    ).list.drop_nulls()
+    released = pl.col("release_date").str.to_date("%d-%b-%Y", strict=False)
+    undated = items.filter(released.is_null() & (pl.col("release_date").str.strip_chars() != ""))
+    if len(undated):
+        number, bad = undated.select("line", "release_date").row(0)
+        raise UserError(f"{raw / 'u.item'}:{number}: {shorten(bad)!r} is no date like 01-Jan-1995; repair or empty it")
+    items = items.select(
+        "item_id",
+        pl.col("title").str.strip_chars(),
+        genres.list.join("|").replace("", "no genres listed").alias("genres"),
+        released.dt.year().alias("year"),
+        released.cast(pl.Datetime("ms")).dt.epoch("ms").alias("available_from"),
+    )
+
+    users = unique_ids(
+        read_fields(raw / "u.user", "|", ("user_id", "age", "gender", "occupation", "zip")), "user_id", raw / "u.user"
+    )
+    users = as_integers(users, "age", raw / "u.user", 0, 130)
+    users = one_of(users, "gender", raw / "u.user", ("F", "M"))
+    users = users.with_columns(gender=pl.col("gender").replace({"F": "female", "M": "male"}))
+    return RawTables(
+        users=with_places(users, raw).select("user_id", "gender", "age", "occupation", "location"),
+        items=items,
+        interactions=ratings.select("user_id", "item_id", pl.col("timestamp") * 1000, "rating"),
+    )
+
+
+ML_100K = Domain(
+    name="ml-100k",
+    title="MovieLens 100K",
+    publisher=PUBLISHER,
+    licence="GroupLens: research use, no redistribution without permission",
+    redistribute_text=False,
+    raw_files=FILES,
+    read=read,
+    event="rated",
+    choice_rules={"any": lambda _: pl.lit(True), "min_rating": lambda value: pl.col("rating") >= value},
+    clock_ms=1000,
+    fields={
+        "title": "static",
+        "genres": "static",
+        "year": "static",
+        "gender": "static",
+        "age": "static",
+        "occupation": "static",
+        "location": "static",
+        "rating": "static",
+        "new_release": "as_of",
+    },
+    item="{title} - {genres}",
+    option="<[{new_release}] >{item}",
+    history="{event} {item}, {time_diff}: {rating}/5",
+    profile="Gender: {gender}\nAge: {age}\nOccupation: {occupation}\nLocation: {location}",
+    as_of={"new_release": "new_release"},
+    numbers=("year",),
+)

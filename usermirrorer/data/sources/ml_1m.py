@@ -1,0 +1,75 @@
+"""MovieLens 1M: 1,000,209 ratings of 3,883 films by 6,040 people, April 2000 to February 2003.
+
+Raw files as distributed: `ratings.dat`, `users.dat`, `movies.dat` (`::`, Latin-1). A film exists from the first day
+of the year in its title. Every rating is a choice unless `min_rating=N` says otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+
+from usermirrorer.data.sources.domain import RawTables
+from usermirrorer.data.sources.ml_100k import ML_100K
+from usermirrorer.data.sources.readers.lines import as_integers, one_of, read_fields, require_files, unique_ids
+from usermirrorer.data.sources.readers.places import with_places
+
+
+AGES = {
+    "1": "Under 18", "18": "18-24", "25": "25-34", "35": "35-44", "45": "45-49", "50": "50-55", "56": "56+",
+}  # fmt: skip
+
+OCCUPATIONS = (
+    "other or not specified", "academic or educator", "artist", "clerical or admin", "college or grad student",
+    "customer service", "doctor or health care", "executive or managerial", "farmer", "homemaker", "K-12 student",
+    "lawyer", "programmer", "retired", "sales or marketing", "scientist", "self-employed", "technician or engineer",
+    "tradesman or craftsman", "unemployed", "writer",
+)  # fmt: skip
+
+PUBLISHER = "https://grouplens.org/datasets/movielens/1m/"
+FILES = {
+    "ratings.dat": "UserID::MovieID::Rating::Timestamp (seconds)",
+    "users.dat": "UserID::Gender::Age::Occupation::Zip-code",
+    "movies.dat": "MovieID::Title::Genres (Latin-1)",
+}
+
+
+def read(raw: Path | None, seed: int) -> RawTables:
+    """Parse the three files. Raises UserError with file:line at the first malformed line."""
+    raw = require_files(raw, tuple(FILES), "ml-1m", PUBLISHER)
+    ratings = read_fields(raw / "ratings.dat", "::", ("user_id", "item_id", "rating", "timestamp"))
+    ratings = as_integers(ratings, "rating", raw / "ratings.dat", 1, 5)
+    ratings = as_integers(ratings, "timestamp", raw / "ratings.dat", 0, 2**33)
+
+    movies = read_fields(raw / "movies.dat", "::", ("item_id", "title", "genres"), "latin-1")
+    movies = unique_ids(movies, "item_id", raw / "movies.dat")
+    year = pl.col("title").str.extract(r"\((\d{4})\)\s*$").cast(pl.Int32)
+    items = movies.select(
+        "item_id",
+        "title",
+        "genres",
+        year.alias("year"),
+        pl.datetime(year, 1, 1, time_unit="ms").dt.epoch("ms").alias("available_from"),
+    )
+
+    users = read_fields(raw / "users.dat", "::", ("user_id", "gender", "age", "occupation", "zip"))
+    users = unique_ids(users, "user_id", raw / "users.dat")
+    users = one_of(users, "gender", raw / "users.dat", ("F", "M"))
+    users = one_of(users, "age", raw / "users.dat", tuple(AGES))
+    users = as_integers(users, "occupation", raw / "users.dat", 0, len(OCCUPATIONS) - 1)
+    users = users.with_columns(
+        gender=pl.col("gender").replace({"F": "female", "M": "male"}),
+        age=pl.col("age").replace_strict(AGES),
+        occupation=pl.col("occupation").replace_strict(dict(enumerate(OCCUPATIONS))),
+    )
+    return RawTables(
+        users=with_places(users, raw).select("user_id", "gender", "age", "occupation", "location"),
+        items=items,
+        interactions=ratings.select("user_id", "item_id", pl.col("timestamp") * 1000, "rating"),
+    )
+
+
+# The same people, films and stars as in the smaller release: only the files and their layout differ.
+ML_1M = replace(ML_100K, name="ml-1m", title="MovieLens 1M", publisher=PUBLISHER, raw_files=FILES, read=read)

@@ -1,0 +1,100 @@
+"""RecBole atomic files: `NAME.inter`, `NAME.item` and, where something is known of the users, `NAME.user`.
+
+Tab-separated text without quoting; the first line names and types every column, as in
+`user_id:token<tab>item_id:token<tab>rating:float<tab>timestamp:float` (RecBole 1.2, "Atomic Files"). Sequences
+(`token_seq`, `float_seq`) are shown as they are written, with single spaces between their parts. An empty field is a
+value that is not known; an empty time says that the event lies before all others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import polars as pl
+
+from usermirrorer.data.sources.domain import RawTables
+from usermirrorer.data.sources.own.columns import (
+    Kind,
+    OwnLog,
+    as_numbers,
+    as_times,
+    check_numbers,
+    event_times,
+    pick,
+    showable,
+)  # fmt: skip
+from usermirrorer.data.sources.readers.lines import read_fields, require_files, shorten, unique_ids
+from usermirrorer.errors import UserError
+
+
+TYPES = ("token", "token_seq", "float", "float_seq")
+
+
+def read_recbole(raw: Path | None, seed: int, log: OwnLog) -> RawTables:
+    """The tables of one set of atomic files. Raises UserError with file:line at the first malformed line."""
+    needed = [f"{log.files}.inter", f"{log.files}.item"] + ([f"{log.files}.user"] if log.users else [])
+    raw = require_files(raw, needed, log.name, "your own export")
+    inter, item, user = (raw / f"{log.files}.{suffix}" for suffix in ("inter", "item", "user"))
+
+    events = _read(inter, {"user_id": "text", "item_id": "text", **log.behaviour, "timestamp": "text"}, log)
+    events = _with_ids(events, ("user_id", "item_id"), inter)
+    events = event_times(events, inter, log)
+
+    released: dict[str, Kind] = {"available_from": "text"} if _has(item, "available_from", log) else {}
+    items = unique_ids(
+        _with_ids(_read(item, {"item_id": "text", **log.items, **released}, log), ("item_id",), item), "item_id", item
+    )
+    if released:
+        items = as_times(items, "available_from", item, log.timestamps)
+    check_numbers(items, item, log)
+    items, dropped = showable(items, log)
+
+    if user.is_file():
+        users = _with_ids(_read(user, {"user_id": "text", **log.users}, log), ("user_id",), user)
+        users = unique_ids(users, "user_id", user).drop("line")
+    else:
+        users = events.select("user_id").unique(maintain_order=True)
+    return RawTables(users=users, items=items.drop("line"), interactions=events.drop("line"), dropped=dropped)
+
+
+def _read(path: Path, wanted: Mapping[str, Kind], log: OwnLog) -> pl.DataFrame:
+    """The wanted columns of one file, with `line`; columns typed float hold numbers."""
+    header = _header(path)
+    rows = read_fields(path, "\t", list(header)).filter(pl.col("line") > 1)
+    picked = pick(rows, wanted, path, log)
+    for column, kind in wanted.items():
+        if kind == "any" and header[log.in_file(column)] == "float":
+            picked = as_numbers(picked, column, path)
+    return picked
+
+
+def _header(path: Path) -> dict[str, str]:
+    """Name -> type of every column. Raises UserError where the first line is no such header."""
+    with path.open("rb") as file:
+        first = file.readline().decode("utf-8-sig", "replace").rstrip("\r\n")
+    columns: dict[str, str] = {}
+    for column in first.split("\t"):
+        name, _, kind = column.rpartition(":")
+        if not name or kind not in TYPES or name in columns or name == "line":
+            raise UserError(
+                f"{path}:1: {shorten(column)!r} does not name a column; the first line must hold different names with "
+                f"their types, tab between them, such as user_id:token item_id:token timestamp:float "
+                f"(types: {', '.join(TYPES)}; `line` is taken)"
+            )
+        columns[name] = kind
+    return columns
+
+
+def _has(path: Path, column: str, log: OwnLog) -> bool:
+    """Whether the file has an optional column; one that the YAML renames has to be there."""
+    return column in log.renamed or column in _header(path)
+
+
+def _with_ids(frame: pl.DataFrame, columns: tuple[str, ...], path: Path) -> pl.DataFrame:
+    """The frame, after checking that no id is empty. Raises UserError with file:line."""
+    for column in columns:
+        lacking = frame.filter(pl.col(column).is_null())
+        if len(lacking):
+            raise UserError(f"{path}:{lacking['line'][0]}: {column} is empty; repair or delete the line")
+    return frame

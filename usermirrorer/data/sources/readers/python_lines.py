@@ -1,0 +1,96 @@
+"""Reading of files whose lines are printed Python dictionaries, `{u'id': u'10', u'early_access': False}`.
+
+Older releases of the McAuley group were printed that way. Nothing is evaluated: a line becomes JSON by replacing
+tokens, all lines of a chunk at once; what does not come out as JSON is parsed by `ast.literal_eval`, which is some
+twenty times slower and knows literals only.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import polars as pl
+
+from usermirrorer.data.sources.readers.json_lines import ColumnType, parse_chunk, read_chunks
+from usermirrorer.data.sources.readers.lines import shorten
+from usermirrorer.errors import UserError
+
+
+OPEN, CLOSE = "\x01", "\x02"
+"""Stand for the quotes of a string while it is rewritten; a printed string never holds them unescaped."""
+
+_STRING = r"""[uU]?(?:'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)")"""
+_TOKENS = {
+    r"\\": r"\\",
+    r"\'": "'",
+    r"\"": r"\"",
+    r"\x": r"\u00",
+    '"': r"\"",
+    "\t": r"\t",
+    f"{CLOSE}: True": '": true',
+    f"{CLOSE}: False": '": false',
+    f"{CLOSE}: None": '": null',
+    OPEN: '"',
+    CLOSE: '"',
+}
+_IRREGULAR = r"[\x00-\x08\x0b-\x1f]|\\[UNav0-7]"
+"""Escapes that JSON lacks or means otherwise, and bytes that only a foreign hand can have put there."""
+
+
+def read_python_lines(
+    path: Path, schema: Mapping[str, ColumnType], required: Sequence[str] = ()
+) -> Iterator[pl.DataFrame]:
+    """`read_json_lines` for a file whose lines are JSON objects or printed Python dictionaries.
+
+    The file's first object decides which. Raises UserError with file:line at the first line that is neither.
+    """
+    printed = None
+    for first_line, chunk in read_chunks(path):
+        if printed is None and chunk.strip():
+            printed = chunk.lstrip()[:3].startswith((b"{'", b"{u'", b'{u"'))
+        if not printed:
+            frame = parse_chunk(path, first_line, chunk, schema, required)
+        else:
+            lines = _lines(path, first_line, chunk)
+            try:
+                frame = parse_chunk(path, first_line, _rewritten(path, first_line, lines), schema, required)
+            except UserError:  # a literal that the rewriting does not know, or a bad line, which is then named
+                evaluated = "\n".join(_evaluated(path, first_line + row, line) for row, line in enumerate(lines))
+                frame = parse_chunk(path, first_line, evaluated.encode(), schema, required)
+        if len(frame):
+            yield frame
+
+
+def _lines(path: Path, first_line: int, chunk: bytes) -> pl.Series:
+    try:
+        text = chunk.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = first_line + chunk.count(b"\n", 0, error.start)
+        raise UserError(f"{path}:{line}: not utf-8 text; repair or delete the line") from None
+    return pl.Series(text.removesuffix("\n").split("\n"), dtype=pl.String).str.strip_chars(" \r")
+
+
+def _rewritten(path: Path, first_line: int, lines: pl.Series) -> bytes:
+    """Lines of printed dictionaries as lines of JSON, one for one. Raises UserError with file:line."""
+    rewritten = lines.str.replace_all(_STRING, f"{OPEN}$1$2{CLOSE}").str.replace_many(_TOKENS, leftmost=True)
+    irregular = lines.str.contains(_IRREGULAR).arg_true()
+    if len(irregular):
+        values = [_evaluated(path, first_line + row, lines[row]) for row in irregular]
+        rewritten = rewritten.scatter(irregular, values)
+    return "\n".join(rewritten).encode()
+
+
+def _evaluated(path: Path, number: int, line: str) -> str:
+    """One printed dictionary as JSON; a blank line stays blank."""
+    if not line.strip():
+        return ""
+    try:
+        value = ast.literal_eval(line)
+        if isinstance(value, dict):
+            return json.dumps(value)
+    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
+        pass
+    raise UserError(f"{path}:{number}: not a printed Python dictionary: {shorten(line)!r}; repair or delete the line")

@@ -1,0 +1,190 @@
+"""A synthetic domain whose law is known: lists are shown, users with one latent taste choose from them with noise.
+
+Every item is a thing with a taste ("sweet cake"). An occasion is drawn in this order: the list (`LIST_LENGTH` items
+of different tastes, within a taste by a Zipf law, so some items are shown far more than others), then the time and
+the user, then the choice, a softmax of `STRENGTH` times "this item has my taste". What is shown does not depend on
+the user, and popularity plays no part in the choice. So the best possible prediction from exactly the text of a
+scene has a closed form, `best_possible`: the bar that no honest model can pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from usermirrorer.data.sources.domain import Domain, RawTables
+from usermirrorer.errors import UserError
+from usermirrorer.llm.prompts import SceneText, history_entries
+
+
+TASTES = ("sweet", "salty", "sour", "bitter", "spicy", "smoky")
+THINGS = ("cake", "soup", "tea", "pie", "bread", "rice", "salad", "sauce", "snack", "drink", "stew", "curry")
+VERB = "chose"
+LIST_LENGTH = 5
+STRENGTH = 4.0
+ZIPF = 1.0
+USERS = 1000
+OCCASIONS = (10, 18)
+"""Fewest and most occasions of a user."""
+
+_START = 1704067200000
+"""1 January 2024, UTC, in ms."""
+_DAY = 86_400_000
+_ENTRY_DAYS = 150
+_STAY_DAYS = 40
+
+
+def _law(weights: Sequence[float] | np.ndarray) -> np.ndarray:
+    return np.asarray(weights, dtype=float) / np.sum(weights)
+
+
+def best_given_taste(taste: str, option_tastes: Sequence[str]) -> np.ndarray:
+    """Probability of every option for a user of this taste, shape `(options,)`: the law that made the choices."""
+    return _law([np.exp(STRENGTH) if option == taste else 1.0 for option in option_tastes])
+
+
+def taste_posterior(history_tastes: Sequence[str]) -> np.ndarray:
+    """Probability of every taste of `TASTES` given the tastes of the items chosen before, shape `(tastes,)`.
+
+    The lists behind those choices are not shown, so they are summed out: a user's taste is on a list with
+    probability n/K and is then chosen by the softmax; else, and by noise, each other taste is equally likely.
+    """
+    tastes = len(TASTES)
+    own = LIST_LENGTH / tastes * np.exp(STRENGTH) / (np.exp(STRENGTH) + LIST_LENGTH - 1)
+    other = (1 - own) / (tastes - 1)
+    counts = np.array([sum(taste == shown for shown in history_tastes) for taste in TASTES])
+    log_likelihood = counts * np.log(own) + (len(history_tastes) - counts) * np.log(other)
+    return _law(np.exp(log_likelihood - log_likelihood.max()))
+
+
+def best_possible(history_tastes: Sequence[str], option_tastes: Sequence[str]) -> np.ndarray:
+    """Probability of every option given exactly what a scene shows, shape `(options,)`."""
+    given_taste = np.stack([best_given_taste(taste, option_tastes) for taste in TASTES])
+    return taste_posterior(history_tastes) @ given_taste
+
+
+def posterior_probs(text: SceneText) -> np.ndarray:
+    """`best_possible` of a rendered scene (history lines "chose sweet cake", options "sour tea").
+
+    Raises UserError where a line is not of this domain.
+    """
+    history = [_taste_of(entry.removeprefix(VERB).strip()) for entry in history_entries(text["history"])]
+    return best_possible(history, [_taste_of(option) for option in text["action_list"]])
+
+
+def _taste_of(title: str) -> str:
+    taste = title.split(" ", 1)[0]
+    if taste not in TASTES:
+        raise UserError(f'"{title}" is not an item of toy: read only scenes of toy with the toy posterior.')
+    return taste
+
+
+def items() -> pl.DataFrame:
+    """The catalogue: item_id, title, taste, thing."""
+    rows = [(f"{taste}-{thing}", f"{taste} {thing}", taste, thing) for taste in TASTES for thing in THINGS]
+    return pl.DataFrame(rows, schema=["item_id", "title", "taste", "thing"], orient="row")
+
+
+def generate(seed: int) -> RawTables:
+    """The whole log of about 14,000 occasions, in order of time; the same seed gives the same rows.
+
+    `users` carries only ids: the latent tastes are in `latent_tastes`, out of reach of whatever renders a scene.
+    """
+    rng = np.random.default_rng([seed, 1])
+    taste_of_user = latent_tastes(seed)
+    times, users = _occasions(rng)
+    shown, chosen = _lists_and_choices(rng, taste_of_user[users])
+    catalogue = items()
+    item_ids = catalogue["item_id"].to_numpy()
+    user_ids = _user_ids()
+    occasion = {
+        "user_id": user_ids[users],
+        "timestamp": times,
+    }
+    clicked = item_ids[np.take_along_axis(shown, chosen[:, None], axis=1)]
+    return RawTables(
+        users=pl.DataFrame({"user_id": user_ids}),
+        items=catalogue,
+        interactions=pl.DataFrame({**occasion, "item_id": clicked[:, 0]}).select("user_id", "item_id", "timestamp"),
+        impressions=pl.DataFrame(
+            {
+                "impression_id": [f"s{number:05d}" for number in range(len(times))],
+                **occasion,
+                "items": item_ids[shown].tolist(),
+                "clicked": clicked.tolist(),
+            }
+        ),
+        dropped={},
+    )
+
+
+def latent_tastes(seed: int) -> np.ndarray:
+    """Index into `TASTES` of every user of `generate(seed)`, in order of user id; for tests and bars only."""
+    return np.random.default_rng([seed, 0]).integers(len(TASTES), size=USERS)
+
+
+def _user_ids() -> np.ndarray:
+    return np.array([f"u{number:04d}" for number in range(USERS)], dtype=object)
+
+
+def _occasions(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Times (ms, strictly increasing, so no two occasions share one) and users: each enters, stays, and leaves."""
+    counts = rng.integers(OCCASIONS[0], OCCASIONS[1] + 1, size=USERS)
+    users = np.repeat(np.arange(USERS), counts)
+    entry = rng.uniform(0, _ENTRY_DAYS, size=USERS)[users]
+    days = entry + rng.uniform(0, _STAY_DAYS, size=len(users))
+    order = np.argsort(days, kind="stable")
+    return (_START + days[order] * _DAY).astype(np.int64) + np.arange(len(order)), users[order]
+
+
+def _lists_and_choices(rng: np.random.Generator, tastes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the catalogue shown, `(occasions, LIST_LENGTH)`, and the position chosen, `(occasions,)`."""
+    occasions = len(tastes)
+    exposure = _law(1.0 / np.arange(1, len(THINGS) + 1) ** ZIPF)
+    things_by_rank = np.stack([rng.permutation(len(THINGS)) for _ in TASTES])
+    shown_tastes = rng.permuted(np.tile(np.arange(len(TASTES)), (occasions, 1)), axis=1)[:, :LIST_LENGTH]
+    ranks = rng.choice(len(THINGS), size=shown_tastes.shape, p=exposure)
+    shown = shown_tastes * len(THINGS) + things_by_rank[shown_tastes, ranks]
+    # Gumbel noise on the log weights draws from the softmax, all rows at once.
+    utility = STRENGTH * (shown_tastes == tastes[:, None]) + rng.gumbel(size=shown.shape)
+    return shown, utility.argmax(axis=1)
+
+
+def _read(raw: Path | None, seed: int) -> RawTables:
+    return generate(seed)
+
+
+def _read_log(raw: Path | None, seed: int) -> RawTables:
+    return replace(generate(seed), impressions=None)
+
+
+TOY = Domain(
+    name="toy",
+    title="Toy: a synthetic log with real impressions and a known best possible prediction",
+    publisher="embedded",
+    licence="MIT",
+    redistribute_text=True,
+    raw_files={},
+    read=_read,
+    event=VERB,
+    choice_rules={"any": lambda _: pl.lit(True)},
+    clock_ms=1,
+    fields={"title": "static"},
+    item="{title}",
+    option="{item}",
+    history="{event} {item}",
+    repeats=True,
+    exposures=("logged",),
+)
+
+TOY_LOG = replace(
+    TOY,
+    name="toy-log",
+    title="Toy without its impressions: the exposures have to be made",
+    read=_read_log,
+    exposures=("natural", "hard", "retrieved"),
+)
