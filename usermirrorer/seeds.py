@@ -2,7 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
+from enum import IntEnum
+
 import numpy as np
+
+
+class Stream(IntEnum):
+    """What `uniforms` are drawn for. Streams of a scene are independent; a new one takes a number not in use."""
+
+    LENGTH = 0
+    POSITION = 1
+    HISTORY = 2
+    OLDER = 3
+    EXPOSURE = 16
+    """16 to 63: draws of distractors, of whichever mode makes the scene"""
+    READ = 64
+    """64 for strong, 65 for weak decisions"""
+    SELECT = 72
+
+
+class Order(IntEnum):
+    """What `other_keys` put scenes in order for."""
+
+    OCCASION = 1
+    CAP = 2
 
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -50,6 +74,12 @@ def uniforms(keys: np.ndarray, stream: int, count: int) -> np.ndarray:
 def event_keys(user: np.ndarray, item: np.ndarray, time: np.ndarray) -> np.ndarray:
     """A 64-bit key for each event, for draws within an occasion: `(events,)`, uint64."""
     return _mix(_mix(_mix(user.astype(np.uint64)) + item.astype(np.uint64)) + time.astype(np.uint64))
+
+
+def scene_seed(seed: int, key: str) -> int:
+    """The seed of one scene's samples, from the run's seed and the scene's id (or text): 31 bits."""
+    digest = hashlib.blake2b(f"{seed}\x1f{key}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 33
 
 
 def _mix(values: np.ndarray) -> np.ndarray:

@@ -13,10 +13,11 @@ import pytest
 
 from usermirrorer import Simulator
 from usermirrorer.errors import UserError
-from usermirrorer.llm.choose import choose, prompt_limit, scene_seed, trained_prompt
+from usermirrorer.llm.choose import choose, prompt_limit, trained_prompt
 from usermirrorer.llm.prompts import SceneText, conversation, opened
 from usermirrorer.llm.protocol import Conversation, Output, Sampling
 from usermirrorer.llm.vllm import VLLMModel
+from usermirrorer.seeds import scene_seed
 
 
 SAMPLING = Sampling(max_tokens=10)

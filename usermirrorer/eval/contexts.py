@@ -10,8 +10,8 @@ import polars as pl
 from usermirrorer.data.sources import DOMAINS, load_domain
 from usermirrorer.data.sources.templates import parse
 from usermirrorer.errors import UserError
-from usermirrorer.llm.choose import scene_seed
 from usermirrorer.llm.prompts import SceneText, history_entries, join_history
+from usermirrorer.seeds import scene_seed
 
 
 CONTEXTS = ("full", "no-history", "no-profile", "no-user", "swapped-history")

@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import polars as pl
 
-from usermirrorer.llm.choose import choose, prompt_limit, scene_seed
+from usermirrorer.llm.choose import choose, prompt_limit
 from usermirrorer.llm.prompts import conversation, fit
 from usermirrorer.llm.protocol import LanguageModel, Sampling
+from usermirrorer.seeds import scene_seed
 
 
 PREDICTED: dict[str, pl.DataType | type[pl.DataType]] = {

@@ -6,7 +6,6 @@ text; in `direct` mode it is read at once, without a decision process (the paper
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -113,12 +112,6 @@ def trained_prompt(name: str, mode: str = "decision") -> str:
     if prompt not in INSTRUCTIONS:
         raise UserError(f"{card} names the prompt '{prompt}', which is none of {', '.join(INSTRUCTIONS)}")
     return prompt
-
-
-def scene_seed(seed: int, key: str) -> int:
-    """The seed of one scene's samples, from the run's seed and the scene's id (or text): 31 bits."""
-    digest = hashlib.blake2b(f"{seed}\x1f{key}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 33
 
 
 def _fitting(model: LanguageModel, sampling: Sampling) -> Sampling:

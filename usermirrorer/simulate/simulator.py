@@ -9,9 +9,10 @@ import numpy as np
 
 from usermirrorer.errors import UserError
 from usermirrorer.llm import load_model
-from usermirrorer.llm.choose import MODES, Process, choose, prompt_limit, scene_seed, trained_prompt
+from usermirrorer.llm.choose import MODES, Process, choose, prompt_limit, trained_prompt
 from usermirrorer.llm.prompts import INSTRUCTIONS, LABELS, SceneText, conversation, fit
 from usermirrorer.llm.protocol import LanguageModel, Sampling
+from usermirrorer.seeds import scene_seed
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     import datasets
 
 
+VARIANTS = ("strong", "weak")
+"""The two writers of decision processes."""
+
 TIME = pa.timestamp("ms", tz="UTC")
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 PROBS = pa.list_(pa.float64())

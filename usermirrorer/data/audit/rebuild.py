@@ -8,7 +8,7 @@ from typing import Any
 
 import usermirrorer
 from usermirrorer.data.artefacts.find import Artefact
-from usermirrorer.data.decisions.decide import VARIANTS
+from usermirrorer.data.artefacts.schema import VARIANTS
 from usermirrorer.data.sources import OWN
 
 

@@ -13,6 +13,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from usermirrorer.data.artefacts.find import Artefact, find_artefacts
+from usermirrorer.data.artefacts.schema import VARIANTS
 from usermirrorer.errors import UserError
 from usermirrorer.llm.prompts import LABELS, SceneText, conversation
 
@@ -83,7 +84,7 @@ def _beside(artefact: Artefact, ids: Sequence[str]) -> dict[str, pl.DataFrame]:
     return found
 
 
-WRITTEN, VARIANTS = ("decisions", "predictions"), ("strong", "weak")
+WRITTEN = ("decisions", "predictions")
 
 
 def _scene(row: Row, beside: dict[str, pl.DataFrame]) -> None:

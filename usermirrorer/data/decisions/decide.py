@@ -11,17 +11,16 @@ from typing import Any
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from usermirrorer.data.artefacts.schema import DECISIONS
+from usermirrorer.data.artefacts.schema import DECISIONS, VARIANTS
 from usermirrorer.data.artefacts.store import fingerprint, finished_content, open_step, write_bytes
 from usermirrorer.errors import UserError
 from usermirrorer.llm import model_digest
-from usermirrorer.llm.choose import prompt_limit, scene_seed
+from usermirrorer.llm.choose import prompt_limit
 from usermirrorer.llm.openai import ConversationsFailed
 from usermirrorer.llm.prompts import INSTRUCTIONS, SceneText, conversation, fit, parse
 from usermirrorer.llm.protocol import LanguageModel, Output, Sampling
+from usermirrorer.seeds import scene_seed
 
-
-VARIANTS = ("strong", "weak")
 
 SAMPLES = 10
 """Decision processes per scene (paper, section 3)."""

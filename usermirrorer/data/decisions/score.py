@@ -8,9 +8,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from usermirrorer.data.artefacts.schema import PREDICTIONS
+from usermirrorer.data.artefacts.schema import PREDICTIONS, VARIANTS
 from usermirrorer.data.artefacts.store import Step, fingerprint, finished_content, open_step
-from usermirrorer.data.decisions.decide import VARIANTS, Progress, batches
+from usermirrorer.data.decisions.decide import Progress, batches
 from usermirrorer.llm import model_digest
 from usermirrorer.llm.choose import prompt_limit
 from usermirrorer.llm.prompts import LABELS, SceneText, conversation, fit, opened

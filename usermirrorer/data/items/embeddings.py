@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 
 from usermirrorer.data.artefacts.store import fingerprint, finished_content, open_step, write_parquet
 from usermirrorer.data.log.tables import Tables, load_cuts, load_tables
-from usermirrorer.data.scenes.choices import available_from
 
 
 TFIDF_TERMS = 384
@@ -26,7 +25,7 @@ def embed_items(name: str, work: Path, embedder: str = "tfidf") -> dict[str, Any
         tables = load_tables(work, name)
         texts = tables.items["text"].to_list()
         if embedder == "tfidf":
-            vectors = tfidf(texts, int((available_from(tables) < load_cuts(work, name).train).sum()))
+            vectors = tfidf(texts, int((tables.available_from < load_cuts(work, name).train).sum()))
         else:
             from usermirrorer.llm import load_model
 

@@ -54,6 +54,11 @@ class Tables:
     """Events known only to lie before all others: they come first in the log."""
 
     @cached_property
+    def available_from(self) -> np.ndarray:
+        """When each item came to exist, ascending: int64 `(items,)`."""
+        return self.items["available_from"].to_numpy()
+
+    @cached_property
     def running_sums(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """For behaviour columns whose mean is shown: sums (fixed point) and counts over events item by item."""
         order = self.log.by_item.events

@@ -20,17 +20,16 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from usermirrorer.data.artefacts.schema import VARIANTS
 from usermirrorer.data.artefacts.store import read_parts
-from usermirrorer.data.decisions.decide import VARIANTS
 from usermirrorer.errors import UserError
 from usermirrorer.measures import TIE, entropy, entropy_expected, entropy_total, normalised
-from usermirrorer.seeds import scene_keys, uniforms
+from usermirrorer.seeds import Stream, scene_keys, uniforms
 
 
 CHANCE = 0.25
 """A scene is kept when pure guesses would be accepted as often with at most this probability."""
 
-STREAM_READ = 64
 KEY = ["scene_id", "variant", "sample"]
 
 
@@ -161,7 +160,7 @@ def _draws(rows: pl.DataFrame, variant: str, seed: int) -> np.ndarray:
     """One number in [0, 1) per decision that depends on (seed, scene_id, variant, sample) alone, `(rows,)`."""
     ids, scene = np.unique(rows["scene_id"].to_numpy().astype("S16"), return_inverse=True)
     sample = rows["sample"].to_numpy()
-    drawn = uniforms(scene_keys(seed, ids), STREAM_READ + VARIANTS.index(variant), int(sample.max(initial=0)) + 1)
+    drawn = uniforms(scene_keys(seed, ids), Stream.READ + VARIANTS.index(variant), int(sample.max(initial=0)) + 1)
     return drawn[scene, sample]
 
 

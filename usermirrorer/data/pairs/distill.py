@@ -15,19 +15,16 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from usermirrorer.data.artefacts.schema import PAIRS
+from usermirrorer.data.artefacts.schema import PAIRS, VARIANTS
 from usermirrorer.data.artefacts.store import SHARD_ROWS, fingerprint, finished_content, open_step
-from usermirrorer.data.decisions.decide import VARIANTS
 from usermirrorer.data.pairs.candidates import KEY, Candidates, candidates
 from usermirrorer.data.pairs.diagnostics import WARN_ABOVE, letter_positions, rule_accuracies
 from usermirrorer.data.pairs.selection import select
 from usermirrorer.errors import StepFailed, UserError
 from usermirrorer.llm.prompts import LABELS, SceneText, answered, conversation, history_entries, join_history
 from usermirrorer.measures import normalised
-from usermirrorer.seeds import scene_keys, uniforms
+from usermirrorer.seeds import Stream, scene_keys, uniforms
 
-
-STREAM_SELECT = 72
 
 SETTINGS = {
     "selector": ("uncertainty", "random"),
@@ -157,7 +154,7 @@ def _select(
     ids, scene = np.unique(ways["scene_id"].to_numpy().astype("S16"), return_inverse=True)
     keys = scene_keys(settings.seed, ids)
     by_score = settings.selector == "uncertainty"
-    rank = ways["score"].to_numpy() if by_score else uniforms(keys, STREAM_SELECT, 1)[scene, 0]
+    rank = ways["score"].to_numpy() if by_score else uniforms(keys, Stream.SELECT, 1)[scene, 0]
     rows, report = select(
         stratum["stratum"].to_numpy().astype(np.int64),
         strata["scenes"].to_numpy().astype(np.int64),

@@ -11,13 +11,11 @@ from usermirrorer.data.log.events import Log, one_of_occasion, ragged_ranges
 from usermirrorer.data.log.tables import Cuts, Tables
 from usermirrorer.data.sources import choice_rule
 from usermirrorer.errors import UserError
-from usermirrorer.seeds import number_keys, other_keys
+from usermirrorer.seeds import Order, number_keys, other_keys
 
 
 MIN_OCCASIONS = 3
 """Earlier occasions that a user needs before a choice of theirs becomes a scene."""
-
-ORDER_OCCASION, ORDER_CAP = 1, 2
 
 USER_CAP = {"train": 50, "test": 10}
 """Scenes of one user at most, by split."""
@@ -94,7 +92,7 @@ def eligible(
     kept = (found.time >= low) & (found.time < high)
     counts["choices_in_window"] = int(kept.sum())
     if not logged:
-        counts["item_not_yet_available"] = _narrow(kept, available_from(tables)[found.item] <= found.time)
+        counts["item_not_yet_available"] = _narrow(kept, tables.available_from[found.item] <= found.time)
     counts["too_little_history"] = _narrow(kept, found.occasions >= MIN_OCCASIONS)
     if found.new is not None:
         counts["had_before"] = _narrow(kept, found.new)
@@ -102,13 +100,13 @@ def eligible(
     key = number_keys(seed, found.scene_id[rows])
     # The order of draws must not be the order that decides who is left in: the first scenes would be those of crowded
     # occasions and busy people.
-    one = one_of_occasion(found.user[rows], found.time[rows], other_keys(key, ORDER_OCCASION))
+    one = one_of_occasion(found.user[rows], found.time[rows], other_keys(key, Order.OCCASION))
     counts["same_occasion"] = len(rows) - len(one)
 
     rows, key = rows[one], key[one]
     order = np.argsort(key, kind="stable")
     rows, key = rows[order], key[order]
-    by_user = np.lexsort((other_keys(key, ORDER_CAP), found.user[rows]))
+    by_user = np.lexsort((other_keys(key, Order.CAP), found.user[rows]))
     owner = found.user[rows][by_user]
     rank = np.empty(len(rows), dtype=np.int64)
     rank[by_user] = np.arange(len(rows)) - np.searchsorted(owner, owner, side="left")
@@ -117,11 +115,6 @@ def eligible(
     user, item, time, ids = (column[rows] for column in (found.user, found.item, found.time, found.scene_id))
     impression = np.full(len(rows), -1) if found.impression is None else found.impression[rows]
     return with_peers(tables.log, user, item, time, ids, key, impression), counts
-
-
-def available_from(tables: Tables) -> np.ndarray:
-    """When each item came to exist, ascending: `(items,)`, int64."""
-    return tables.items["available_from"].to_numpy()
 
 
 def _narrow(kept: np.ndarray, condition: np.ndarray) -> int:

@@ -10,11 +10,11 @@ import numpy as np
 
 from usermirrorer.data.items.histories import BLOCK
 from usermirrorer.data.scenes.choices import USER_CAP, Choices
-from usermirrorer.data.scenes.exposure import MODES, STREAM_HISTORY, STREAM_LENGTH, STREAM_POSITION, distractors
+from usermirrorer.data.scenes.exposure import MODES, distractors
 from usermirrorer.data.scenes.render import HISTORY_MAX, HISTORY_MIN
 from usermirrorer.data.scenes.window import Window, score_options
 from usermirrorer.errors import UserError
-from usermirrorer.seeds import uniforms
+from usermirrorer.seeds import Stream, uniforms
 
 
 BATCH_LEAST, BATCH_MOST = 2048, 131_072
@@ -81,7 +81,7 @@ def draw(window: Window, choices: Choices, settings: SceneSettings) -> tuple[Dra
     Returns the scenes and the names of the sources.
     """
     span = settings.max_exposure - settings.min_exposure + 1
-    count = settings.min_exposure + (uniforms(choices.key, STREAM_LENGTH, 1)[:, 0] * span).astype(np.int64)
+    count = settings.min_exposure + (uniforms(choices.key, Stream.LENGTH, 1)[:, 0] * span).astype(np.int64)
     picked, source, names = distractors(window, choices, count - 1, settings.exposure)
     if settings.exposure == "logged":
         count = 1 + (picked != -1).sum(axis=1)
@@ -100,10 +100,10 @@ def draw(window: Window, choices: Choices, settings: SceneSettings) -> tuple[Dra
     columns = min(most - 1, picked.shape[1])
     options[:, 1 : 1 + columns] = picked[:, :columns]
     sources[:, 1 : 1 + columns] = source[:, :columns]
-    shuffle = np.argsort(np.where(width, uniforms(choices.key, STREAM_POSITION, most), 2.0), axis=1, kind="stable")
+    shuffle = np.argsort(np.where(width, uniforms(choices.key, Stream.POSITION, most), 2.0), axis=1, kind="stable")
     options = np.where(width, np.take_along_axis(np.where(width, options, -1), shuffle, axis=1), -1)
     sources = np.where(width, np.take_along_axis(sources, shuffle, axis=1), -1)
-    history = uniforms(choices.key, STREAM_HISTORY, 1)[:, 0] * (HISTORY_MAX - HISTORY_MIN + 1)
+    history = uniforms(choices.key, Stream.HISTORY, 1)[:, 0] * (HISTORY_MAX - HISTORY_MIN + 1)
     drawn = Drawn(choices, options, sources, np.argmin(shuffle, axis=1), count, HISTORY_MIN + history.astype(np.int64))
     return drawn, names
 

@@ -16,7 +16,7 @@ from usermirrorer.data.log.events import ragged_ranges
 from usermirrorer.data.scenes.choices import Choices
 from usermirrorer.data.scenes.natural import natural, take
 from usermirrorer.data.scenes.window import Window
-from usermirrorer.seeds import uniforms
+from usermirrorer.seeds import Stream, uniforms
 
 
 LIST_HEAD = 32
@@ -27,8 +27,6 @@ TRIES = 8
 
 TURNS = 3
 """Turns of the sources for every list rank of `retrieved` before a scene is given up."""
-
-STREAM_LENGTH, STREAM_POSITION, STREAM_HISTORY, STREAM_EXPOSURE = 0, 1, 2, 16
 
 MODES = ("natural", "hard", "retrieved", "logged")
 
@@ -75,11 +73,11 @@ def _heads(window: Window, choices: Choices, wanted: np.ndarray, asked: Asked) -
     head = int(heads.max(initial=LIST_HEAD))
     allowed = _allowed(window, choices, asked)
     lists = [_ranked(model.scores(asked), allowed, head) for model in window.models.values()]
-    existing = np.searchsorted(window.available_from, choices.time, side="right")
-    random = (uniforms(choices.key, STREAM_EXPOSURE, head) * existing[:, None]).astype(np.int64)
+    existing = np.searchsorted(window.tables.available_from, choices.time, side="right")
+    random = (uniforms(choices.key, Stream.EXPOSURE, head) * existing[:, None]).astype(np.int64)
     random = np.where(np.take_along_axis(allowed, random, axis=1), random, -1)
     candidates = np.stack([*lists, random], axis=1)
-    turns = (uniforms(choices.key, STREAM_EXPOSURE + 1, TURNS * head) * candidates.shape[1]).astype(np.int64)
+    turns = (uniforms(choices.key, Stream.EXPOSURE + 1, TURNS * head) * candidates.shape[1]).astype(np.int64)
     # The k-th turn of a source proposes the k-th item of its list; what counts is the order of all proposals.
     rank = np.empty_like(turns)
     for of in range(candidates.shape[1]):
@@ -110,8 +108,8 @@ def _at_observed_ranks(
     depth = max(int(ranks.max()) + 1 for ranks in observed)
     lists = np.stack([_ranked(window.models[n].scores(asked), allowed, depth) for n in names])
     tries = TRIES * int(wanted.max(initial=1))
-    turns = (uniforms(choices.key, STREAM_EXPOSURE, tries) * len(names)).astype(np.int64)
-    quantile = uniforms(choices.key, STREAM_EXPOSURE + 1, tries)
+    turns = (uniforms(choices.key, Stream.EXPOSURE, tries) * len(names)).astype(np.int64)
+    quantile = uniforms(choices.key, Stream.EXPOSURE + 1, tries)
     picked = np.full((len(choices), int(wanted.max(initial=1))), -1, dtype=np.int32)
     source = np.full_like(picked, -1)
     have, rows = np.zeros(len(choices), dtype=np.int64), np.arange(len(choices))

@@ -74,7 +74,7 @@ def describe_options(window: Window, drawn: Drawn, scores: Mapping[str, np.ndarr
     position = window.pool.position(choices.time)[:, None]
     columns = {
         "recent_popularity": np.log1p(scores["popularity"]),
-        "age_days": (choices.time[:, None] - window.available_from[item]) / DAY_MS,
+        "age_days": (choices.time[:, None] - window.tables.available_from[item]) / DAY_MS,
         "content_similarity": _mutual_similarity(window.content.directions.unit, item, width),
         "collaborative_similarity": _mutual_similarity(window.collaborative.directions.unit, item, width),
         "position": np.broadcast_to(np.arange(item.shape[1]), item.shape),

@@ -14,14 +14,12 @@ import numpy as np
 from usermirrorer.data.scenes.choices import Choices
 from usermirrorer.data.scenes.recency import grid_point
 from usermirrorer.data.scenes.window import Window
-from usermirrorer.seeds import uniforms
+from usermirrorer.seeds import Stream, uniforms
 
 
 DRAWS = 16
 ROUNDS = 16
 """Distractors are drawn in rounds; a scene that is still short after all of them is dropped and counted."""
-
-STREAM_STALE, STREAM_DRAWS = 3, 16
 
 
 def natural(window: Window, choices: Choices, wanted: np.ndarray) -> np.ndarray:
@@ -34,7 +32,7 @@ def natural(window: Window, choices: Choices, wanted: np.ndarray) -> np.ndarray:
 
     stale_start = np.cumsum([0] + [len(pool.stale) for pool in pools])
     stale = np.concatenate([pool.stale for pool in pools])
-    coins = uniforms(choices.key, STREAM_STALE, picked.shape[1]) < np.array([pool.unseen for pool in pools])[at, None]
+    coins = uniforms(choices.key, Stream.OLDER, picked.shape[1]) < np.array([pool.unseen for pool in pools])[at, None]
     from_stale = (coins & (np.arange(picked.shape[1]) < wanted[:, None])).sum(axis=1)
     from_stale = np.where(np.diff(stale_start)[at] > 0, from_stale, 0)
 
@@ -60,7 +58,7 @@ def natural(window: Window, choices: Choices, wanted: np.ndarray) -> np.ndarray:
             rows = np.flatnonzero(have < until)
             if not len(rows):
                 break
-            drawn = draw(rows, uniforms(choices.key[rows], STREAM_DRAWS + 2 * round_ + number, DRAWS))
+            drawn = draw(rows, uniforms(choices.key[rows], Stream.EXPOSURE + 2 * round_ + number, DRAWS))
             event = source.rows[drawn]
             user, item = window.pool.user[event], window.pool.item[event]
             usable = _usable(window, choices, rows, user, item, forbidden)
@@ -74,7 +72,7 @@ def _usable(
 ) -> np.ndarray:
     """Whether each drawn choice may stand beside the scene's: `(rows, draws)`."""
     usable = (user != choices.user[rows, None]) & (item != choices.item[rows, None])
-    usable &= window.available_from[item] <= choices.time[rows, None]
+    usable &= window.tables.available_from[item] <= choices.time[rows, None]
     if len(forbidden):
         key = rows[:, None].astype(np.int64) * window.pool.items + item
         usable &= forbidden[np.minimum(np.searchsorted(forbidden, key), len(forbidden) - 1)] != key

@@ -12,7 +12,7 @@ from usermirrorer.data.items.histories import ask
 from usermirrorer.data.items.models import GFCF, WINDOW, CandidateModel, Content, fit_models
 from usermirrorer.data.log.events import Log, one_of_occasion, ragged_ranges
 from usermirrorer.data.log.tables import Cuts, Tables
-from usermirrorer.data.scenes.choices import MIN_OCCASIONS, USER_CAP, Choices, available_from, qualifying
+from usermirrorer.data.scenes.choices import MIN_OCCASIONS, USER_CAP, Choices, qualifying
 from usermirrorer.data.scenes.recency import RecentChoices
 from usermirrorer.seeds import event_keys
 
@@ -44,10 +44,6 @@ class Window:
         before = self.pool.before(self.start)
         return fit_models(before, self.pool, self.vectors, self.tables.friends, self.workers)
 
-    @cached_property
-    def available_from(self) -> np.ndarray:
-        return available_from(self.tables)
-
     @property
     def content(self) -> Content:
         model = self.models["content"]
@@ -65,7 +61,7 @@ class Window:
         """Rows of `pool` that could be scenes themselves: enough history, an item that exists, one per occasion."""
         pool = self.pool
         usable = self.tables.log.occasions_before_event[self.pool_rows] >= MIN_OCCASIONS
-        usable &= self.available_from[pool.item] <= pool.time
+        usable &= self.tables.available_from[pool.item] <= pool.time
         rows = np.flatnonzero(usable)
         user, time = pool.user[rows], pool.time[rows]
         return rows[one_of_occasion(user, time, event_keys(user, pool.item[rows], time))]
@@ -111,7 +107,7 @@ class Window:
 
         `seen` is what each user had events with, where that is known already.
         """
-        existing = np.searchsorted(self.available_from, time, side="right")
+        existing = np.searchsorted(self.tables.available_from, time, side="right")
         mask = np.arange(self.tables.log.items) < existing[:, None]
         if self.tables.domain.repeats:
             return mask
