@@ -14,6 +14,7 @@ from typing import Any
 
 from usermirrorer.data.scenes import draw
 from usermirrorer.data.scenes import make as scenes
+from usermirrorer.steps import SceneSettings
 
 
 PARTS = {
@@ -42,7 +43,7 @@ def main(work: Path, name: str, num: int, exposure: str) -> None:
     for step in ("scenes", "features", "baselines"):
         shutil.rmtree(work / step, ignore_errors=True)
     started = time.perf_counter()
-    scenes.make_scenes(name, work, draw.SceneSettings("train", num, exposure), workers=2)
+    scenes.make_scenes(name, work, SceneSettings("train", num, exposure), workers=2)
     total = time.perf_counter() - started
     within = {"_observe": "draw_until", "score_all": "write_baselines", "run_probe": "write_baselines"}
     within["fit_baselines"] = "write_baselines"

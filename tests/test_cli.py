@@ -87,7 +87,7 @@ def test_a_malformed_line(tmp_path: Path) -> None:
     [
         ("exposure: logged", "exposur: logged", 8, "did you mean exposure"),
         ("seed: 0", "seed: zero", 4, "must be a whole number"),
-        ("train: 3600", "train: 3600, train: 1", 9, "stands twice"),
+        ("train: 3600", "train: 3600, train: 1", 9, "'train' is set twice"),
         ("name: toy\nseed", "seed", 3, "needs 'name'"),
         ("prompt: plain", "prompt: [", 5, "not YAML"),
     ],
@@ -102,7 +102,6 @@ def test_a_recipe_typo(tmp_path: Path, before: str, after: str, line: int, told:
 
 
 def test_every_data_recipe_is_read() -> None:
-    from usermirrorer.data.build import scene_settings
     from usermirrorer.data.recipe import read_data_recipe
     from usermirrorer.data.sources import load_domain
 
@@ -111,8 +110,9 @@ def test_every_data_recipe_is_read() -> None:
     for path in recipes:
         recipe = read_data_recipe(path)
         for domain in recipe.domains:
-            for settings in scene_settings(domain, recipe.seed).values():
-                settings.check(load_domain(domain.name).exposures, domain.name)
+            source = load_domain(domain.name)
+            for settings in domain.scene_settings(recipe.seed).values():
+                settings.for_domain(domain.name, source.exposures, source.choice_rules)
 
 
 def test_other_settings_are_refused(work: Path) -> None:

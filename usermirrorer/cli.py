@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
 from usermirrorer.errors import StepFailed, UserError
+from usermirrorer.options import BaseUrl, Name, Prompt, Source, Version, Work, Workers, with_settings
+from usermirrorer.steps import (
+    DecideSettings,
+    DistillSettings,
+    EvalSettings,
+    PrepareSettings,
+    SceneSettings,
+    SimulateSettings,
+)
 
 
 app = typer.Typer(
@@ -21,28 +30,14 @@ app = typer.Typer(
 )
 
 
-def _name(domain: str) -> str:
-    """The name of a domain that may be given as the path of its YAML."""
-    if not domain.endswith((".yaml", ".yml")):
-        return domain
-    from usermirrorer.data.sources import load_domain
-
-    return load_domain(domain).name
-
-
-Source = Annotated[
-    str,
-    typer.Argument(metavar="DOMAIN", help="Source domain, `usermirrorer domains` lists them; or your own .yaml."),
-]
-Name = Annotated[str, typer.Argument(metavar="DOMAIN", help="Source domain, or your own .yaml.", callback=_name)]
-Work = Annotated[Path, typer.Option(help="Directory under which every step keeps its output.")]
-Seed = Annotated[int, typer.Option(help="The same seed gives the same bytes.")]
-BaseUrl = Annotated[Optional[str], typer.Option(help="Server of openai:MODEL; default OPENAI_BASE_URL.")]  # noqa: UP045
+@app.callback()
+def usermirrorer(version: Version = False) -> None:
+    pass
 
 
 @app.command()
 def domains() -> None:
-    """What is supported, the raw files each needs, and where their publishers offer them.
+    """List the supported domains, the raw files each needs, and where their publishers offer them.
 
     Example: usermirrorer domains
     """
@@ -56,18 +51,17 @@ def domains() -> None:
         hidden = [field for field, kind in domain.fields.items() if kind == "snapshot"]
         if hidden:
             say(f"  hidden without --snapshot: {', '.join(hidden)}")
-        for file, about in domain.raw_files.items():
-            say(f"  {file}: {about}")
+        for file, content in domain.raw_files.items():
+            say(f"  {file}: {content}")
 
 
 @app.command()
+@with_settings
 def prepare(
     domain: Source,
     work: Work,
-    raw: Annotated[Optional[Path], typer.Option(help="Directory of the raw files as distributed.")] = None,  # noqa: UP045
-    embedder: Annotated[str, typer.Option(help="Item vectors: tfidf, or a SPEC such as vllm:MODEL.")] = "tfidf",
-    snapshot: Annotated[bool, typer.Option(help="Show end-of-crawl values too, which tell of the future.")] = False,
-    seed: Annotated[int, typer.Option(help="Seed of the embedded domains.")] = 0,
+    settings: PrepareSettings,
+    raw: Annotated[Path | None, typer.Option(help="Directory of the raw files as distributed.")] = None,
 ) -> None:
     """Raw files → tables with fixed cut times, and item vectors.
 
@@ -77,71 +71,49 @@ def prepare(
     from usermirrorer.data.items.embeddings import embed_items
     from usermirrorer.data.log.prepare import prepare as run
 
-    content = run(domain, raw, work, seed, snapshot)
-    domain = content["recipe"]["domain"]
-    say(f"prepare {domain}: rows {content['rows']}, dropped {content['dropped']}, cuts {content['cuts']}")
-    vectors = embed_items(domain, work, embedder)
-    say(f"embed {domain}: {vectors['rows']:,} vectors, {vectors['width']} wide")
+    content = run(domain, raw, work, settings.seed, settings.snapshot)
+    name = content["recipe"]["domain"]
+    say(f"prepare {name}: rows {content['rows']}, dropped {content['dropped']}, cuts {content['cuts']}")
+    vectors = embed_items(name, work, settings.embedder)
+    say(f"embed {name}: {vectors['rows']:,} vectors, {vectors['width']} wide")
 
 
 @app.command()
-def scenes(
-    domain: Name,
-    work: Work,
-    split: Annotated[str, typer.Option(help="train or test")],
-    num: Annotated[int, typer.Option(help="Scenes to keep; fewer where the choices run out.")],
-    exposure: Annotated[str, typer.Option(help="natural, hard, retrieved or logged; default: the domain's.")] = "",
-    choice: Annotated[str, typer.Option(help="What counts as a choice, as min_rating=4; default: the domain's.")] = "",
-    min_exposure: Annotated[Optional[int], typer.Option(help="Fewest options; default 2, in test 5.")] = None,  # noqa: UP045
-    max_exposure: Annotated[Optional[int], typer.Option(help="Most options; default 12, in test 5.")] = None,  # noqa: UP045
-    seed: Seed = 0,
-    workers: Annotated[int, typer.Option(min=1, help="Threads; any number gives the same bytes.")] = 2,
-) -> None:
+@with_settings
+def scenes(domain: Name, work: Work, settings: SceneSettings, workers: Workers = 2) -> None:
     """Tables → scenes, with the exposure probe and the baselines. Make train before test.
 
     Example: usermirrorer scenes toy --work runs/toy --split train --num 500
     """
     from usermirrorer.console import progress, show_scenes
-    from usermirrorer.data.scenes.make import SceneSettings, make_scenes
-    from usermirrorer.data.sources import load_domain
+    from usermirrorer.data.scenes.make import make_scenes
 
-    low, high = (5, 5) if split == "test" else (2, 12)
-    source = load_domain(domain, work)
-    settings = SceneSettings(
-        split, num, exposure or source.exposures[0], choice or next(iter(source.choice_rules)),
-        low if min_exposure is None else min_exposure, high if max_exposure is None else max_exposure, seed,
-    )  # fmt: skip
-    with progress(f"scenes {domain} {split}") as told:
-        content = make_scenes(domain, work, settings, workers, told)
-    show_scenes(content, work / "scenes" / domain / split)
+    with progress(f"scenes {domain} {settings.split}") as report:
+        content = make_scenes(domain, work, settings, workers, report)
+    show_scenes(content, work / "scenes" / domain / settings.split)
 
 
 @app.command()
+@with_settings
 def decide(
     domain: Name,
     work: Work,
     variant: Annotated[str, typer.Option(help="strong or weak")],
     llm: Annotated[str, typer.Option(metavar="SPEC", help="vllm:MODEL, openai:MODEL or scripted:NAME")],
-    n: Annotated[int, typer.Option(help="Decision processes per scene.")] = 10,
-    prompt: Annotated[str, typer.Option(help="Instruction: ekb or plain.")] = "ekb",
-    temperature: float = 1.0,
-    top_p: float = 0.9,
-    max_tokens: int = 1024,
-    seed: Seed = 0,
+    settings: DecideSettings,
     base_url: BaseUrl = None,
 ) -> None:
-    """Scenes → decision processes of one model. A killed run goes on where it stopped.
+    """Scenes → decision processes of one model. A killed run resumes where it stopped.
 
     Example: usermirrorer decide toy --work runs/toy --variant strong --llm scripted:reader --prompt plain
     """
     from usermirrorer.console import progress, say
     from usermirrorer.data.decisions.decide import decide as run
     from usermirrorer.llm import load_model
-    from usermirrorer.llm.protocol import Sampling
 
-    model, sampling = load_model(llm, base_url=base_url), Sampling(temperature, top_p, max_tokens)
-    with progress(f"decide {domain} {variant}") as told:
-        content = run(domain, work, variant, model, prompt, n, sampling, seed, told)
+    model = load_model(llm, base_url=base_url)
+    with progress(f"decide {domain} {variant}") as report:
+        content = run(domain, work, variant, model, settings, report)
     say(f"decide {domain} {variant}: {content['rows']:,} decision processes, counted {content['counts']}")
 
 
@@ -152,7 +124,7 @@ def score(
     predictor: Annotated[str, typer.Option(metavar="SPEC", help="One predictor for both variants.")],
     base_url: BaseUrl = None,
 ) -> None:
-    """Decision processes → the probability of every option behind each.
+    """Decision processes → the probability of every option after each of them.
 
     Example: usermirrorer score toy --work runs/toy --predictor vllm:tiny-base
     """
@@ -160,58 +132,48 @@ def score(
     from usermirrorer.data.decisions.score import score as run
     from usermirrorer.llm import load_model
 
-    with progress(f"score {domain}") as told:
-        contents = run(domain, work, load_model(predictor, base_url=base_url), told)
+    with progress(f"score {domain}") as report:
+        contents = run(domain, work, load_model(predictor, base_url=base_url), report)
     for variant, content in contents.items():
         say(f"score {domain} {variant}: {content['rows']:,} predictions, counted {content['counts']}")
 
 
 @app.command()
+@with_settings
 def distill(
     work: Work,
     domain: Annotated[list[str], typer.Option(help="Repeat for several domains.")],
-    name: Annotated[str, typer.Option(help="The pairs go to WORK/pairs/NAME.")],
-    num: Annotated[int, typer.Option(help="Pairs to select.")] = 10000,
-    selector: Annotated[str, typer.Option(help="uncertainty or random")] = "uncertainty",
-    behaviour: Annotated[str, typer.Option(help="Predicted behaviour: argmax or sample.")] = "argmax",
-    rejected_from: Annotated[str, typer.Option(help="strong, or any (the published way).")] = "strong",
-    min_accepted: Annotated[Optional[int], typer.Option(help="Accepted decisions a scene needs.")] = None,  # noqa: UP045
-    seed: Seed = 0,
+    settings: DistillSettings,
 ) -> None:
     """Predictions → preference pairs, as a data set for TRL.
 
     Example: usermirrorer distill --work runs/toy --domain toy --name toy --num 200
     """
     from usermirrorer.console import show_pairs
-    from usermirrorer.data.pairs.distill import DistillSettings
     from usermirrorer.data.pairs.distill import distill as run
 
-    settings = DistillSettings(
-        name=name, num=num, seed=seed, selector=selector, behaviour=behaviour, rejected_from=rejected_from,
-        min_accepted=min_accepted,
-    )  # fmt: skip
-    show_pairs(run(work, domain, settings), work / "pairs" / name)
+    show_pairs(run(work, domain, settings), work / "pairs" / settings.name)
 
 
 @app.command()
 def build(
     config: Annotated[Path, typer.Option(help="Data recipe, such as recipes/data/toy.yaml.")],
     work: Work = Path("runs/build"),
-    raw: Annotated[Optional[list[str]], typer.Option(metavar="DOMAIN=DIR", help="Where raw files lie.")] = None,  # noqa: UP045
-    workers: Annotated[int, typer.Option(min=1, help="Threads; any number gives the same bytes.")] = 2,
+    raw: Annotated[list[str] | None, typer.Option(metavar="DOMAIN=DIR", help="Directory of raw files.")] = None,
+    workers: Workers = 2,
 ) -> None:
-    """Raw files → pairs: prepare, scenes, decide, score and distill as a recipe says, resumable.
+    """Raw files → pairs: prepare, scenes, decide, score and distill as a recipe says. Resumable.
 
     Example: usermirrorer build --config recipes/data/toy.yaml --work runs/toy
     """
     from usermirrorer.data.build import build as run
     from usermirrorer.data.recipe import read_data_recipe
 
-    places = dict(entry.partition("=")[::2] for entry in raw or [])
-    wrong = [name for name, place in places.items() if not place]
+    directories = dict(entry.partition("=")[::2] for entry in raw or [])
+    wrong = [name for name, directory in directories.items() if not directory]
     if wrong:
         raise UserError(f"--raw {wrong[0]}: write --raw DOMAIN=DIR")
-    run(read_data_recipe(config), work, {name: Path(place) for name, place in places.items()}, workers)
+    run(read_data_recipe(config), work, {name: Path(path) for name, path in directories.items()}, workers)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -219,7 +181,7 @@ def train(
     context: typer.Context,
     method: Annotated[str, typer.Argument(help="sft or dpo")],
     config: Annotated[Path, typer.Option(help="Recipe: TRL's own keys.")],
-    accelerate: Annotated[Optional[Path], typer.Option(help="A file of accelerate_configs/.")] = None,  # noqa: UP045
+    accelerate: Annotated[Path | None, typer.Option(help="A file of accelerate_configs/.")] = None,
 ) -> None:
     """Pairs → a fine-tuned model, by `accelerate launch`. Further flags override the recipe's keys.
 
@@ -231,51 +193,34 @@ def train(
 
 
 @app.command("eval")
+@with_settings
 def evaluate(
     model: Annotated[list[str], typer.Option(metavar="[NAME=]MODEL", help="Directory, Hub id or SPEC; repeatable.")],
     scenes: Annotated[str, typer.Option(help="Scenes: directory, FILE.parquet, FILE.jsonl(.gz) or Hub id.")],
-    out: Annotated[Path, typer.Option(help="metrics.json and predictions.parquet go here.")],
-    repeat: Annotated[int, typer.Option(help="Decision processes per scene.")] = 5,
-    mode: Annotated[str, typer.Option(help="decision or direct")] = "decision",
-    context: Annotated[
-        str, typer.Option(help="full, no-history, no-profile, no-user, swapped-history; several by commas.")
-    ] = "full",
-    anonymise_items: Annotated[bool, typer.Option(help="Replace titles by neutral names.")] = False,
-    prompt: Annotated[Optional[str], typer.Option(help="Instruction; default: as trained, else ekb.")] = None,  # noqa: UP045
-    calibrate: Annotated[Optional[str], typer.Option(help="Train scenes to fit one temperature on.")] = None,  # noqa: UP045
-    temperature: float = 1.0,
-    top_p: float = 0.9,
-    max_tokens: int = 1024,
-    seed: Seed = 0,
+    out: Annotated[Path, typer.Option(help="Directory for metrics.json and predictions.parquet.")],
+    settings: EvalSettings,
     base_url: BaseUrl = None,
 ) -> None:
     """Measure models on scenes, beside the baselines and the exposure probe.
 
     Example: usermirrorer eval --model tiny-base --scenes runs/toy/scenes/toy/test --out runs/toy/eval --prompt plain
     """
-    from usermirrorer.eval.run import run_eval
-    from usermirrorer.llm.protocol import Sampling
+    from usermirrorer.eval.run import named_models, run_eval
 
-    run_eval(
-        _models(model), scenes, out, repeat=repeat, mode=mode, contexts=context.split(","), anonymise=anonymise_items,
-        prompt=prompt, sampling=Sampling(temperature, top_p, max_tokens), seed=seed, calibrate=calibrate,
-        base_url=base_url,
-    )  # fmt: skip
+    run_eval(named_models(model), scenes, out, settings, base_url=base_url)
 
 
 @app.command()
+@with_settings
 def simulate(
     model: Annotated[str, typer.Option(metavar="MODEL", help="Directory, Hub id or SPEC.")],
     requests: Annotated[Path, typer.Option(help="JSONL of {user_id, items, timestamp?}: your recommender's lists.")],
     domain: Annotated[str, typer.Option(help="Domain of the users and items.")],
     work: Work,
-    out: Annotated[Path, typer.Option(help="JSONL of choices.")],
-    samples: Annotated[int, typer.Option(help="Decision processes per list.")] = 5,
-    mode: Annotated[str, typer.Option(help="decision or direct")] = "decision",
-    prompt: Annotated[Optional[str], typer.Option(help="Instruction; default: as trained, else ekb.")] = None,  # noqa: UP045
-    seed: Seed = 0,
+    out: Annotated[Path, typer.Option(help="JSONL of answers.")],
+    settings: SimulateSettings,
 ) -> None:
-    """Your recommender's lists in, choices out.
+    """Your recommender's lists in, the users' choices out.
 
     Example: usermirrorer simulate --model tiny-base --requests r.jsonl --domain toy --work runs/toy --out o.jsonl
     """
@@ -284,16 +229,17 @@ def simulate(
     from usermirrorer.simulate.requests import read_requests, write_choices
     from usermirrorer.simulate.simulator import Simulator
 
-    asked = read_requests(requests, load_tables(work, domain))
-    choices = Simulator(model, prompt, mode, samples, seed).simulate([request.text for request in asked])
-    write_choices(out, asked, choices)
-    say(f"simulate {domain}: {len(choices):,} choices in {out}")
+    lists = read_requests(requests, load_tables(work, domain))
+    user = Simulator(model, settings.prompt, settings.mode, settings.samples, settings.seed)
+    answers = user.simulate([request.text for request in lists])
+    write_choices(out, lists, answers)
+    say(f"simulate {domain}: {len(answers):,} choices in {out}")
 
 
 @app.command()
 def report(
     directories: Annotated[list[Path], typer.Argument(metavar="DIR…", help="Directories that eval wrote.")],
-    out: Annotated[Optional[Path], typer.Option(help="Where the page goes; default: the first DIR.")] = None,  # noqa: UP045
+    out: Annotated[Path | None, typer.Option(help="Directory for the page; default: the first DIR.")] = None,
 ) -> None:
     """Compare evaluations of the same scenes: summary.json and one HTML page.
 
@@ -311,10 +257,10 @@ def validate(
         Path, typer.Argument(help="An artefact's directory, FILE.parquet, FILE.jsonl, or a whole --work.")
     ],
     tokenizer: Annotated[
-        Optional[str], typer.Option(metavar="MODEL", help="Count tokens with a model's: directory, Hub id, tiny-base.")  # noqa: UP045
+        str | None, typer.Option(metavar="MODEL", help="Also count tokens, with this model's tokenizer.")
     ] = None,
-    prompt: Annotated[Optional[str], typer.Option(help="Instruction; default: that of the decisions.")] = None,  # noqa: UP045
-    max_length: Annotated[Optional[int], typer.Option(help="Tokens of prompt and answer; default: MODEL's.")] = None,  # noqa: UP045
+    prompt: Prompt = None,
+    max_length: Annotated[int | None, typer.Option(help="Most tokens of prompt and answer; default: MODEL's.")] = None,
 ) -> None:
     """Check artefacts: files, schema, ids, windows, positions, probe and, with --tokenizer, lengths.
 
@@ -325,19 +271,20 @@ def validate(
     from usermirrorer.data.audit.validate import validate as run
 
     if tokenizer is None and (prompt is not None or max_length is not None):
-        raise UserError("--prompt and --max-length are about lengths in tokens: name whose with --tokenizer MODEL")
+        raise UserError("--prompt and --max-length set how tokens are counted: add --tokenizer MODEL")
     checks = run(path, token_counter(tokenizer, prompt, max_length) if tokenizer else None)
     print_checks(checks)
-    if any(check.result == "failed" for check in checks):
-        raise StepFailed(f"{path} failed {sum(check.result == 'failed' for check in checks)} of {len(checks)} checks")
+    failed = sum(check.result == "failed" for check in checks)
+    if failed:
+        raise StepFailed(f"{path} failed {failed} of {len(checks)} checks")
 
 
 @app.command()
 def show(
-    path: Annotated[Path, typer.Argument(help="An artefact's directory or file; with --scene a whole --work too.")],
+    path: Annotated[Path, typer.Argument(help="An artefact's directory or file; with --scene also a whole --work.")],
     num: Annotated[int, typer.Option(help="Rows, drawn by the seed.")] = 3,
     scene: Annotated[str, typer.Option(metavar="ID", help="All rows of one scene.")] = "",
-    seed: Seed = 0,
+    seed: Annotated[int, typer.Option(help="The same seed shows the same rows.")] = 0,
 ) -> None:
     """Print rows as a person reads them, with the probe's and the baselines' answers beside the truth.
 
@@ -352,12 +299,12 @@ def show(
 def push(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH…", help="Scenes, pairs …, or a whole --work.")],
     repo_id: Annotated[str, typer.Argument(metavar="REPO_ID", help="OWNER/NAME of the data set on the Hub.")],
-    private: Annotated[bool, typer.Option("--private", help="Only for those whom you let in.")] = False,
+    private: Annotated[bool, typer.Option("--private", help="Make the data set private.")] = False,
     include_text: Annotated[
-        bool, typer.Option("--include-text", help="Send text that its publisher does not let be passed on.")
+        bool, typer.Option("--include-text", help="Send text even if its publisher forbids redistribution.")
     ] = False,
     token_env: Annotated[
-        str, typer.Option(metavar="VARIABLE", help="Environment variable of the token.")
+        str, typer.Option(metavar="VARIABLE", help="Environment variable that holds the token.")
     ] = "HF_TOKEN",
 ) -> None:
     """Publish a data set with its card: checked first, staged in WORK/publish, then sent.
@@ -371,25 +318,10 @@ def push(
     say(f"push: {run(paths, repo_id, private, include_text, token_env, print_checks, say)}")
 
 
-def _models(entries: list[str]) -> dict[str, str]:
-    """Shown names and SPECs of `[NAME=]MODEL` entries."""
-    models: dict[str, str] = {}
-    for entry in entries:
-        name, _, model = entry.rpartition("=")
-        name = name or Path(model).name
-        if name in models:
-            raise UserError(f"--model {entry}: two models are called {name}; write --model NAME={model}")
-        models[name] = model if model.startswith(("vllm:", "openai:", "scripted:")) else f"vllm:{model}"
-    return models
-
-
 def main() -> None:
-    """Entry point: one sentence for what the user can mend, never a traceback."""
+    """Entry point: one sentence for errors the user can fix, never a traceback."""
     try:
         app()
-    except UserError as error:
+    except (UserError, StepFailed) as error:
         print(f"usermirrorer: {error}", file=sys.stderr)
-        sys.exit(2)
-    except StepFailed as error:
-        print(f"usermirrorer: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(2 if isinstance(error, UserError) else 1)

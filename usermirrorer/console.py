@@ -1,4 +1,4 @@
-"""What a person sees of a running step: progress on a terminal, plain lines in a log, and the tables at the end."""
+"""What a running step shows: a progress bar on a terminal, plain lines in a log, and tables at the end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def say(line: str) -> None:
 
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A function (done, total) that shows how far a step is: a bar on a terminal, a line now and then in a log."""
+    """A function (done, total) that reports progress: a bar on a terminal, a line every few seconds in a log."""
     if sys.stdout.isatty():
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -28,17 +28,17 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
             task = bar.add_task(what, total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
         return
-    started = told = time.monotonic()
+    started = reported = time.monotonic()
 
-    def tell(done: int, total: int) -> None:
-        nonlocal told
+    def report(done: int, total: int) -> None:
+        nonlocal reported
         now = time.monotonic()
-        if done == total or now - told > LOG_EVERY_SECONDS:
-            told = now
+        if done == total or now - reported > LOG_EVERY_SECONDS:
+            reported = now
             left = (now - started) / max(done, 1) * (total - done)
             say(f"{what}: {done:,} of {total:,}, {now - started:.0f} s, about {left:.0f} s left")
 
-    yield tell
+    yield report
 
 
 def show_scenes(content: Mapping[str, Any], directory: Path) -> None:
@@ -50,7 +50,7 @@ def show_scenes(content: Mapping[str, Any], directory: Path) -> None:
     say(f"scenes {recipe['domain']} {recipe['split']} ({recipe['exposure']}): {content['rows']:,} in {directory}")
     say("  counted: " + ", ".join(f"{reason} {count:,}" for reason, count in content["counts"].items()))
     if content["rows"] < content["asked"]:
-        say(f"  warning: {content['asked']:,} scenes were asked for; the choices ran out at {content['rows']:,}")
+        say(f"  warning: {content['asked']:,} scenes were requested; the choices ran out at {content['rows']:,}")
     table = Table(title=f"Without a model, {probe['chance']:.3f} is chance", title_justify="left")
     for heading in ("", "accuracy", "arg-max accuracy [95 %]"):
         table.add_column(heading)
@@ -63,7 +63,7 @@ def show_scenes(content: Mapping[str, Any], directory: Path) -> None:
     if probe["warning"]:
         say(
             f"  WARNING: the exposure gives the choice away: a classifier that sees nothing of the user reaches "
-            f"{_estimate(probe['accuracy'])}, chance is {probe['chance']:.3f}. Read every accuracy against it."
+            f"{_estimate(probe['accuracy'])}; chance is {probe['chance']:.3f}. Judge every accuracy against it."
         )
 
 

@@ -17,10 +17,11 @@ from usermirrorer.data.decisions.decide import decide
 from usermirrorer.data.decisions.score import score
 from usermirrorer.data.items.embeddings import embed_items
 from usermirrorer.data.log.prepare import prepare
-from usermirrorer.data.pairs.distill import DistillSettings, distill
+from usermirrorer.data.pairs.distill import distill
 from usermirrorer.data.scenes.make import SceneSettings, make_scenes
 from usermirrorer.llm import load_model
-from usermirrorer.llm.protocol import Conversation, Output, Sampling
+from usermirrorer.llm.protocol import Conversation, Output
+from usermirrorer.steps import DistillSettings, Sampling
 
 
 class Guesser:

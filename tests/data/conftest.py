@@ -15,7 +15,7 @@ from usermirrorer.data.items.embeddings import embed_items, load_vectors
 from usermirrorer.data.log.prepare import prepare
 from usermirrorer.data.log.tables import Cuts, Tables, load_cuts, load_tables
 from usermirrorer.data.scenes.choices import USER_CAP, Choices, eligible
-from usermirrorer.data.scenes.draw import SceneSettings
+from usermirrorer.steps import SceneSettings
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from usermirrorer.data.scenes.draw import SceneSettings, draw
+from usermirrorer.data.scenes.draw import draw
 from usermirrorer.data.scenes.make import scene_of, scene_table
 from usermirrorer.data.scenes.window import open_window
 from usermirrorer.seeds import hex_digits
+from usermirrorer.steps import SceneSettings
 
 
 SCENES = 40

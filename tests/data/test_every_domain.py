@@ -32,11 +32,11 @@ from usermirrorer.data.log.prepare import prepare
 from usermirrorer.data.log.tables import Tables, load_tables
 from usermirrorer.data.scenes import draw as draw_module
 from usermirrorer.data.scenes.as_of import DAY_MS, NEW_RELEASE_DAYS, option_values
-from usermirrorer.data.scenes.draw import SceneSettings
 from usermirrorer.data.scenes.make import make_scenes
 from usermirrorer.data.scenes.render import render
 from usermirrorer.data.sources import DOMAINS, Domain, load_domain
 from usermirrorer.data.sources.templates import field_names, parse
+from usermirrorer.steps import SceneSettings
 
 
 WRITERS: dict[str, Callable[[Path], None] | None] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, replace
 
 import numpy as np
 import polars as pl
@@ -14,7 +15,7 @@ from usermirrorer.eval.predict import PREDICTED, predict
 from usermirrorer.eval.report import report
 from usermirrorer.eval.run import run_eval
 from usermirrorer.llm.choose import prompt_limit
-from usermirrorer.llm.protocol import Sampling
+from usermirrorer.steps import EvalSettings, Sampling
 
 
 SHORT = Sampling(max_tokens=8)
@@ -66,20 +67,20 @@ def test_long_scenes_shed_history_and_too_long_ones_have_no_row(engine):
 def test_a_run_keeps_what_was_answered_before_it_failed(engine, kitchen, tmp_path):
     source, out = str(tmp_path / "scenes.parquet"), tmp_path / "out"
     kitchen.write_parquet(source)
-    asked = {"repeat": 2, "contexts": ("full", "swapped-history"), "prompt": "plain", "sampling": SHORT}
+    settings = EvalSettings(repeat=2, context="full,swapped-history", prompt="plain", **asdict(SHORT))
     (tmp_path / "broken").mkdir()
     with pytest.raises(Exception):  # noqa: B017 - whatever the engine says of a directory without a model
-        run_eval({"tiny": engine.name, "broken": f"vllm:{tmp_path / 'broken'}"}, source, out, **asked)
+        run_eval({"tiny": engine.name, "broken": f"vllm:{tmp_path / 'broken'}"}, source, out, settings)
     parts = {path: path.stat().st_mtime_ns for path in (out / ".parts").iterdir()}
     assert len(parts) == 2 and not (out / "metrics.json").exists()
-    metrics = run_eval({"tiny": engine.name}, source, out, **asked)
+    metrics = run_eval({"tiny": engine.name}, source, out, settings)
     assert {path: path.stat().st_mtime_ns for path in (out / ".parts").iterdir()} == parts
     assert json.loads((out / "metrics.json").read_text()) == metrics
     assert "no log" in metrics["notes"][0] and metrics["probe"].startswith("no probe")
     assert metrics["models"]["tiny"]["counts"]["full"]["rows"] == 12
     rows = pl.read_parquet(out / "predictions.parquet")
     assert len(rows) == 24 and {"model", "dataset", "user_id", "item_pos"} < set(rows.columns)
-    run_eval({"tiny": engine.name}, source, out, **{**asked, "repeat": 1, "contexts": ("full",)})
+    run_eval({"tiny": engine.name}, source, out, replace(settings, repeat=1, context="full"))
     assert len(list((out / ".parts").iterdir())) == 3
 
 
@@ -96,9 +97,11 @@ def test_what_lies_beside_the_scenes_is_found(engine, tmp_path):
     popularity = test.select("scene_id", pl.lit("popularity").alias("baseline"), pl.lit([0.2] * 5).alias("probs"))
     popularity.write_parquet(tmp_path / "baselines" / "kitchen" / "test" / "part-00000.parquet")
     metrics = run_eval(
-        {"tiny": engine.name}, str(split["test"]), tmp_path / "out", repeat=1, prompt="plain", sampling=SHORT,
-        calibrate=str(split["train"]),
-    )  # fmt: skip
+        {"tiny": engine.name},
+        str(split["test"]),
+        tmp_path / "out",
+        EvalSettings(repeat=1, prompt="plain", calibrate=str(split["train"]), **asdict(SHORT)),
+    )
     assert list(metrics["baselines"]) == ["popularity"] and metrics["probe"] == probe and metrics["notes"] == []
     model = metrics["models"]["tiny"]
     assert model["calibrated"]["temperature"] > 0 and model["against"]["popularity"]["accuracy"]["n"] == 6
@@ -110,11 +113,11 @@ def test_what_lies_beside_the_scenes_is_found(engine, tmp_path):
 def test_wrong_use_is_told_before_any_model_is_loaded(kitchen, tmp_path):
     source = str(tmp_path / "scenes.parquet")
     kitchen.write_parquet(source)
-    for wrong in ({"repeat": 0}, {"mode": "both"}, {"contexts": ("none",)}, {"contexts": ()}, {"prompt": "short"}):
+    for wrong in ({"repeat": 0}, {"mode": "both"}, {"context": "none"}, {"context": ""}, {"prompt": "short"}):
         with pytest.raises(UserError, match="--"):
-            run_eval({"m": "vllm:tiny-base"}, source, tmp_path / "out", **wrong)
+            run_eval({"m": "vllm:tiny-base"}, source, tmp_path / "out", EvalSettings(**wrong))
     with pytest.raises(UserError, match="no model at '/not/there'"):
         run_eval({"m": f"vllm:{tmp_path}", "lost": "vllm:/not/there"}, source, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     with pytest.raises(UserError, match="share scenes"):
-        run_eval({"m": "vllm:tiny-base"}, source, tmp_path / "out", prompt="plain", calibrate=source)
+        run_eval({"m": "vllm:tiny-base"}, source, tmp_path / "out", EvalSettings(prompt="plain", calibrate=source))

@@ -18,7 +18,8 @@ from usermirrorer.errors import StepFailed, UserError
 from usermirrorer.llm import load_model
 from usermirrorer.llm import openai as client
 from usermirrorer.llm.prompts import LABELS, conversation, opened
-from usermirrorer.llm.protocol import Conversation, Sampling
+from usermirrorer.llm.protocol import Conversation
+from usermirrorer.steps import Sampling
 
 
 KEY = "sk-very-secret-0123456789"

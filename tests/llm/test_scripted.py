@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from usermirrorer.data.sources import toy
 from usermirrorer.errors import UserError
 from usermirrorer.llm.prompts import conversation, parse
-from usermirrorer.llm.protocol import Sampling
 from usermirrorer.llm.scripted import load_scripted, read_prompt, shared_words
+from usermirrorer.steps import Sampling
 
 
 MOVIES = {

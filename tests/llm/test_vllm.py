@@ -14,8 +14,9 @@ import pytest
 from usermirrorer.errors import UserError
 from usermirrorer.llm import load_model, model_path
 from usermirrorer.llm.prompts import LABELS, conversation, opened
-from usermirrorer.llm.protocol import Conversation, Sampling
+from usermirrorer.llm.protocol import Conversation
 from usermirrorer.llm.vllm import VLLMModel
+from usermirrorer.steps import Sampling
 
 
 SAMPLING = Sampling(max_tokens=12)

@@ -15,9 +15,10 @@ from usermirrorer import Simulator
 from usermirrorer.errors import UserError
 from usermirrorer.llm.choose import choose, prompt_limit, trained_prompt
 from usermirrorer.llm.prompts import SceneText, conversation, opened
-from usermirrorer.llm.protocol import Conversation, Output, Sampling
+from usermirrorer.llm.protocol import Conversation, Output
 from usermirrorer.llm.vllm import VLLMModel
 from usermirrorer.seeds import scene_seed
+from usermirrorer.steps import Sampling
 
 
 SAMPLING = Sampling(max_tokens=10)

@@ -8,8 +8,9 @@ import polars as pl
 
 from usermirrorer.llm.choose import choose, prompt_limit
 from usermirrorer.llm.prompts import conversation, fit
-from usermirrorer.llm.protocol import LanguageModel, Sampling
+from usermirrorer.llm.protocol import LanguageModel
 from usermirrorer.seeds import scene_seed
+from usermirrorer.steps import Sampling
 
 
 PREDICTED: dict[str, pl.DataType | type[pl.DataType]] = {

@@ -24,37 +24,33 @@ from usermirrorer.eval.evaluate import KEYS, evaluate
 from usermirrorer.eval.predict import predict
 from usermirrorer.eval.scenes import beside, load_scenes, probe_of
 from usermirrorer.eval.table import print_table
-from usermirrorer.llm import load_model, model_digest
+from usermirrorer.llm import as_spec, load_model, model_digest
 from usermirrorer.llm.choose import MODES, trained_prompt
 from usermirrorer.llm.prompts import INSTRUCTIONS
-from usermirrorer.llm.protocol import LanguageModel, Sampling
+from usermirrorer.llm.protocol import LanguageModel
+from usermirrorer.steps import EvalSettings, Sampling
 
 
 def run_eval(
     models: Mapping[str, str],
     source: str,
     out: Path,
+    settings: EvalSettings | None = None,
     *,
-    repeat: int = 5,
-    mode: str = "decision",
-    contexts: Sequence[str] = ("full",),
-    anonymise: bool = False,
-    prompt: str | None = None,
-    sampling: Sampling | None = None,
-    seed: int = 0,
-    calibrate: str | None = None,
     baselines: Path | None = None,
     base_url: str | None = None,
 ) -> dict[str, Any]:
     """Evaluate `models` (name -> SPEC) on the scenes at `source`; write OUT/metrics.json and OUT/predictions.parquet.
 
-    `prompt` overrides the instruction a model was trained with; `sampling` defaults to the published settings.
-    `calibrate` names train scenes to fit each model's temperature on, as many as there are test scenes. Baselines
-    and train users are found beside scenes at WORK/scenes/DOMAIN/SPLIT. Returns the metrics, prints the table.
+    `settings.prompt` overrides the instruction a model was trained with. `settings.calibrate` names train scenes to
+    fit each model's temperature on, as many as there are test scenes. Baselines and train users are found beside
+    scenes at WORK/scenes/DOMAIN/SPLIT. Returns the metrics, prints the table.
     """
     if not models:
         raise UserError("no model to evaluate: name one or more with --model")
-    _check(repeat, mode, contexts, prompt)
+    settings = settings or EvalSettings()
+    mode, contexts, prompt, calibrate = settings.mode, settings.context.split(","), settings.prompt, settings.calibrate
+    _check(settings.repeat, mode, contexts, prompt)
     scenes, counts = load_scenes(source)
     train_source = calibrate or beside(source, "scenes", "train")
     train = load_scenes(train_source)[0] if train_source else None
@@ -64,12 +60,12 @@ def run_eval(
         train = train.head(len(scenes))  # ids are hashes: the first are a random draw
     split = Path(source).name
     baseline_rows, note = load_baselines(baselines or beside(source, "baselines", split), scenes, train)
-    settings = {
+    recorded = {
         "mode": mode,
-        "repeat": repeat if mode == "decision" else 1,
-        "sampling": asdict(sampling or Sampling()),
-        "seed": seed,
-        "anonymise": anonymise,
+        "repeat": settings.repeat if mode == "decision" else 1,
+        "sampling": asdict(settings.sampling),
+        "seed": settings.seed,
+        "anonymise": settings.anonymise_items,
     }
     # Nothing is loaded yet, but a model that is not there is told before hours are spent on the others.
     loaded = {name: load_model(spec, base_url=base_url) for name, spec in models.items()}
@@ -79,14 +75,14 @@ def run_eval(
         jobs = [(scenes, context) for context in contexts]
         if calibrate and train is not None:
             jobs.append((train, "full"))
-        answered = _answer(model, prompts[name], jobs, {**settings, "base_url": base_url}, out)
+        answered = _answer(model, prompts[name], jobs, {**recorded, "base_url": base_url}, out)
         labelled = [part.with_columns(model=pl.lit(name)) for part in answered]
         parts += labelled[: len(contexts)]
         train_parts += labelled[len(contexts) :]
     predictions = pl.concat(parts)
     metrics = {
         "source": source,
-        "settings": {**settings, "contexts": list(contexts), "models": dict(models), "prompts": prompts},
+        "settings": {**recorded, "contexts": contexts, "models": dict(models), "prompts": prompts},
         "read": counts,
         "notes": [note] if note else [],
         **evaluate(
@@ -97,7 +93,7 @@ def run_eval(
             best_possible(scenes),
             (pl.concat(train_parts), train) if train_parts and train is not None else None,
             None if train is None else list(train.select("dataset", "user_id").unique().iter_rows()),
-            seed=seed,
+            seed=settings.seed,
         ),
     }
     # With the scenes' keys the file can be compared with other runs' without the scenes.
@@ -105,6 +101,18 @@ def run_eval(
     write_bytes(out / "metrics.json", (json.dumps(metrics, indent=1, ensure_ascii=False) + "\n").encode())
     print_table(metrics)
     return metrics
+
+
+def named_models(entries: list[str]) -> dict[str, str]:
+    """Display names and SPECs of `[NAME=]MODEL` entries. Raises UserError if two share a name."""
+    models: dict[str, str] = {}
+    for entry in entries:
+        name, _, model = entry.rpartition("=")
+        name = name or Path(model).name
+        if name in models:
+            raise UserError(f"--model {entry}: two models are called {name}; write --model NAME={model}")
+        models[name] = as_spec(model)
+    return models
 
 
 def _check(repeat: int, mode: str, contexts: Sequence[str], prompt: str | None) -> None:

@@ -37,6 +37,11 @@ def load_model(spec: str, *, base_url: str | None = None) -> LanguageModel:
     return load_scripted(name)
 
 
+def as_spec(model: str) -> str:
+    """The SPEC of a model that may be given as a directory or Hub id, which vLLM then serves."""
+    return model if model.startswith(("vllm:", "openai:", "scripted:")) else f"vllm:{model}"
+
+
 def model_path(name: str) -> str:
     """What to load for a model's name: the packaged directory for `tiny-base`, else a directory or Hub id as given.
 

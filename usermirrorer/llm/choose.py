@@ -15,7 +15,8 @@ import numpy as np
 
 from usermirrorer.errors import UserError
 from usermirrorer.llm.prompts import INSTRUCTIONS, LABELS, opened, parse
-from usermirrorer.llm.protocol import Conversation, LanguageModel, Sampling
+from usermirrorer.llm.protocol import Conversation, LanguageModel
+from usermirrorer.steps import Sampling
 
 
 MODES = ("decision", "direct")

@@ -14,7 +14,8 @@ import numpy as np
 
 from usermirrorer.errors import StepFailed, UserError
 from usermirrorer.llm.labels import label_tokens
-from usermirrorer.llm.protocol import Conversation, Output, Sampling
+from usermirrorer.llm.protocol import Conversation, Output
+from usermirrorer.steps import Sampling
 
 
 if TYPE_CHECKING:

@@ -8,6 +8,8 @@ from typing import Protocol, TypedDict
 
 import numpy as np
 
+from usermirrorer.steps import Sampling
+
 
 class Message(TypedDict):
     role: str
@@ -15,15 +17,6 @@ class Message(TypedDict):
 
 
 Conversation = list[Message]
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How decision processes are drawn. Defaults: as published (temperature 1.0, top-p 0.9, 1,024 tokens)."""
-
-    temperature: float = 1.0
-    top_p: float = 0.9
-    max_tokens: int = 1024
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ import numpy as np
 
 from usermirrorer.errors import UserError
 from usermirrorer.llm.prompts import LABELS, answered, history_entries
-from usermirrorer.llm.protocol import Conversation, Output, Sampling
+from usermirrorer.llm.protocol import Conversation, Output
+from usermirrorer.steps import Sampling
 
 
 SHARPNESS = {"reader": 3.0, "noisy": 0.7}

@@ -20,7 +20,8 @@ from usermirrorer.errors import StepFailed, UserError
 from usermirrorer.llm import model_path
 from usermirrorer.llm.labels import label_tokens
 from usermirrorer.llm.prompts import LABELS, PROMPT_DATE
-from usermirrorer.llm.protocol import Conversation, Output, Sampling
+from usermirrorer.llm.protocol import Conversation, Output
+from usermirrorer.steps import Sampling
 
 
 if TYPE_CHECKING:

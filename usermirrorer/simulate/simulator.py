@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from usermirrorer.errors import UserError
-from usermirrorer.llm import load_model
+from usermirrorer.llm import as_spec, load_model
 from usermirrorer.llm.choose import MODES, Process, choose, prompt_limit, trained_prompt
 from usermirrorer.llm.prompts import INSTRUCTIONS, LABELS, SceneText, conversation, fit
-from usermirrorer.llm.protocol import LanguageModel, Sampling
+from usermirrorer.llm.protocol import LanguageModel
 from usermirrorer.seeds import scene_seed
+from usermirrorer.steps import Sampling, SimulateSettings
 
 
 @dataclass(frozen=True)
@@ -49,17 +50,16 @@ class Simulator:
         self,
         model: str | LanguageModel,
         prompt: str | None = None,
-        mode: str = "decision",
-        samples: int = 5,
-        seed: int = 0,
+        mode: str = SimulateSettings.mode,
+        samples: int = SimulateSettings.samples,
+        seed: int = SimulateSettings.seed,
     ) -> None:
         if mode not in MODES:
             raise UserError(f"There is no mode '{mode}': choose decision or direct")
         if samples < 1:
             raise UserError(f"{samples} samples decide nothing: ask for at least 1")
         if isinstance(model, str):
-            known = model.startswith(("vllm:", "openai:", "scripted:"))
-            model = load_model(model if known else f"vllm:{model}")
+            model = load_model(as_spec(model))
         self.model = model
         self.prompt = trained_prompt(model.name, mode) if prompt is None else prompt
         if self.prompt not in INSTRUCTIONS:

@@ -1,13 +1,12 @@
 """Settings of a training run: one recipe file over TRL's own keys, read strictly.
 
-A recipe names TRL's settings (`SFTConfig` or `DPOConfig`, `ModelConfig`) and the few of `PairsArguments`; command-line
-flags win over the file. A name nobody knows is refused with its line and the nearest right name, before any model is
-loaded, because TRL's own scripts train to the end with a misspelt learning rate.
+A recipe sets the fields of TRL's `SFTConfig` or `DPOConfig`, of `ModelConfig` and of `PairsArguments`; command-line
+flags override the file. An unknown name is refused with its line and the closest match before any model is loaded:
+TRL's own scripts would train to the end with a misspelt learning rate.
 """
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import sys
@@ -19,7 +18,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import yaml
 
 from usermirrorer.errors import UserError
-from usermirrorer.train.provenance import is_secret, without_secrets
+from usermirrorer.secrets import is_secret, redact
+from usermirrorer.settings import Places, closest, plain, read_mapping
 
 
 if TYPE_CHECKING:
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
 
 METHODS = ("sft", "dpo")
 
-# What older recipes say, and what takes its place in the pinned TRL and transformers.
+# Keys of older recipes, and what replaces them in the pinned TRL and transformers.
 REMOVED = {
     "torch_dtype": "write dtype",
-    "warmup_ratio": "write warmup_steps, where a number below 1 is a share of all steps (warmup_steps: 0.1)",
+    "warmup_ratio": "write warmup_steps; a number below 1 is a share of all steps (warmup_steps: 0.1)",
     "max_seq_length": "write max_length",
-    "max_prompt_length": "write max_length, which bounds prompt and answer together",
-    "max_completion_length": "write max_length, which bounds prompt and answer together",
-    "overwrite_output_dir": "leave it out and name another output_dir, since a run goes on from its last checkpoint",
+    "max_prompt_length": "write max_length, which limits prompt and answer together",
+    "max_completion_length": "write max_length, which limits prompt and answer together",
+    "overwrite_output_dir": "leave it out and name another output_dir; a run resumes from its last checkpoint",
     "dataset_mixture": "write dataset_name; pairs are mixed by `usermirrorer distill`",
     "dataset_mixer": "write dataset_name; pairs are mixed by `usermirrorer distill`",
     "datasets": "write dataset_name; pairs are mixed by `usermirrorer distill`",
-    "test_split_size": "leave it out, since no split is made in a trainer; scenes are split when they are built",
-    "evaluation_strategy": "leave it out; models are measured by `usermirrorer eval`",
+    "test_split_size": "leave it out; scenes are split when they are built, not in the trainer",
+    "evaluation_strategy": "leave it out; measure models with `usermirrorer eval`",
     "chat_template": "leave it out; the model's own chat template is used, here and in eval",
     "logging_dir": "leave it out; logs go to output_dir and report_to",
     "group_by_length": "write train_sampling_strategy: group_by_length",
@@ -58,8 +58,8 @@ class PairsArguments:
         dataset_split (`str`, *optional*, defaults to `"train"`):
             Split of a Hub dataset.
         max_over_length (`float`, *optional*, defaults to `0.05`):
-            Share of rows that may be longer than `max_length`. They are dropped and counted; above the share the run
-            is refused.
+            Share of rows that may be longer than `max_length`. They are dropped and counted; if there are more, the
+            run is refused.
     """
 
     dataset_name: str = field(metadata={"help": "Directory or Hub id of pairs."})
@@ -71,7 +71,7 @@ class PairsArguments:
 
 @dataclass
 class Run:
-    """A parsed run. `recipe` holds what file and command line said, secrets left out."""
+    """A parsed run. `recipe` holds the settings of file and command line, without secrets."""
 
     method: str
     pairs: PairsArguments
@@ -81,10 +81,10 @@ class Run:
 
 
 def parse(method: str, args: Sequence[str]) -> Run:
-    """The run that `--config FILE --name value …` describes. Raises UserError for any name or value that is not right.
+    """The run that `--config FILE --name value …` describes. Raises UserError for any wrong name or value.
 
-    A Hub token in the recipe moves to the environment variable HF_TOKEN: there the Hub client finds it, while what
-    trainer and trackers write down does not have it.
+    A Hub token in the recipe moves to the environment variable HF_TOKEN, so that the Hub client finds it but trainer
+    and trackers never write it down.
     """
     parser, recipe = check(method, args)
     try:
@@ -96,14 +96,14 @@ def parse(method: str, args: Sequence[str]) -> Run:
         training.hub_token = None
     if training.eval_strategy != "no":
         raise UserError(
-            f"eval_strategy: {training.eval_strategy} has nothing to evaluate on, for no split is made in a trainer; "
+            f"eval_strategy: {training.eval_strategy} has nothing to evaluate on, because the trainer makes no split; "
             "leave it out and measure with `usermirrorer eval`"
         )
     if training.push_to_hub:
         raise UserError(
             f"push_to_hub: leave it out, and upload the finished model with `hf upload NAME {training.output_dir}`"
         )
-    return Run(method, pairs, training, model, without_secrets(recipe))
+    return Run(method, pairs, training, model, redact(recipe))
 
 
 def check(method: str, args: Sequence[str]) -> tuple[TrlParser, dict[str, Any]]:
@@ -112,59 +112,43 @@ def check(method: str, args: Sequence[str]) -> tuple[TrlParser, dict[str, Any]]:
     Returns the parser and the recipe with the flags in it.
     """
     path = _config_path(args)
-    recipe, lines = read_recipe(path) if path else ({}, {})
+    recipe, places = read_recipe(path) if path else ({}, Places("command line", {}))
     # Set before the libraries that read them are imported.
     os.environ.update({key: str(value) for key, value in (recipe.get("env") or {}).items()})
     parser = _parser(method)
     known = {action.dest for action in parser._actions} - {"help"}
     flags = _flags(args)
-    _check_names({name: f"{path}:{line}" for name, line in lines.items() if name != "env"}, known, method)
+    _check_names({name: places.of(name) for name in recipe if name != "env"}, known, method)
     options = {option.lstrip("-") for option in parser._option_string_actions} | {"config"}
     _check_names({name: f"--{name}" for name in flags}, options, method)
     for name in flags:
         if is_secret(name):
-            raise UserError(f"--{name}: a command line is seen by others and written to logs; set HF_TOKEN instead")
+            raise UserError(f"--{name}: command lines are visible to others and end up in logs; set HF_TOKEN instead")
     parser.set_defaults_with_config(**{key: value for key, value in recipe.items() if key != "env"})
-    parser.error = lambda message: _refuse_value(message, path, lines)
+    parser.error = lambda message: _refuse_value(message, places)
     rest = [arg for i, arg in enumerate(args) if arg != "--config" and (i == 0 or args[i - 1] != "--config")]
     given = parser.parse_args(rest)
     for name in ("model_name_or_path", "output_dir"):
         if not getattr(given, name):
-            raise UserError(f"{path or 'command line'}: {name} is missing; add `{name}: …` or --{name}")
+            raise UserError(f"{places.source}: {name} is missing; add `{name}: …` or --{name}")
     if Path(given.output_dir).resolve() == Path(given.model_name_or_path).resolve():
-        raise UserError(f"output_dir {given.output_dir} is the model that is trained from; name another directory")
+        raise UserError(f"output_dir {given.output_dir} is also the model to train from; name another directory")
     return parser, {**recipe, **{name: value for name, value in flags.items() if name != "config"}}
 
 
-def read_recipe(path: str) -> tuple[dict[str, Any], dict[str, int]]:
-    """A recipe's settings and the line of each. Raises UserError for what is no mapping or says a thing twice."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        recipe = yaml.safe_load(text)
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; give a recipe, such as one under recipes/") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{path}:{mark.line + 1}" if mark else path
-        raise UserError(f"{place}: not YAML ({getattr(error, 'problem', error)})") from None
-    if not isinstance(node, yaml.MappingNode):
-        raise UserError(f"{path}: a recipe is a mapping of settings, one `name: value` per line")
-    lines: dict[str, int] = {}
-    for key, _ in node.value:
-        line = key.start_mark.line + 1
-        if key.value in lines:
-            raise UserError(f"{path}:{line}: '{key.value}' is already set in line {lines[key.value]}; keep one")
-        lines[key.value] = line
+def read_recipe(path: str) -> tuple[dict[str, Any], Places]:
+    """A recipe's settings and where each is. Raises UserError for what is no mapping or sets a key twice."""
+    node, places = read_mapping(Path(path), "training recipe")
+    recipe = plain(node, path)
     if not isinstance(recipe.get("env") or {}, dict):
-        raise UserError(f"{path}:{lines['env']}: env is a mapping of environment variables")
-    return recipe, lines
+        places.refuse("env", "must be a mapping of environment variables")
+    return recipe, places
 
 
 def _parser(method: str) -> TrlParser:
     from trl import DPOConfig, ModelConfig, SFTConfig, TrlParser
 
-    # `name: value` has to be spelled out: argparse would take --learning_rat for --learning_rate.
+    # Names must be spelled out: argparse would accept --learning_rat for --learning_rate.
     return TrlParser(
         (PairsArguments, {"sft": SFTConfig, "dpo": DPOConfig}[method], ModelConfig),
         prog=f"python -m usermirrorer.train.{method}",
@@ -192,7 +176,7 @@ def _flags(args: Sequence[str]) -> dict[str, Any]:
         elif name:
             flags[name].append(arg)
         elif arg != "-h":
-            raise UserError(f"'{arg}' is no setting; write --name value")
+            raise UserError(f"'{arg}' is not a setting; write --name value")
     return {
         name: True if not values else yaml.safe_load(values[0]) if len(values) == 1 else values
         for name, values in flags.items()
@@ -207,15 +191,13 @@ def _check_names(places: Mapping[str, str], known: Iterable[str], method: str) -
             continue
         if name in REMOVED:
             raise UserError(f"{place}: '{name}' is no longer a setting; {REMOVED[name]}")
-        near = difflib.get_close_matches(name, sorted(known), n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"`python -m usermirrorer.train.{method} --help` lists all"
+        hint = closest(name, known, f"`python -m usermirrorer.train.{method} --help` lists all settings")
         raise UserError(f"{place}: '{name}' is not a setting of {method} training; {hint}")
 
 
-def _refuse_value(message: str, path: str | None, lines: Mapping[str, int]) -> NoReturn:
+def _refuse_value(message: str, places: Places) -> NoReturn:
     named = re.match(r"argument --(\w+)", message)
-    line = lines.get(named.group(1)) if named else None
-    raise UserError(f"{path}:{line}: {message}" if line else f"{path or 'command line'}: {message}")
+    raise UserError(f"{places.of(named.group(1)) if named else places.source}: {message}")
 
 
 def exit_status(main: Any) -> int:

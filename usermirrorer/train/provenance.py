@@ -1,9 +1,8 @@
-"""Where a trained model comes from: `usermirrorer.json`, the model card, and what never goes into either."""
+"""Where a trained model comes from: its record, `usermirrorer.json`."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from usermirrorer.data.artefacts.store import write_bytes
 from usermirrorer.errors import UserError
+from usermirrorer.secrets import redact
 
 
 if TYPE_CHECKING:
@@ -20,27 +20,7 @@ if TYPE_CHECKING:
 
 RECORD = "usermirrorer.json"
 
-_SECRET = re.compile(r"token(?!s)|secret|passw|credential|_key$|^key$|apikey", re.IGNORECASE)
-_PUBLIC = {"eos_token", "pad_token"}  # settings with "token" in their names which hold none
 _LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "deepspeed", "usermirrorer")
-
-
-def is_secret(name: str) -> bool:
-    """Whether a setting or environment variable of this name holds a token, key or password."""
-    return bool(_SECRET.search(name)) and name not in _PUBLIC
-
-
-def without_secrets(value: Any) -> Any:
-    """The same value without secret settings, and with secrets of the environment blotted out of its texts."""
-    if isinstance(value, Mapping):
-        return {key: without_secrets(item) for key, item in value.items() if not is_secret(str(key))}
-    if isinstance(value, list | tuple):
-        return [without_secrets(item) for item in value]
-    if isinstance(value, str):
-        for name, secret in os.environ.items():
-            if is_secret(name) and len(secret) >= 8:
-                value = value.replace(secret, "***")
-    return value
 
 
 def record(run: Run, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,7 +29,7 @@ def record(run: Run, data: Mapping[str, Any]) -> dict[str, Any]:
     `data` describes the pairs: path, fingerprint, prompt, rows, and the manifest's exposure probe where it has one.
     """
     base = str(run.model.model_name_or_path)
-    return without_secrets(
+    return redact(
         {
             "prompt": data["prompt"],
             "method": run.method,

@@ -18,10 +18,11 @@ from usermirrorer.data.artefacts.schema import DECISIONS, PAIRS, PREDICTIONS, SC
 from usermirrorer.data.artefacts.store import fingerprint, open_step, read_parts
 from usermirrorer.data.pairs.candidates import chance_of, min_accepted, read_behaviour
 from usermirrorer.data.pairs.diagnostics import rule_accuracies
-from usermirrorer.data.pairs.distill import DistillSettings, distill
+from usermirrorer.data.pairs.distill import distill
 from usermirrorer.data.pairs.selection import quotas
 from usermirrorer.errors import StepFailed, UserError
 from usermirrorer.llm import prompts
+from usermirrorer.steps import DistillSettings
 from usermirrorer.train.rows import check_columns, read
 
 
@@ -138,7 +139,7 @@ def pairs_of(work: Path, name: str = "p") -> list[Row]:
 def test_sides_of_a_pair(tmp_path: Path) -> None:
     """Chosen names the real choice; rejected another that is not chosen later; both are finished, scored, sharpest."""
     scenes = {row["scene_id"]: row for row in build(tmp_path, shed={i: 2 for i in range(0, 300, 2)})}
-    content = distill(tmp_path, ["demo"], DistillSettings("p", num=120, rejected_from="any"))
+    content = distill(tmp_path, ["demo"], DistillSettings(name="p", num=120, rejected_from="any"))
     decided = {
         (row["scene_id"], row["variant"], row["sample"]): row
         for variant in ("strong", "weak")
@@ -179,9 +180,9 @@ def test_sides_of_a_pair(tmp_path: Path) -> None:
 
 def test_ranks_by_normalised_difference(tmp_path: Path) -> None:
     build(tmp_path, scenes=200, sizes=(5,), later=False)
-    distill(tmp_path, ["demo"], DistillSettings("all"))
-    distill(tmp_path, ["demo"], DistillSettings("p", num=50))
-    distill(tmp_path, ["demo"], DistillSettings("r", num=50, selector="random"))
+    distill(tmp_path, ["demo"], DistillSettings(name="all"))
+    distill(tmp_path, ["demo"], DistillSettings(name="p", num=50))
+    distill(tmp_path, ["demo"], DistillSettings(name="r", num=50, selector="random"))
     every, top, drawn = (pairs_of(tmp_path, name) for name in ("all", "p", "r"))
     for pair in every:
         gained = pair["entropy_expected_weak"] - pair["entropy_expected_strong"]
@@ -198,10 +199,10 @@ def test_ranks_by_normalised_difference(tmp_path: Path) -> None:
 
 def test_letters_of_a_biased_writer_are_balanced(tmp_path: Path) -> None:
     build(tmp_path, scenes=1500, sizes=(4,), decide=lettered, later=False)
-    content = distill(tmp_path, ["demo"], DistillSettings("all"))
+    content = distill(tmp_path, ["demo"], DistillSettings(name="all"))
     assert content["diagnostics"]["rules"]["letter"]["value"] > 0.6 and content["diagnostics"]["warning"]
     assert any(line.startswith("letter alone") for line in content["warnings"])
-    content = distill(tmp_path, ["demo"], DistillSettings("p", num=400))
+    content = distill(tmp_path, ["demo"], DistillSettings(name="p", num=400))
     position = content["diagnostics"]["positions"]["4"]
     assert position["chosen"] == [100, 100, 100, 100] and position["rejected"] == [100, 100, 100, 100]
     assert 0.4 < content["diagnostics"]["rules"]["letter"]["value"] < 0.55
@@ -210,7 +211,7 @@ def test_letters_of_a_biased_writer_are_balanced(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("behaviour", ["argmax", "sample"])
 def test_restart_and_order_of_inputs_give_the_same_bytes(tmp_path: Path, behaviour: str) -> None:
-    wanted = DistillSettings("p", num=60, behaviour=behaviour, seed=3)
+    wanted = DistillSettings(name="p", num=60, behaviour=behaviour, seed=3)
     build(tmp_path / "a")
     distill(tmp_path / "a", ["demo"], wanted)
     part = tmp_path / "a/pairs/p/part-00000.parquet"
@@ -220,12 +221,12 @@ def test_restart_and_order_of_inputs_give_the_same_bytes(tmp_path: Path, behavio
     (tmp_path / "a/pairs/p/.manifest.json").unlink()  # killed before the end
     assert distill(tmp_path / "a", ["demo"], wanted) == content and part.read_bytes() == first
     with pytest.raises(UserError, match="other settings"):
-        distill(tmp_path / "a", ["demo"], DistillSettings("p", num=61, behaviour=behaviour, seed=3))
+        distill(tmp_path / "a", ["demo"], DistillSettings(name="p", num=61, behaviour=behaviour, seed=3))
 
 
 def test_training_reads_the_directory(tmp_path: Path) -> None:
     build(tmp_path)
-    distill(tmp_path, ["demo"], DistillSettings("p", num=40))
+    distill(tmp_path, ["demo"], DistillSettings(name="p", num=40))
     directory = tmp_path / "pairs" / "p"
     assert pq.read_schema(directory / "part-00000.parquet").equals(PAIRS)
     for method in ("sft", "dpo"):
@@ -237,7 +238,7 @@ def test_training_reads_the_directory(tmp_path: Path) -> None:
 def test_manifest_accounts_for_every_scene_and_domain(tmp_path: Path) -> None:
     build(tmp_path, "one", scenes=300)
     build(tmp_path, "two", scenes=100, seed=1)
-    content = distill(tmp_path, ["one", "two"], DistillSettings("p", num=100))
+    content = distill(tmp_path, ["one", "two"], DistillSettings(name="p", num=100))
     assert content["prompt"] == "plain" and content["predictor"] == "scripted:reader"
     assert content["licences"] == {"one": "licence of one", "two": "licence of two"}
     assert content["probe"]["two"] == {"accuracy": 0.2, "warning": False}
@@ -257,25 +258,25 @@ def test_manifest_accounts_for_every_scene_and_domain(tmp_path: Path) -> None:
 
 def test_fewer_than_asked_for_is_one_warning_and_none_is_a_failure(tmp_path: Path) -> None:
     build(tmp_path, decide=careful, scenes=60, later=False)
-    content = distill(tmp_path, ["demo"], DistillSettings("p", num=1000))
+    content = distill(tmp_path, ["demo"], DistillSettings(name="p", num=1000))
     assert content["rows"] == content["funnel"]["demo"]["available"] < 60
     assert sum("were asked for" in line for line in content["warnings"]) == 1
     with pytest.raises(StepFailed, match="too_few_accepted.: 60"):
-        distill(tmp_path, ["demo"], DistillSettings("none", min_accepted=11))
+        distill(tmp_path, ["demo"], DistillSettings(name="none", min_accepted=11))
 
 
 def test_inputs_must_be_made_alike(tmp_path: Path) -> None:
     build(tmp_path / "prompt", scenes=5, prompt=("ekb", "plain"))
     with pytest.raises(UserError, match="One prompt .*demo strong: ekb, demo weak: plain"):
-        distill(tmp_path / "prompt", ["demo"], DistillSettings("p"))
+        distill(tmp_path / "prompt", ["demo"], DistillSettings(name="p"))
     build(tmp_path / "predictor", scenes=5, predictor=("vllm:a", "vllm:b"))
     with pytest.raises(UserError, match="One predictor .*vllm:a.*vllm:b"):
-        distill(tmp_path / "predictor", ["demo"], DistillSettings("p"))
+        distill(tmp_path / "predictor", ["demo"], DistillSettings(name="p"))
     build(tmp_path / "stale", scenes=5)
     manifest = tmp_path / "stale/decisions/demo/weak/.manifest.json"
     manifest.write_text(manifest.read_text().replace('"rows": 50', '"rows": 51'))
     with pytest.raises(UserError, match="other decisions"):
-        distill(tmp_path / "stale", ["demo"], DistillSettings("p"))
+        distill(tmp_path / "stale", ["demo"], DistillSettings(name="p"))
 
 
 @pytest.mark.parametrize(

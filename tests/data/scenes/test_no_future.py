@@ -11,9 +11,10 @@ from cut_short import SCENES, as_bytes, check
 
 from usermirrorer.data.log.events import Log
 from usermirrorer.data.log.tables import Tables
-from usermirrorer.data.scenes.draw import SceneSettings, draw
+from usermirrorer.data.scenes.draw import draw
 from usermirrorer.data.scenes.make import scene_table
 from usermirrorer.data.scenes.window import open_window
+from usermirrorer.steps import SceneSettings
 
 
 @pytest.mark.parametrize("split", ["train", "test"])

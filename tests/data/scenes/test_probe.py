@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from usermirrorer.data.scenes.draw import SceneSettings
 from usermirrorer.data.scenes.make import make_scenes
+from usermirrorer.steps import SceneSettings
 
 
 CHANCE = 0.2

@@ -15,9 +15,10 @@ from usermirrorer.data.artefacts.store import MANIFEST, read_manifest, read_part
 from usermirrorer.data.scenes import draw as draw_module
 from usermirrorer.data.scenes import make as scenes_module
 from usermirrorer.data.scenes.choices import MIN_OCCASIONS
-from usermirrorer.data.scenes.draw import SceneSettings, draw
+from usermirrorer.data.scenes.draw import draw
 from usermirrorer.data.scenes.make import make_scenes
 from usermirrorer.errors import StepFailed, UserError
+from usermirrorer.steps import SceneSettings
 
 
 MODELS = {"popularity", "content", "item-knn", "gf-cf"}

@@ -11,10 +11,10 @@ import numpy as np
 from usermirrorer.data.items.embeddings import embed_items
 from usermirrorer.data.log.prepare import prepare
 from usermirrorer.data.log.tables import load_tables
-from usermirrorer.data.scenes.draw import SceneSettings
 from usermirrorer.data.scenes.make import make_scenes
 from usermirrorer.data.scenes.render import render
 from usermirrorer.data.sources import load_domain
+from usermirrorer.steps import SceneSettings
 
 
 def rendered(

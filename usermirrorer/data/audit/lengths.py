@@ -14,7 +14,8 @@ from usermirrorer.data.audit.checks import SHOWN, BadRow, Check, place_of
 from usermirrorer.errors import UserError
 from usermirrorer.llm.choose import prompt_limit
 from usermirrorer.llm.prompts import INSTRUCTIONS, conversation, fit
-from usermirrorer.llm.protocol import Conversation, LanguageModel, Sampling
+from usermirrorer.llm.protocol import Conversation, LanguageModel
+from usermirrorer.steps import Sampling
 
 
 QUANTILES = {"median": 0.5, "90 %": 0.9, "99 %": 0.99}

@@ -26,6 +26,7 @@ from usermirrorer.data.audit.rebuild import own_yaml, rebuild_plan
 from usermirrorer.data.audit.validate import validate
 from usermirrorer.data.sources import OWN
 from usermirrorer.errors import StepFailed, UserError
+from usermirrorer.secrets import leaked_variable
 
 
 BLANK: dict[str, dict[str, Any]] = {
@@ -38,9 +39,6 @@ BLANK: dict[str, dict[str, Any]] = {
     },
 }
 """Kind -> its columns of text, and what stands there where text is withheld: `eval`, `train` count it as blanked."""
-
-SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|API_?KEY", re.IGNORECASE)
-SECRET_LENGTH = 8
 
 Report = Callable[[Sequence[Check]], None]
 
@@ -150,10 +148,10 @@ def _without_text(artefact: Artefact, file: Path, withheld: Sequence[str]) -> pa
 
 
 def _refuse_secrets(name: str, text: str) -> None:
-    """Raises UserError where a key or token of the environment stands in what is to be published."""
-    for variable, value in os.environ.items():
-        if SECRET_NAME.search(variable) and len(value) >= SECRET_LENGTH and value in text:
-            raise UserError(f"{name} would hold the value of {variable}: take it out of the recipe; nothing was sent")
+    """Raises UserError if a secret of the environment appears in what is to be published."""
+    variable = leaked_variable(text)
+    if variable is not None:
+        raise UserError(f"{name} would contain the value of {variable}: remove it from the recipe; nothing was sent")
 
 
 def _check_repo_id(repo_id: str) -> None:

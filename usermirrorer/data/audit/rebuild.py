@@ -1,36 +1,25 @@
-"""How to make an artefact again: the commands of all its steps, and what goes in and comes out, by digest."""
+"""How to rebuild an artefact: the commands of all its steps, and the digests of their inputs and outputs."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 import usermirrorer
 from usermirrorer.data.artefacts.find import Artefact
 from usermirrorer.data.artefacts.schema import VARIANTS
 from usermirrorer.data.sources import OWN
+from usermirrorer.steps import DecideSettings, DistillSettings, PrepareSettings, SceneSettings
 
 
-OPTIONS = {
-    "scenes": {
-        "split": "split", "num": "num", "exposure": "exposure", "choice": "choice", "min-exposure": "min_exposure",
-        "max-exposure": "max_exposure", "seed": "seed",
-    },
-    "decide": {"variant": "variant", "llm": "model", "n": "samples", "prompt": "prompt", "seed": "seed"},
-    "score": {"predictor": "predictor"},
-    "distill": {
-        "name": "name", "num": "num", "selector": "selector", "behaviour": "behaviour",
-        "rejected-from": "rejected_from", "min-accepted": "min_accepted", "seed": "seed",
-    },
-}  # fmt: skip
-"""Command -> its options and where the recipe in a manifest has their values."""
-
-SAMPLING = ("temperature", "top_p", "max_tokens")
+SETTINGS = {"scenes": SceneSettings, "decide": DecideSettings, "distill": DistillSettings}
+"""Command -> the settings that its options are made from; `score` has none but its predictor."""
 
 
 def rebuild_plan(artefacts: Sequence[Artefact]) -> dict[str, Any]:
-    """What `rebuild.yaml` holds: version, raw files, commands, recipes of all steps, digests of what they give."""
+    """The content of `rebuild.yaml`: version, raw files, commands, recipes of all steps, digests of their output."""
     steps: dict[str, Artefact] = {}
     for artefact in artefacts:
         steps |= {step.name: step for step in _steps(artefact)}
@@ -50,12 +39,12 @@ def rebuild_plan(artefacts: Sequence[Artefact]) -> dict[str, Any]:
 
 
 def own_yaml(domain: str) -> str:
-    """Where the YAML of one's own domain lies in a published data set."""
+    """Path of your own domain's YAML in a published data set."""
     return f"domains/{domain}.yaml"
 
 
 def _steps(artefact: Artefact) -> list[Artefact]:
-    """The artefact and all before it that lie beside it, in the order in which they are made."""
+    """The artefact and the earlier ones beside it, in the order in which they are made."""
     writing = artefact.kind in ("decisions", "predictions", "pairs")
     split = "train" if writing else artefact.part
     places = [
@@ -75,33 +64,32 @@ def _steps(artefact: Artefact) -> list[Artefact]:
 
 
 def _commands(step: Artefact) -> list[str]:
-    """The command that makes a step's directory; none where another step's command does (baselines)."""
+    """The command that makes a step's directory; none if another step's command makes it too (baselines)."""
     content = step.content or {}
     recipe = content["recipe"]
     command = recipe["step"]
     if command == "prepare":
         embeddings = step.beside("embeddings")
-        embedder = (embeddings.content or {})["recipe"]["embedder"] if embeddings else "tfidf"
+        embedder = (embeddings.content or {})["recipe"]["embedder"] if embeddings else PrepareSettings.embedder
         raw = ["--raw", f"RAW/{step.domain}"] if recipe["raw"] else []
         snapshot = ["--snapshot"] if recipe.get("snapshot") else []
-        named = own_yaml(step.domain) if (step.path / OWN).is_file() else step.domain
-        given = ["prepare", named, "--work", "WORK", *raw, "--embedder", embedder, *snapshot]
-        return [_line([*given, "--seed", recipe["seed"]])]
-    if command not in OPTIONS:
+        name = own_yaml(step.domain) if (step.path / OWN).is_file() else step.domain
+        options = [*raw, "--embedder", embedder, *snapshot, "--seed", recipe["seed"]]
+        return [_line(["prepare", name, "--work", "WORK", *options])]
+    if command == "score":
+        return [_line(["score", step.domain, "--work", "WORK", "--predictor", recipe["predictor"]])]
+    if command not in SETTINGS:
         return []
-    given = [command, *([] if command == "distill" else [step.domain]), "--work", "WORK"]
-    for domain in recipe.get("domains", []):
-        given += ["--domain", domain]
-    given += _options(OPTIONS[command], recipe)
+    values, options = dict(recipe), []
     if command == "decide":
-        given += _options({name.replace("_", "-"): name for name in SAMPLING}, recipe["sampling"])
-    return [_line(given)]
-
-
-def _options(names: Mapping[str, str], values: Mapping[str, Any]) -> list[Any]:
-    return [
-        part for option, key in names.items() if values.get(key) is not None for part in (f"--{option}", values[key])
-    ]
+        values |= recipe["sampling"] | {"n": recipe["samples"]}
+        options = ["--variant", recipe["variant"], "--llm", recipe["model"]]
+    for domain in recipe.get("domains", []):
+        options += ["--domain", domain]
+    for field in fields(SETTINGS[command]):
+        if values.get(field.name) is not None:
+            options += [f"--{field.name.replace('_', '-')}", values[field.name]]
+    return [_line([command, *([] if command == "distill" else [step.domain]), "--work", "WORK", *options])]
 
 
 def _line(parts: Sequence[Any]) -> str:

@@ -18,12 +18,10 @@ from usermirrorer.llm import model_digest
 from usermirrorer.llm.choose import prompt_limit
 from usermirrorer.llm.openai import ConversationsFailed
 from usermirrorer.llm.prompts import INSTRUCTIONS, SceneText, conversation, fit, parse
-from usermirrorer.llm.protocol import LanguageModel, Output, Sampling
+from usermirrorer.llm.protocol import LanguageModel, Output
 from usermirrorer.seeds import scene_seed
+from usermirrorer.steps import DecideSettings, Sampling
 
-
-SAMPLES = 10
-"""Decision processes per scene (paper, section 3)."""
 
 BATCH = 64
 """Scenes asked for at a time: what a kill or a dead server can cost at most."""
@@ -39,10 +37,7 @@ def decide(
     work: Path,
     variant: str,
     model: LanguageModel,
-    prompt: str = "ekb",
-    samples: int = SAMPLES,
-    sampling: Sampling | None = None,
-    seed: int = 0,
+    settings: DecideSettings | None = None,
     progress: Progress = lambda done, total: None,
 ) -> dict[str, Any]:
     """Write `work/decisions/NAME/VARIANT` for the train scenes; returns the manifest's content.
@@ -51,7 +46,8 @@ def decide(
     too long even without it are counted and have no rows. Raises StepFailed where a server left some scenes
     unanswered; the others are kept.
     """
-    sampling = sampling or Sampling()
+    settings = settings or DecideSettings()
+    prompt, samples, seed, sampling = settings.prompt, settings.n, settings.seed, settings.sampling
     if variant not in VARIANTS:
         raise UserError(f"variant {variant!r}: choose strong or weak")
     if prompt not in ("ekb", "plain"):

@@ -14,7 +14,8 @@ from usermirrorer.data.decisions.decide import Progress, batches
 from usermirrorer.llm import model_digest
 from usermirrorer.llm.choose import prompt_limit
 from usermirrorer.llm.prompts import LABELS, SceneText, conversation, fit, opened
-from usermirrorer.llm.protocol import Conversation, LanguageModel, Sampling
+from usermirrorer.llm.protocol import Conversation, LanguageModel
+from usermirrorer.steps import Sampling
 
 
 BATCH = 2000

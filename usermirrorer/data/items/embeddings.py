@@ -11,12 +11,13 @@ import pyarrow.parquet as pq
 
 from usermirrorer.data.artefacts.store import fingerprint, finished_content, open_step, write_parquet
 from usermirrorer.data.log.tables import Tables, load_cuts, load_tables
+from usermirrorer.steps import PrepareSettings
 
 
 TFIDF_TERMS = 384
 
 
-def embed_items(name: str, work: Path, embedder: str = "tfidf") -> dict[str, Any]:
+def embed_items(name: str, work: Path, embedder: str = PrepareSettings.embedder) -> dict[str, Any]:
     """Write `work/embeddings/NAME/part-00000.parquet` (item_id, vector); returns the manifest's content."""
     recipe = {"step": "embed", "embedder": embedder, "tables": fingerprint(work / "tables" / name)}
     with open_step(work / "embeddings" / name, recipe) as step:

@@ -17,13 +17,20 @@ from usermirrorer.data.sources.readers.places import TABLE as PLACES
 from usermirrorer.data.sources.readers.text import one_line
 from usermirrorer.data.sources.templates import fill
 from usermirrorer.errors import StepFailed
+from usermirrorer.steps import PrepareSettings
 
 
 FIT_SHARE, TRAIN_SHARE = 0.2, 0.7
 """Shares of the interactions, by global time, before the train window and inside it; the rest is the test window."""
 
 
-def prepare(name: str, raw: Path | None, work: Path, seed: int = 0, snapshot: bool = False) -> dict[str, Any]:
+def prepare(
+    name: str,
+    raw: Path | None,
+    work: Path,
+    seed: int = PrepareSettings.seed,
+    snapshot: bool = PrepareSettings.snapshot,
+) -> dict[str, Any]:
     """Write `work/tables/NAME/{users,items,interactions,…}.parquet`; returns the manifest's content.
 
     `name` is a domain's, or the path of one's own YAML. Impressions, friends, item statistics and item labels are

@@ -7,7 +7,7 @@ what else would tell the two sides apart; here they are put together, written ou
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,38 +24,7 @@ from usermirrorer.errors import StepFailed, UserError
 from usermirrorer.llm.prompts import LABELS, SceneText, answered, conversation, history_entries, join_history
 from usermirrorer.measures import normalised
 from usermirrorer.seeds import Stream, scene_keys, uniforms
-
-
-SETTINGS = {
-    "selector": ("uncertainty", "random"),
-    "behaviour": ("argmax", "sample"),
-    "rejected_from": ("strong", "any"),
-}
-
-
-@dataclass(frozen=True)
-class DistillSettings:
-    """What is kept, and how a decision is read. `min_accepted` None: by chance, for each number of options."""
-
-    name: str
-    num: int = 10000
-    seed: int = 0
-    selector: str = "uncertainty"
-    behaviour: str = "argmax"
-    rejected_from: str = "strong"
-    min_accepted: int | None = None
-
-    def check(self) -> None:
-        """Raises UserError for settings that mean nothing."""
-        for key, values in SETTINGS.items():
-            if getattr(self, key) not in values:
-                raise UserError(f"{key} {getattr(self, key)!r}: choose one of {', '.join(values)}")
-        if not self.name or Path(self.name).name != self.name:
-            raise UserError(f"name {self.name!r}: give the name of one folder under pairs/")
-        for key in ("num", "min_accepted"):
-            value = getattr(self, key)
-            if value is not None and value < 1:
-                raise UserError(f"{key} {value}: ask for at least one")
+from usermirrorer.steps import DistillSettings
 
 
 def distill(work: Path, domains: Sequence[str], settings: DistillSettings) -> dict[str, Any]:

@@ -9,12 +9,12 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from usermirrorer.data.items.histories import BLOCK
-from usermirrorer.data.scenes.choices import USER_CAP, Choices
-from usermirrorer.data.scenes.exposure import MODES, distractors
+from usermirrorer.data.scenes.choices import Choices
+from usermirrorer.data.scenes.exposure import distractors
 from usermirrorer.data.scenes.render import HISTORY_MAX, HISTORY_MIN
 from usermirrorer.data.scenes.window import Window, score_options
-from usermirrorer.errors import UserError
 from usermirrorer.seeds import Stream, uniforms
+from usermirrorer.steps import SceneSettings
 
 
 BATCH_LEAST, BATCH_MOST = 2048, 131_072
@@ -22,32 +22,6 @@ BATCH_LEAST, BATCH_MOST = 2048, 131_072
 
 NATURAL_BLOCK = 2048
 """Choices that one thread draws at a time where no model scores the whole catalogue."""
-
-
-@dataclass(frozen=True)
-class SceneSettings:
-    """How the scenes of one split are made."""
-
-    split: str
-    num: int
-    exposure: str = "natural"
-    choice: str = "any"
-    min_exposure: int = 2
-    max_exposure: int = 12
-    seed: int = 0
-
-    def check(self, domain_exposures: tuple[str, ...], domain: str) -> None:
-        """Raises UserError for settings that no scene can satisfy."""
-        if self.split not in USER_CAP:
-            raise UserError(f"split {self.split!r}: choose train or test")
-        if self.exposure not in MODES:
-            raise UserError(f"exposure {self.exposure!r}: choose one of {', '.join(MODES)}")
-        if self.exposure not in domain_exposures:
-            raise UserError(f"exposure {self.exposure!r}: {domain} supports {', '.join(domain_exposures)}")
-        if not 2 <= self.min_exposure <= self.max_exposure <= 26:
-            raise UserError(f"options from {self.min_exposure} to {self.max_exposure}: use 2 <= min <= max <= 26")
-        if self.num < 1:
-            raise UserError(f"num {self.num}: ask for at least one scene")
 
 
 @dataclass(frozen=True)
@@ -80,19 +54,19 @@ def draw(window: Window, choices: Choices, settings: SceneSettings) -> tuple[Dra
 
     Returns the scenes and the names of the sources.
     """
-    span = settings.max_exposure - settings.min_exposure + 1
-    count = settings.min_exposure + (uniforms(choices.key, Stream.LENGTH, 1)[:, 0] * span).astype(np.int64)
+    fewest, most = settings.lengths
+    span = most - fewest + 1
+    count = fewest + (uniforms(choices.key, Stream.LENGTH, 1)[:, 0] * span).astype(np.int64)
     picked, source, names = distractors(window, choices, count - 1, settings.exposure)
     if settings.exposure == "logged":
         count = 1 + (picked != -1).sum(axis=1)
-        usable = (picked != -2).all(axis=1) & (count >= settings.min_exposure) & (count <= settings.max_exposure)
+        usable = (picked != -2).all(axis=1) & (count >= fewest) & (count <= most)
     else:
         usable = (picked >= 0).sum(axis=1) >= count - 1
     rows = np.flatnonzero(usable)
     choices, picked, source, count = choices.take(rows), picked[rows], source[rows], count[rows]
 
     # A random order of all options puts the choice at a uniform position and hides the order of the sources.
-    most = settings.max_exposure
     width = np.arange(most) < count[:, None]
     options = np.full((len(rows), most), -1, dtype=np.int32)
     sources = np.full((len(rows), most), -1, dtype=np.int8)

@@ -28,8 +28,6 @@ TRIES = 8
 TURNS = 3
 """Turns of the sources for every list rank of `retrieved` before a scene is given up."""
 
-MODES = ("natural", "hard", "retrieved", "logged")
-
 
 def distractors(
     window: Window, choices: Choices, wanted: np.ndarray, mode: str

@@ -29,12 +29,13 @@ from usermirrorer.data.scenes.baselines import (
     hits,
 )
 from usermirrorer.data.scenes.choices import USER_CAP, Choices, eligible
-from usermirrorer.data.scenes.draw import Drawn, SceneSettings, draw, draw_until, score_all
+from usermirrorer.data.scenes.draw import Drawn, draw, draw_until, score_all
 from usermirrorer.data.scenes.features import Features, describe_options, feature_table, load_features
 from usermirrorer.data.scenes.probe import SAMPLE_SCENES, TRAIN_SAMPLE_SCENES, run_probe
 from usermirrorer.data.scenes.render import render
 from usermirrorer.data.scenes.window import Window, open_window
 from usermirrorer.errors import StepFailed
+from usermirrorer.steps import SceneSettings
 
 
 def scene_table(window: Window, drawn: Drawn, settings: SceneSettings, names: list[str]) -> pa.Table:
@@ -110,7 +111,7 @@ def make_scenes(
     from threadpoolctl import threadpool_limits
 
     tables, cuts = load_tables(work, name), load_cuts(work, name)
-    settings.check(tables.domain.exposures, name)
+    settings = settings.for_domain(name, tables.domain.exposures, tables.domain.choice_rules)
     recipe = {
         "step": "scenes", "domain": name, **{f.name: getattr(settings, f.name) for f in fields(settings)},
         "user_cap": USER_CAP[settings.split], "tables": fingerprint(work / "tables" / name),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from pathlib import Path
 
 from usermirrorer.data.sources.domain import Domain, RawTables, choice_rule
 from usermirrorer.errors import UserError
+from usermirrorer.settings import closest
 
 
 __all__ = ["DOMAINS", "OWN", "Domain", "RawTables", "choice_rule", "is_own", "load_domain"]
@@ -49,10 +49,7 @@ def load_domain(name: str, work: Path | None = None) -> Domain:
 
         return amazon(category)
     if name not in DOMAINS:
-        near = difflib.get_close_matches(name, DOMAINS, n=1)
-        hint = (
-            f"did you mean {near[0]}?" if near else "`usermirrorer domains` lists them; your own is given as a .yaml"
-        )
+        hint = closest(name, DOMAINS, "`usermirrorer domains` lists them; for your own log pass its .yaml")
         raise UserError(f"unknown domain {name!r}: {hint}")
     module, attribute = DOMAINS[name]
     return getattr(importlib.import_module(module), attribute)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from rendered import lines, rendered
 
 from usermirrorer.data.sources.domain import Domain, choice_rule
 from usermirrorer.data.sources.own.choice_rules import parse_rule
-from usermirrorer.data.sources.own.domain_yaml import KEYS, domain_from_mapping, load_yaml_domain
+from usermirrorer.data.sources.own.domain_yaml import DomainSettings, load_yaml_domain, parse_yaml_domain
 from usermirrorer.errors import UserError
 
 
@@ -24,7 +25,7 @@ SHORTEST = {"name": "shop", "format": "recbole", "event": "bought", "item": "{ti
 
 
 def domain(**changed: Any) -> Domain:
-    return domain_from_mapping({**SHORTEST, **changed}, "shop.yaml")
+    return parse_yaml_domain(yaml.safe_dump({**SHORTEST, **changed}), "shop.yaml")
 
 
 def refused(**changed: Any) -> str:
@@ -67,9 +68,9 @@ def test_every_key_reaches_the_domain() -> None:
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
-        ({"nmae": "x"}, "nmae: there is no such key; did you mean name?"),
+        ({"nmae": "x"}, "unknown key 'nmae' in domain YAML; did you mean name?"),
         ({"name": "my shop/1"}, "becomes the name of directories"),
-        ({"name": 2024}, "2024 must be a text"),
+        ({"name": 2024}, "2024 must be text; put quotes around it"),
         ({"format": "csv"}, "'csv' is not one of interchange, recbole"),
         ({"item": "{title"}, "is not a template"),
         ({"item": "a thing"}, "shows nothing"),
@@ -81,7 +82,7 @@ def test_every_key_reaches_the_domain() -> None:
         ({"item": "{title:q}"}, "formats no number"),
         ({"item": "{title}\n{kind}"}, "put it on one line"),
         ({"item": "{text}"}, "my_text: text"),
-        ({"option": "{item} - {title}"}, "columns of the item belong into `item`"),
+        ({"option": "{item} - {title}"}, "columns of the item belong in `item`"),
         ({"option": "<{sld}> {item}<{sold}>", "as_of": {"sold": "count"}}, "did you mean sold?"),
         ({"option": "{item} ({sold})", "as_of": {"sold": "count"}}, "put its part in <angle brackets>"),
         ({"as_of": {"sold": "count"}}, "'sold' is not shown"),
@@ -90,15 +91,15 @@ def test_every_key_reaches_the_domain() -> None:
         ({"choices": {"liked": "stars > many"}}, "words are compared with == and !="),
         ({"choices": {"least": "stars >= value"}}, "which takes no value"),
         ({"choices": {"liked": "__import__('os').getcwd()"}}, "a rule is any"),
-        ({"choices": {"any": "any", "a": "kind == buy", "b": "kind > 3"}}, "used as a text and as a number"),
-        ({"choices": {"a=b": "any"}}, "is no name"),
+        ({"choices": {"any": "any", "a": "kind == buy", "b": "kind > 3"}}, "used as text and as number"),
+        ({"choices": {"a=b": "any"}}, "is not a valid name"),
         ({"choices": {}}, "is empty"),
-        ({"choices": {"any": True}}, "must be a mapping of texts"),
+        ({"choices": {"any": True}}, "True must be text"),
         ({"numbers": ["price"]}, "'price' is not shown by `item`, which shows title"),
-        ({"fields": {"title": "fixed"}}, "write static or snapshot"),
+        ({"fields": {"title": "fixed"}}, "'fixed' is not one of static, snapshot"),
         ({"fields": {"titel": "static"}}, "for one of title"),
         ({"fields": {"title": "snapshot"}}, "put its part in <angle brackets>"),
-        ({"columns": {"titel": "name"}}, "'titel' is a name that nothing uses"),
+        ({"columns": {"titel": "name"}}, "nothing uses the name 'titel'"),
         ({"clock": "1 week"}, "is not a length of time"),
         ({"clock": "0s"}, "is not a length of time"),
         ({"timestamps": "seconds"}, "is not one of s, ms"),
@@ -114,16 +115,16 @@ def test_what_means_nothing_is_refused(changed: dict[str, Any], told: str) -> No
 
 @pytest.mark.parametrize("key", SHORTEST)
 def test_what_has_no_default_is_needed(key: str) -> None:
-    with pytest.raises(UserError, match=f"'{key}' is missing"):
-        domain_from_mapping({name: value for name, value in SHORTEST.items() if name != key}, "shop.yaml")
+    with pytest.raises(UserError, match=f"needs '{key}'"):
+        parse_yaml_domain(yaml.safe_dump({name: SHORTEST[name] for name in SHORTEST if name != key}), "shop.yaml")
 
 
 @pytest.mark.parametrize(
     ("text", "place", "told"),
     [
         ("name: shop\nformt: recbole\n", ":2", "did you mean format"),
-        ("name: shop\nname: shop\n", ":2", "stands twice"),
-        ("name: shop\nitem: {title}\n", ":2", "must be a text"),
+        ("name: shop\nname: shop\n", ":2", "is already set in line 1"),
+        ("name: shop\nitem: {title}\n", ":2", "must be text"),
         ("name: shop\n\titem: x\n", ":2", "not YAML"),
         ("name: [", ":1", "not YAML"),
         ("- name\n", ":1", "not a mapping"),
@@ -141,7 +142,7 @@ def test_the_line_is_named(tmp_path: Path, text: str, place: str, told: str) -> 
 
 
 def test_a_file_that_is_not_there_or_not_text(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no YAML"):
+    with pytest.raises(UserError, match="no domain YAML here"):
         load_yaml_domain(tmp_path / "shop.yaml")
     (tmp_path / "shop.yaml").write_bytes(b"\xff\xfe")
     with pytest.raises(UserError, match="UTF-8"):
@@ -205,7 +206,11 @@ VALUES = st.recursive(
 )
 
 
-@given(changed=st.dictionaries(st.sampled_from([*KEYS, "x"]), VALUES, max_size=4))
+@given(
+    changed=st.dictionaries(
+        st.sampled_from([*(field.name for field in fields(DomainSettings)), "x"]), VALUES, max_size=4
+    )
+)
 @settings(max_examples=200, deadline=None)
 def test_any_mapping_is_a_domain_or_one_sentence(changed: dict[str, Any]) -> None:
     try:
@@ -227,9 +232,7 @@ def test_any_file_is_a_domain_or_one_sentence(content: bytes) -> None:
 
 
 def test_the_yaml_of_both_fixtures_says_the_same() -> None:
-    shop, market = (
-        domain_from_mapping(yaml.safe_load(text), "x.yaml") for text in (raw_shop.RECBOLE, raw_shop.INTERCHANGE)
-    )
+    shop, market = (parse_yaml_domain(text, "x.yaml") for text in (raw_shop.RECBOLE, raw_shop.INTERCHANGE))
     assert shop.fields == market.fields and shop.numbers == market.numbers == ("price",)
     assert shop.as_of == {"new": "new_release", "sold": "count", "stars": "mean:rating"}
 

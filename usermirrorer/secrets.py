@@ -1,0 +1,43 @@
+"""What counts as a secret, for everything that is written down or published: logs, manifests, cards, wandb."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+
+_NAME = re.compile(
+    r"token(?!s|i[sz])|secret|passw|passphrase|_pwd$|credential|api_?key|(^|_)key(_|$)|connection_string|(^|_)dsn$",
+    re.IGNORECASE,
+)
+_PUBLIC = {"eos_token", "pad_token"}  # settings with "token" in their names that hold no secret
+_SHORTEST = 8
+"""Characters: a shorter value would match ordinary text."""
+
+
+def is_secret(name: str) -> bool:
+    """Whether a setting or environment variable of this name holds a token, key or password."""
+    return bool(_NAME.search(name)) and name not in _PUBLIC
+
+
+def redact(value: Any) -> Any:
+    """The same value without secret settings, and with secrets of the environment replaced by *** in its texts."""
+    if isinstance(value, Mapping):
+        return {key: redact(item) for key, item in value.items() if not is_secret(str(key))}
+    if isinstance(value, list | tuple):
+        return [redact(item) for item in value]
+    if isinstance(value, str):
+        for secret in _environment().values():
+            value = value.replace(secret, "***")
+    return value
+
+
+def leaked_variable(text: str) -> str | None:
+    """The environment variable whose secret value appears in the text, if any."""
+    return next((name for name, secret in _environment().items() if secret in text), None)
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if is_secret(name) and len(value) >= _SHORTEST}

@@ -1,0 +1,173 @@
+"""The settings of every step, and the only place of their defaults.
+
+Command line, data recipes, `rebuild.yaml` and the Python API all derive from these dataclasses. They import nothing
+heavy, so that `usermirrorer --help` stays fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from usermirrorer.errors import UserError
+
+
+LIST_LENGTHS = {"train": (2, 12), "test": (5, 5)}
+"""Fewest and most options of a scene, by split."""
+
+MOST_OPTIONS = 26
+"""One capital letter for each option."""
+
+EXPOSURES = ("natural", "hard", "retrieved", "logged")
+
+SELECTORS = {
+    "selector": ("uncertainty", "random"),
+    "behaviour": ("argmax", "sample"),
+    "rejected_from": ("strong", "any"),
+}
+"""Settings of pair selection that take one of a few words."""
+
+
+def setting(default: Any, description: str) -> Any:
+    """A dataclass field with a default and the help text that the command line shows."""
+    return field(default=default, metadata={"help": description})
+
+
+def required(description: str) -> Any:
+    """A dataclass field without a default."""
+    return field(metadata={"help": description})
+
+
+@dataclass(frozen=True)
+class PrepareSettings:
+    """Raw files → tables and item vectors."""
+
+    embedder: str = setting("tfidf", "Item vectors: tfidf, or a SPEC such as vllm:MODEL.")
+    snapshot: bool = setting(False, "Also show end-of-crawl values, which leak the future.")
+    seed: int = setting(0, "Seed of the built-in synthetic domains.")
+
+
+@dataclass(frozen=True)
+class SceneSettings:
+    """Tables → the scenes of one split. `for_domain` fills in what was left open."""
+
+    split: str = required("train or test")
+    num: int = required("Scenes to make; fewer if the choices run out.")
+    exposure: str = setting("", f"{', '.join(EXPOSURES)}; default: the domain's.")
+    choice: str = setting("", "What counts as a choice, such as min_rating=4; default: the domain's.")
+    min_exposure: int | None = setting(None, "Fewest options; default 2, in test 5.")
+    max_exposure: int | None = setting(None, "Most options; default 12, in test 5.")
+    seed: int = setting(0, "The same seed gives the same bytes.")
+
+    def for_domain(self, name: str, exposures: Sequence[str], choice_rules: Iterable[str]) -> SceneSettings:
+        """The same settings with the defaults of a domain and a split filled in.
+
+        Raises UserError for settings that no scene can satisfy.
+        """
+        if self.split not in LIST_LENGTHS:
+            raise UserError(f"split {self.split!r}: choose train or test")
+        low, high = LIST_LENGTHS[self.split]
+        low = low if self.min_exposure is None else self.min_exposure
+        high = high if self.max_exposure is None else self.max_exposure
+        exposure = self.exposure or exposures[0]
+        if exposure not in EXPOSURES:
+            raise UserError(f"exposure {exposure!r}: choose one of {', '.join(EXPOSURES)}")
+        if exposure not in exposures:
+            raise UserError(f"exposure {exposure!r}: {name} supports {', '.join(exposures)}")
+        if not 2 <= low <= high <= MOST_OPTIONS:
+            raise UserError(f"options from {low} to {high}: use 2 <= min <= max <= {MOST_OPTIONS}")
+        if self.num < 1:
+            raise UserError(f"num {self.num}: must be at least 1")
+        choice = self.choice or next(iter(choice_rules))
+        return replace(self, exposure=exposure, choice=choice, min_exposure=low, max_exposure=high)
+
+    @property
+    def lengths(self) -> tuple[int, int]:
+        """Fewest and most options, once filled in."""
+        assert self.min_exposure is not None and self.max_exposure is not None
+        return self.min_exposure, self.max_exposure
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How decision processes are sampled. Defaults as published: temperature 1.0, top-p 0.9, 1,024 tokens."""
+
+    temperature: float = setting(1.0, "Sampling temperature.")
+    top_p: float = setting(0.9, "Nucleus sampling: share of the probability mass to sample from.")
+    max_tokens: int = setting(1024, "Most tokens of one decision process.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecideSettings(Sampling):
+    """Scenes → decision processes of one model."""
+
+    n: int = setting(10, "Decision processes per scene.")
+    prompt: str = setting("ekb", "Instruction: ekb or plain.")
+    seed: int = setting(0, "The same seed gives the same bytes.")
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(self.temperature, self.top_p, self.max_tokens)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Which pairs are kept, and how a decision is read."""
+
+    num: int = setting(10000, "Pairs to select.")
+    selector: str = setting("uncertainty", "uncertainty or random")
+    behaviour: str = setting("argmax", "Predicted behaviour: argmax or sample.")
+    rejected_from: str = setting("strong", "strong, or any (the published way).")
+    min_accepted: int | None = setting(
+        None, "Accepted decisions a scene needs; default: more than chance gives, by number of options."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillSettings(Selection):
+    """Predictions → preference pairs."""
+
+    name: str = required("The pairs go to WORK/pairs/NAME.")
+    seed: int = setting(0, "The same seed gives the same bytes.")
+
+    def check(self) -> None:
+        """Raises UserError for settings that mean nothing."""
+        for key, values in SELECTORS.items():
+            if getattr(self, key) not in values:
+                raise UserError(f"{key} {getattr(self, key)!r}: choose one of {', '.join(values)}")
+        if not self.name or "/" in self.name or self.name in (".", ".."):
+            raise UserError(f"name {self.name!r}: give the name of one folder under pairs/")
+        for key in ("num", "min_accepted"):
+            value = getattr(self, key)
+            if value is not None and value < 1:
+                raise UserError(f"{key} {value}: must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalSettings(Sampling):
+    """Models and scenes → measures."""
+
+    repeat: int = setting(5, "Decision processes per scene.")
+    mode: str = setting("decision", "decision or direct")
+    context: str = setting(
+        "full", "full, no-history, no-profile, no-user, swapped-history; separate several by commas."
+    )
+    anonymise_items: bool = setting(False, "Replace titles by neutral names.")
+    prompt: str | None = setting(None, "Instruction; default: as trained, else ekb.")
+    calibrate: str | None = setting(None, "Train scenes to fit one temperature on.")
+    seed: int = setting(0, "The same seed gives the same bytes.")
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(self.temperature, self.top_p, self.max_tokens)
+
+
+@dataclass(frozen=True)
+class SimulateSettings:
+    """A recommender's lists → what a simulated user picks."""
+
+    samples: int = setting(5, "Decision processes per list.")
+    mode: str = setting("decision", "decision or direct")
+    prompt: str | None = setting(None, "Instruction; default: as trained, else ekb.")
+    seed: int = setting(0, "The same seed gives the same bytes.")
