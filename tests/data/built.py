@@ -21,7 +21,7 @@ from usermirrorer.data.pairs.distill import distill
 from usermirrorer.data.scenes.make import SceneSettings, make_scenes
 from usermirrorer.llm import load_model
 from usermirrorer.llm.protocol import Conversation, Output
-from usermirrorer.steps import DistillSettings, Sampling
+from usermirrorer.steps import DecideSettings, DistillSettings, Sampling
 
 
 class Guesser:
@@ -65,7 +65,7 @@ def build(work: Path, name: str, raw: Path | None = None, train: int = 400, test
     make_scenes(name, work, SceneSettings("train", train, exposure, min_exposure=2, max_exposure=6))
     make_scenes(name, work, SceneSettings("test", test, exposure, min_exposure=5, max_exposure=5))
     for variant, writer, samples in (("strong", "scripted:reader", 4), ("weak", "scripted:noisy", 2)):
-        decide(name, work, variant, load_model(writer), "plain", samples)
+        decide(name, work, variant, load_model(writer), DecideSettings(n=samples, prompt="plain"))
     score(name, work, Guesser())
     distill(work, [name], DistillSettings(name=name, num=200, min_accepted=1))
     return work

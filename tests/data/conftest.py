@@ -28,7 +28,13 @@ class Prepared:
     cuts: Cuts
     vectors: np.ndarray
 
+    def filled_in(self, settings: SceneSettings) -> SceneSettings:
+        """The settings with the defaults of the domain and the split."""
+        domain = self.tables.domain
+        return settings.for_domain(self.name, domain.exposures, domain.choice_rules)
+
     def choices(self, settings: SceneSettings) -> Choices:
+        settings = self.filled_in(settings)
         return eligible(
             self.tables, self.cuts, settings.split, settings.choice, settings.exposure == "logged", settings.seed,
             USER_CAP[settings.split],

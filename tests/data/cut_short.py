@@ -35,6 +35,7 @@ def check(prepared, settings: SceneSettings, times: int) -> int:
     spread = moments[np.linspace(0, len(moments) - 1, times).astype(int)]
     around = np.concatenate([np.argsort(np.abs(choices.time - moment), kind="stable")[:1] for moment in spread])
     rows = np.unique(np.concatenate([around, np.arange(min(SCENES, len(choices)))]))
+    settings = prepared.filled_in(settings)
     window = open_window(prepared.tables, prepared.cuts, settings.split, settings.choice, prepared.vectors)
     drawn, names = draw(window, choices.take(rows), settings)
     table = scene_table(window, drawn, settings, names).to_pylist()

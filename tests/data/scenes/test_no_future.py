@@ -27,7 +27,7 @@ def test_scenes_of_a_small_log(small, exposure: str, split: str) -> None:
 
 @pytest.mark.parametrize(("exposure", "times"), [("natural", 5), ("hard", 2), ("retrieved", 4)])
 def test_scenes_of_movielens(ml_100k, exposure: str, times: int) -> None:
-    assert check(ml_100k, SceneSettings("test", SCENES, exposure), times) >= times - 1
+    assert check(ml_100k, SceneSettings("test", SCENES, exposure, min_exposure=2, max_exposure=12), times) >= times - 1
 
 
 def test_scenes_of_toy(toy) -> None:
@@ -36,12 +36,12 @@ def test_scenes_of_toy(toy) -> None:
 
 def test_scenes_of_toy_log(toy_log) -> None:
     assert check(toy_log, SceneSettings("train", SCENES, "natural"), times=8) >= 6
-    assert check(toy_log, SceneSettings("test", SCENES, "natural"), times=8) >= 6
+    assert check(toy_log, SceneSettings("test", SCENES, "natural", min_exposure=2, max_exposure=12), times=8) >= 6
 
 
 def test_a_changed_future_changes_nothing_either(small) -> None:
     """Later events with other items and people, not only no later events."""
-    settings = SceneSettings("test", SCENES, "natural")
+    settings = SceneSettings("test", SCENES, "natural", min_exposure=2, max_exposure=12)
     choices = small.choices(settings)
     middle = np.sort(choices.time)[len(choices) // 2]
     early = np.flatnonzero(choices.time <= middle)[:SCENES]

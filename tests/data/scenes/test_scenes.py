@@ -56,7 +56,7 @@ def made(small, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for mode in MODES:
         works[mode] = copy_work(small, tmp_path_factory.mktemp(mode))
         for split in ("train", "test"):
-            make_scenes("ml-100k", works[mode], SceneSettings(split, 10_000, mode, max_exposure=8))
+            make_scenes("ml-100k", works[mode], SceneSettings(split, 10_000, mode, min_exposure=2, max_exposure=8))
     return works
 
 
@@ -143,7 +143,7 @@ def test_the_position_of_the_choice_is_uniform(toy_log) -> None:
 
     values = []
     for mode in MODES:
-        settings = SceneSettings("train", 3000, mode, max_exposure=6)
+        settings = SceneSettings("train", 3000, mode, min_exposure=2, max_exposure=6)
         window = open_window(toy_log.tables, toy_log.cuts, "train", "any", toy_log.vectors)
         drawn, _ = draw(window, toy_log.choices(settings).take(np.arange(3000)), settings)
         for count in range(2, 7):
@@ -160,7 +160,7 @@ def test_workers_and_batches_change_no_byte(small, made, tmp_path: Path, monkeyp
     patch_batches(monkeypatch, 97)
     work = copy_work(small, tmp_path)
     for split in ("train", "test"):
-        make_scenes("ml-100k", work, SceneSettings(split, 10_000, mode, max_exposure=8), workers=2)
+        make_scenes("ml-100k", work, SceneSettings(split, 10_000, mode, min_exposure=2, max_exposure=8), workers=2)
     ours, theirs = output(work), output(made[mode])
     assert ours.keys() == theirs.keys()
     assert [name for name in ours if ours[name] != theirs[name]] == []
@@ -189,7 +189,7 @@ def test_logged_scenes_are_the_real_lists(toy, tmp_path: Path) -> None:
 
 def test_asking_for_less_gives_the_first_of_the_same_draw(small, made, tmp_path: Path, monkeypatch) -> None:
     patch_batches(monkeypatch, 61)
-    settings = SceneSettings("train", 200, max_exposure=8)
+    settings = SceneSettings("train", 200, min_exposure=2, max_exposure=8)
     content = make_scenes("ml-100k", copy_work(small, tmp_path), settings, workers=2)
     some, every = read(tmp_path, "train"), {scene["scene_id"]: scene for scene in read(made["natural"], "train")}
     assert content["counts"]["kept"] == len(some) == 200
@@ -209,7 +209,7 @@ def test_a_second_run_does_nothing_and_other_settings_are_refused(small, tmp_pat
 
 @pytest.mark.parametrize("killed_in", ["render", "feature_table", "run_probe", "baseline_table"])
 def test_a_killed_run_goes_on_to_the_same_bytes(small, tmp_path: Path, monkeypatch, killed_in: str) -> None:
-    settings = SceneSettings("test", 50, max_exposure=5)
+    settings = SceneSettings("test", 50, min_exposure=2, max_exposure=5)
     plain, killed = copy_work(small, tmp_path / "plain"), copy_work(small, tmp_path / "killed")
     make_scenes("ml-100k", plain, settings)
 
@@ -231,7 +231,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(small, tmp_path: Path, monkeypat
         ({"exposure": "real"}, "choose one of"),
         ({"min_exposure": 1}, "min"),
         ({"max_exposure": 27}, "26"),
-        ({"num": 0}, "at least one"),
+        ({"num": 0}, "at least 1"),
         ({"choice": "liked"}, "min_rating"),
         ({"choice": "min_rating=x"}, "not a number"),
     ],
