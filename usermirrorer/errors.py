@@ -2,8 +2,8 @@
 
 
 class UserError(Exception):
-    """Wrong use or bad input: one sentence with the value, the place and the way out. Exit status 2."""
+    """Wrong use or bad input: one sentence with the value, the place and the remedy. Exit status 2."""
 
 
 class StepFailed(Exception):
-    """A step that could not be finished although it was asked for rightly. Exit status 1."""
+    """A step that was used correctly but could not finish. Exit status 1."""

@@ -1,19 +1,19 @@
-r"""Direct preference optimisation on pairs: what the user chose over what the same prompt also led to.
+r"""Direct preference optimisation on pairs: the user's choice over another answer to the same prompt.
 
-The model trained from, usually the checkpoint that `sft` saved, is also the reference.
+The starting model, usually the checkpoint that `sft` saved, is also the reference.
 
 Full training on eight GPUs:
 
     accelerate launch --config_file accelerate_configs/zero2.yaml -m usermirrorer.train.dpo \
         --config recipes/qwen2.5-3b-instruct/dpo/config_full.yaml
 
-The adapter of a LoRA SFT, trained on, on one GPU:
+Continuing the adapter of a LoRA SFT, on one GPU:
 
     accelerate launch --config_file accelerate_configs/single_gpu.yaml -m usermirrorer.train.dpo \
         --config recipes/qwen2.5-3b-instruct/dpo/config_lora.yaml --learning_rate 1e-5
 
-`usermirrorer train dpo --config … [--accelerate …] [--learning_rate …]` is the same. A run that was broken off goes on
-from its last checkpoint when the same command is given again.
+`usermirrorer train dpo --config … [--accelerate …] [--learning_rate …]` does the same. The same command
+resumes an interrupted run from its last checkpoint.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`usermirrorer train`: check what can be checked in this process, then hand over to `accelerate launch`."""
+"""`usermirrorer train`: check whatever one process can check, then hand over to `accelerate launch`."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from usermirrorer.train import config, rows
 def launch(method: str, recipe: str | Path, accelerate: str | Path | None, overrides: Sequence[str] = ()) -> int:
     """Run `accelerate launch … -m usermirrorer.train.METHOD --config RECIPE OVERRIDES`; its exit status.
 
-    `accelerate` is a file such as `accelerate_configs/zero2.yaml`, None for what `accelerate config` has set up.
-    Raises UserError for a wrong name or value, missing pairs or a missing model before any process is started.
+    `accelerate` is a file such as `accelerate_configs/zero2.yaml`, or None for the default of `accelerate config`.
+    Raises UserError for a wrong name or value, missing pairs or a missing model before any process starts.
     """
     if method not in config.METHODS:
-        raise UserError(f"There is no training method '{method}': choose {' or '.join(config.METHODS)}")
+        raise UserError(f"training method {method!r}: choose {' or '.join(config.METHODS)}")
     if accelerate is not None and not Path(accelerate).is_file():
-        raise UserError(f"There is no accelerate configuration at '{accelerate}'; see accelerate_configs/")
+        raise UserError(f"{accelerate}: no accelerate configuration here; accelerate_configs/ holds several")
     args = ["--config", str(recipe), *overrides]
     given = config.check(method, args)[1]
     rows.check_columns(str(given["dataset_name"]), method)

@@ -1,4 +1,4 @@
-"""The model of a training run: tokenizer, weights or adapter to go on from, and what is saved in the end."""
+"""The model of a training run: its tokenizer, the weights or adapter to start from, and what is saved at the end."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
     from usermirrorer.train.config import Run
 
-# Left alone, the Llama 3.2 template writes the day of the run into every prompt, so that what is trained today is not
-# what is served tomorrow.
+# The Llama 3.2 template writes the current date into every prompt, so what is trained today would not be what is
+# served tomorrow.
 _FIXED_DATE = f'{{%- if date_string is not defined %}}{{%- set date_string = "{PROMPT_DATE}" %}}{{%- endif %}}'
 _LLAMA_PAD = "<|finetune_right_pad_id|>"
 
 
 def load_tokenizer(run: Run) -> PreTrainedTokenizerBase:
-    """The model's tokenizer, with a pad token, and a chat template that says the same on every day."""
+    """The model's tokenizer, with a pad token and a chat template that does not depend on the date."""
     from transformers import AutoTokenizer
 
     name = model_path(str(run.model.model_name_or_path))
@@ -33,7 +33,7 @@ def load_tokenizer(run: Run) -> PreTrainedTokenizerBase:
             name, revision=run.model.model_revision, trust_remote_code=run.training.trust_remote_code
         )
     except (OSError, ValueError) as error:
-        raise UserError(f"{name}: no tokenizer to be loaded ({str(error).splitlines()[0]})") from None
+        raise UserError(f"{name}: the tokenizer cannot be loaded ({str(error).splitlines()[0]})") from None
     if tokenizer.chat_template is None:
         raise UserError(f"{name} has no chat template; train from an instruction-tuned model")
     if "strftime_now" in tokenizer.chat_template and _FIXED_DATE not in tokenizer.chat_template:
@@ -44,10 +44,10 @@ def load_tokenizer(run: Run) -> PreTrainedTokenizerBase:
 
 
 def load(run: Run) -> dict[str, Any]:
-    """What the trainer is given: `model` (a path it loads itself, or an adapter to go on with) and its options.
+    """The trainer's arguments: `model` (a path that it loads, or a loaded adapter) and its options.
 
-    A LoRA adapter is trained on as it is: the new adapter again belongs to the adapter's own base, and DPO's reference
-    is the adapter as it came. Full training from an adapter is refused, because its reference would be loaded from the
+    Training from a LoRA adapter continues it: the result belongs to the same base, and DPO's reference is the adapter
+    before training. Full training from an adapter is refused, because its reference would be loaded from the
     base without the adapter.
     """
     from trl import get_peft_config, get_quantization_config
@@ -69,9 +69,9 @@ def load(run: Run) -> dict[str, Any]:
 
 
 def drop_reference(trainer: Trainer) -> None:
-    """Take away TRL's `ref` copy of an adapter once its log-probabilities are computed.
+    """Delete TRL's `ref` copy of an adapter once its log-probabilities are computed.
 
-    A checkpoint with two adapters is resumed by loading `ref` only, which leaves the trained one at its start.
+    Resuming a checkpoint with two adapters loads only `ref`, which would reset the trained one.
     """
     from peft import PeftModel
 
@@ -83,7 +83,7 @@ def drop_reference(trainer: Trainer) -> None:
 def save(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, output_dir: str) -> None:
     """Save weights or adapter, tokenizer and generation settings, with the end of a turn as a stop token.
 
-    All processes take part. Raises StepFailed where an adapter came out empty.
+    All processes take part. Raises StepFailed if an adapter came out empty.
     """
     from peft import PeftModel
 
@@ -91,7 +91,7 @@ def save(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, output_dir: str) 
     base = model.get_base_model() if isinstance(model, PeftModel) else model
     stops = base.generation_config.eos_token_id
     stops = [] if stops is None else [stops] if isinstance(stops, int) else list(stops)
-    # The end of a turn comes first: an engine that takes one stop token takes this one.
+    # The end of a turn comes first, for engines that take only one stop token.
     base.generation_config.eos_token_id = list(dict.fromkeys([end_of_turn(tokenizer), *stops]))
     base.generation_config.pad_token_id = tokenizer.pad_token_id
     base.config.use_cache = True
@@ -103,18 +103,18 @@ def save(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, output_dir: str) 
 
 
 def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Token with which the chat template ends an assistant turn: the first special token behind the answer."""
+    """The token that ends an assistant turn in the chat template: the first special token after the answer."""
     turn = [{"role": "user", "content": "a"}]
     prompt = tokenizer.apply_chat_template(turn, add_generation_prompt=True, return_dict=True)["input_ids"]
     text = tokenizer.apply_chat_template([*turn, {"role": "assistant", "content": "b"}], return_dict=True)["input_ids"]
     for token in text[len(prompt) :]:
         if token in tokenizer.all_special_ids or token in tokenizer.added_tokens_decoder:
             return token
-    raise UserError(f"The chat template of {tokenizer.name_or_path} ends no turn: the trained model would never stop")
+    raise UserError(f"The chat template of {tokenizer.name_or_path} ends no turn, so the model would never stop")
 
 
 def check_saved_adapter(output_dir: str) -> None:
-    """Raise StepFailed where the saved adapter has no weights, or none that training has moved (all of B is zero)."""
+    """Raises StepFailed if the saved adapter has no weights, or training moved none of them (all of B is zero)."""
     from safetensors.torch import load_file
 
     weights = load_file(Path(output_dir) / "adapter_model.safetensors")
@@ -124,16 +124,18 @@ def check_saved_adapter(output_dir: str) -> None:
 
 def _check_adapter(run: Run, name: str, settings: dict[str, Any]) -> None:
     if not run.model.use_peft:
-        raise UserError(f"{name} is a LoRA adapter: set use_peft: true to train on with it, or merge it into its base")
+        raise UserError(
+            f"{name} is a LoRA adapter: set use_peft: true to continue training it, or merge it into its base"
+        )
     if run.method == "dpo" and not run.training.precompute_ref_log_probs:
         raise UserError(
-            f"{name} is a LoRA adapter: set precompute_ref_log_probs: true, since a run with the adapter and its "
-            "reference copy in one model can't be resumed"
+            f"{name} is a LoRA adapter: set precompute_ref_log_probs: true; a run that holds both the adapter and its "
+            "reference copy cannot be resumed"
         )
     for ours, theirs in (("lora_r", "r"), ("lora_alpha", "lora_alpha")):
         if ours in run.recipe and getattr(run.model, ours) != settings[theirs]:
             raise UserError(
-                f"{ours}: {getattr(run.model, ours)} can't hold for the adapter {name}, which has {settings[theirs]}; "
+                f"{ours}: {getattr(run.model, ours)} contradicts the adapter {name}, which has {settings[theirs]}; "
                 "leave it out"
             )
 

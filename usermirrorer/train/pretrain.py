@@ -1,18 +1,17 @@
-"""Rebuild the tiny base of all CPU runs: it can look things up and copy them, and knows nobody's taste.
+"""Rebuild the tiny base of all CPU runs: it can look things up and copy them, but knows nobody's taste.
 
-Rebuild the one kept in the package (about ten minutes on two cores):
+Rebuild the one in the package (about ten minutes on two cores):
 
     python -m usermirrorer.train.pretrain --out usermirrorer/tiny_base
 
-A quick one, to try the script:
+A quick run, to try the script:
 
     python -m usermirrorer.train.pretrain --out runs/tiny-base --steps 20
 
-Training text is scenes in the exact prompt layout, each followed by several answers, because one answer a scene is
-too little to learn from: decisions ("I like sour. I take sour tea.\\nBehavior: [C]") whose liked word is that of an
-option drawn evenly, whatever the history says; and questions that only ask to read: one entry of the history, drawn
-evenly, or the text behind a label. So nothing links a history to a choice, and whatever links them later was
-learned in a later stage.
+The training text consists of scenes in the exact prompt layout, each followed by several answers, because one answer
+per scene is too little to learn from. Some are decisions ("I like sour. I take sour tea.\\nBehavior: [C]") whose liked
+word belongs to an option drawn uniformly, regardless of the history; others only read back an entry of the history or
+the text of a label. Nothing links a history to a choice, so any such link is learned in a later stage.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ VOCABULARY = 1500
 SPECIAL = {"pad": "<|pad|>", "end": "<|end|>"}
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
 
-# Brackets and line breaks stand alone, so every label after "[" is a token of its own.
+# Brackets and line breaks are separate pieces, so every label after "[" is a token of its own.
 PIECES = r"\[|\]|\n+| ?[A-Za-z]+|\d| ?[^\sA-Za-z\d\[\]]+|\s+?"
 
 CHAT_TEMPLATE = (
@@ -86,8 +85,8 @@ def build_tokenizer() -> Qwen2Tokenizer:
     )
     tokenizer.train_from_iterator(corpus, trainer)
     trained = json.loads(tokenizer.to_str())["model"]
-    # Qwen2's own class, because AutoTokenizer gives a Qwen2 model no other. It cuts text a little differently, but
-    # no merge crosses a cut of PIECES, so brackets still stand alone.
+    # Qwen2's own class, because AutoTokenizer gives a Qwen2 model no other. It splits text slightly differently, but
+    # no merge crosses a boundary of PIECES, so brackets remain separate.
     return Qwen2Tokenizer(
         vocab=trained["vocab"],
         merges=[tuple(merge) for merge in trained["merges"]],
@@ -103,7 +102,7 @@ def build_tokenizer() -> Qwen2Tokenizer:
 def build_model(tokenizer: Qwen2Tokenizer) -> Qwen2ForCausalLM:
     """Qwen2, 3 layers, 128 wide, heads of 32 (vLLM's CPU attention refuses narrower ones), under 1 M parameters.
 
-    From the usual small weights look-up was not learned in 400 steps, so the start is arranged: wide embeddings that
+    With the usual small weights, look-up was not learned in 400 steps, so the initial weights help: wide embeddings that
     stay distinct, attention that favours equal tokens (key = query, output = transposed value), and in the first
     layer three heads that look one, two and three tokens back.
     """
@@ -147,7 +146,7 @@ def build_model(tokenizer: Qwen2Tokenizer) -> Qwen2ForCausalLM:
 
 
 def toy_titles(rng: np.random.Generator, entries: int, options: int) -> tuple[list[str], list[str]]:
-    """Titles for a history and a list. Histories lean to some tastes, as real ones do; lists know nothing of it."""
+    """Titles for a history and a list. Histories lean to some tastes, as real ones do; lists are independent of it."""
     leaning = rng.dirichlet(np.full(len(TASTES), 0.5))
     history = [f"{TASTES[taste]} {rng.choice(THINGS)}" for taste in rng.choice(len(TASTES), size=entries, p=leaning)]
     tastes = rng.choice(len(TASTES), size=options, replace=options > len(TASTES))
@@ -155,7 +154,7 @@ def toy_titles(rng: np.random.Generator, entries: int, options: int) -> tuple[li
 
 
 def word_titles(rng: np.random.Generator, entries: int, options: int) -> tuple[list[str], list[str]]:
-    """Titles of one to four words of `WORDS` or made of syllables."""
+    """Titles of one to four words, from `WORDS` or made of syllables."""
 
     def word() -> str:
         return rng.choice(WORDS) if rng.random() < 0.7 else "".join(rng.choice(SYLLABLES, size=rng.integers(1, 4)))
@@ -165,7 +164,7 @@ def word_titles(rng: np.random.Generator, entries: int, options: int) -> tuple[l
 
 
 def drill(rng: np.random.Generator) -> Conversation:
-    """A short list without history and rows from title to label: where look-up is learned first."""
+    """A short list without history, and rows from title to label: this teaches look-up first."""
     options = int(rng.integers(2, 7))
     titles = (toy_titles if rng.random() < 0.5 else word_titles)(rng, 0, options)[1]
     messages = conversation({"profile": "", "history": "", "action_list": titles}, "plain")[1:]
@@ -196,7 +195,7 @@ def lesson(rng: np.random.Generator, turns: int = 4) -> Conversation:
 
 
 def decision(rng: np.random.Generator, titles: list[str]) -> str:
-    """A decision for an option drawn evenly: the history has no say in it."""
+    """A decision for an option drawn uniformly, regardless of the history."""
     option = int(rng.integers(len(titles)))
     words = titles[option].split()
     liked = words[0] if rng.random() < 0.8 else rng.choice(words)
@@ -205,20 +204,20 @@ def decision(rng: np.random.Generator, titles: list[str]) -> str:
 
 
 def batch(tokenizer: Qwen2Tokenizer, conversations: list[Conversation]) -> tuple[Tensor, Tensor]:
-    """Token ids and labels, both `(conversations, longest)`; labels are -100 wherever the assistant is silent."""
+    """Token ids and labels, both `(conversations, longest)`; labels are -100 outside the assistant's turns."""
     import torch
 
     texts = [tokenizer.apply_chat_template(messages, tokenize=False) for messages in conversations]
     padded = tokenizer(texts, padding=True, padding_side="right", add_special_tokens=False, return_tensors="np")
     ids = padded["input_ids"]
-    # The assistant speaks at a token when more of its turns were opened than ended before it.
+    # A token is the assistant's if more of its turns were opened than ended before it.
     opens, ends = ids == tokenizer.convert_tokens_to_ids("<|assistant|>"), ids == tokenizer.eos_token_id
     speaks = (np.cumsum(opens, axis=1) - opens) > (np.cumsum(ends, axis=1) - ends)
     return torch.from_numpy(ids), torch.from_numpy(np.where(speaks & (padded["attention_mask"] == 1), ids, -100))
 
 
 def pretrain(out: Path, steps: int, seed: int, size: int = 16) -> None:
-    """Train from nothing and write the model to `out`, every 200 steps too. Drills give way to lessons half-way."""
+    """Train from scratch and write the model to `out`, also every 200 steps. Lessons replace drills half-way."""
     import torch
     from torch.nn.functional import cross_entropy
 

@@ -24,9 +24,9 @@ _LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", 
 
 
 def record(run: Run, data: Mapping[str, Any]) -> dict[str, Any]:
-    """What is known before training: written to `usermirrorer.json` then, and completed with `run` and metrics after.
+    """What is known before training, written to `usermirrorer.json`; `run` and metrics are added afterwards.
 
-    `data` describes the pairs: path, fingerprint, prompt, rows, and the manifest's exposure probe where it has one.
+    `data` describes the pairs: path, fingerprint, prompt, rows, and the exposure probe if the manifest has one.
     """
     base = str(run.model.model_name_or_path)
     return redact(
@@ -44,9 +44,9 @@ def record(run: Run, data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_same_run(output_dir: str, now: Mapping[str, Any]) -> list[str]:
-    """Refuse an output_dir that holds another run; return the settings that differ from the run it goes on with.
+    """The settings that differ from the run in output_dir. Raises UserError if it holds a different run.
 
-    A run is the same when method, base and data are: a checkpoint of other data would be continued without a word.
+    A run is the same if method, base and data are: otherwise a checkpoint of other data would be resumed silently.
     """
     path = Path(output_dir) / RECORD
     if not path.is_file():
@@ -118,11 +118,11 @@ def write_card(output_dir: str, content: Mapping[str, Any], peft: bool) -> None:
 
 
 def git_revision() -> str | None:
-    """Revision of the checkout this package runs from, with `-dirty` where files differ; None outside of one."""
+    """Revision of the checkout that this package runs from, `-dirty` if files differ; None outside a checkout."""
     git = ["git", "-C", str(Path(__file__).parent)]
     describe = [*git, "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
     try:
-        # An installed package may lie in a directory of somebody else's repository.
+        # An installed package may be inside somebody else's repository.
         subprocess.run([*git, "ls-files", "--error-unmatch", __file__], capture_output=True, check=True)
         return subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
@@ -130,7 +130,7 @@ def git_revision() -> str | None:
 
 
 def versions() -> dict[str, str]:
-    """Versions of the libraries that decide a training's numbers, those installed."""
+    """Versions of the installed libraries that affect a training's numbers."""
     found = {}
     for name in _LIBRARIES:
         try:
@@ -141,7 +141,7 @@ def versions() -> dict[str, str]:
 
 
 def _bases(base: str) -> list[str]:
-    """What `base` itself was trained from, oldest first, as far as its record says."""
+    """The models that `base` was trained from, oldest first, according to its record."""
     path = Path(base) / RECORD
     return json.loads(path.read_text(encoding="utf-8")).get("bases", []) if path.is_file() else []
 

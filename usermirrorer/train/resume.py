@@ -1,4 +1,4 @@
-"""Going on where a run was broken off."""
+"""Resuming an interrupted run."""
 
 from __future__ import annotations
 
@@ -18,21 +18,23 @@ logger = logging.getLogger("usermirrorer.train")
 
 
 def start(run: Run, record: dict[str, Any]) -> str | None:
-    """The checkpoint to go on from, None for a fresh start; leaves the run's record in output_dir.
+    """The checkpoint to resume from, or None for a fresh start; writes the run's record to output_dir.
 
-    Without `resume_from_checkpoint` that is the last whole one in output_dir. Raises UserError where output_dir holds
-    another run, or the checkpoint asked for is not there.
+    Without `resume_from_checkpoint` it is the last complete one in output_dir. Raises UserError if output_dir holds
+    another run or the requested checkpoint does not exist.
     """
     output_dir, given = run.training.output_dir, run.training.resume_from_checkpoint
     with run.training.main_process_first(local=False, desc="looking for checkpoints"):
         if run.training.process_index == 0:
             changed = provenance.check_same_run(output_dir, record)
             if changed:
-                logger.warning(f"going on with other settings than before: {'; '.join(changed)}")
+                logger.warning(f"resuming with changed settings: {'; '.join(changed)}")
             provenance.write(output_dir, record)
     if given and str(given).lower() != "true":
         if not (Path(given) / "trainer_state.json").is_file():
-            raise UserError(f"resume_from_checkpoint: {given} is no checkpoint; leave it out to take the last one")
+            raise UserError(
+                f"resume_from_checkpoint: {given} is not a checkpoint; leave it out to resume from the last one"
+            )
         return str(given)
     checkpoint = last_checkpoint(output_dir)
     if checkpoint:
@@ -41,7 +43,7 @@ def start(run: Run, record: dict[str, Any]) -> str | None:
 
 
 def last_checkpoint(output_dir: str) -> str | None:
-    """The checkpoint of most steps that was written to its end (the trainer's state is its last file)."""
+    """The latest complete checkpoint: the trainer writes its state last."""
     folders = {
         int(match.group(1)): path
         for path in Path(output_dir).glob("checkpoint-*")

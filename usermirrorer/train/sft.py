@@ -10,8 +10,8 @@ A LoRA adapter on one GPU:
     accelerate launch --config_file accelerate_configs/single_gpu.yaml -m usermirrorer.train.sft \
         --config recipes/qwen2.5-3b-instruct/sft/config_lora.yaml --per_device_train_batch_size 2
 
-`usermirrorer train sft --config … [--accelerate …] [--learning_rate …]` is the same. A run that was broken off goes on
-from its last checkpoint when the same command is given again.
+`usermirrorer train sft --config … [--accelerate …] [--learning_rate …]` does the same. The same command
+resumes an interrupted run from its last checkpoint.
 """
 
 from __future__ import annotations

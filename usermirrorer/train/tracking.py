@@ -1,4 +1,4 @@
-"""What a run says while it goes: its arithmetic in the log, its curves on wandb, its numbers on disk."""
+"""What a run reports: its arithmetic in the log, its curves on wandb, its numbers on disk."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ logger = logging.getLogger("usermirrorer.train")
 
 
 def start_log(run: Run) -> None:
-    """Our lines go to stderr, from one process."""
+    """Log to stderr, from one process."""
     logging.basicConfig(format="%(message)s")
     logger.setLevel(logging.INFO if run.training.process_index == 0 else logging.WARNING)
 
 
 def announce(run: Run, data: Mapping[str, Any]) -> None:
-    """Say what the run will do: tokens, how the global batch comes about, steps."""
+    """Log what the run will do: tokens, the arithmetic of the global batch, steps."""
     training = run.training
     per_process = math.ceil(data["kept"] / (training.per_device_train_batch_size * training.world_size))
     per_epoch = math.ceil(per_process / training.gradient_accumulation_steps)
@@ -39,7 +39,9 @@ def announce(run: Run, data: Mapping[str, Any]) -> None:
     )
     plugin = training.deepspeed_plugin
     if run.model.use_peft and plugin is not None and plugin.zero_stage == 3:
-        logger.warning("LoRA under ZeRO-3 has saved empty adapters before; zero2 or ddp do as well for an adapter")
+        logger.warning(
+            "LoRA under ZeRO-3 has been seen to save empty adapters; zero2 or ddp serve an adapter just as well"
+        )
 
 
 def batch_arithmetic(run: Run) -> str:
@@ -57,17 +59,17 @@ def global_batch(run: Run) -> int:
 
 
 def start_wandb(run: Run, record: Mapping[str, Any], resumed: bool) -> None:
-    """Open the wandb run where `report_to` names wandb; a resumed training goes on in the same one.
+    """Open the wandb run if `report_to` names wandb; a resumed training continues the same one.
 
-    Its config is the run's record: recipe, data fingerprint, git revision. wandb's own look at the repository is off,
-    because it uploads uncommitted changes with whatever they hold.
+    Its config is the run's record: recipe, data fingerprint, git revision. wandb's capture of the repository is off, as
+    it would upload uncommitted changes.
     """
     if "wandb" not in run.training.report_to or run.training.process_index != 0:
         return
     try:
         import wandb
     except ImportError:
-        raise UserError("report_to: wandb needs the package wandb; install it or leave report_to out") from None
+        raise UserError("report_to: wandb is not installed; install it or leave report_to out") from None
     path = Path(run.training.output_dir) / "wandb_run_id"
     try:
         tracked = wandb.init(
