@@ -102,8 +102,8 @@ def build_tokenizer() -> Qwen2Tokenizer:
 def build_model(tokenizer: Qwen2Tokenizer) -> Qwen2ForCausalLM:
     """Qwen2, 3 layers, 128 wide, heads of 32 (vLLM's CPU attention refuses narrower ones), under 1 M parameters.
 
-    With the usual small weights, look-up was not learned in 400 steps, so the initial weights help: wide embeddings that
-    stay distinct, attention that favours equal tokens (key = query, output = transposed value), and in the first
+    With the usual small weights, look-up was not learned in 400 steps, so the initial weights help: wide embeddings
+    that stay distinct, attention that favours equal tokens (key = query, output = transposed value), and in the first
     layer three heads that look one, two and three tokens back.
     """
     import torch

@@ -61,8 +61,8 @@ def global_batch(run: Run) -> int:
 def start_wandb(run: Run, record: Mapping[str, Any], resumed: bool) -> None:
     """Open the wandb run if `report_to` names wandb; a resumed training continues the same one.
 
-    Its config is the run's record: recipe, data fingerprint, git revision. wandb's capture of the repository is off, as
-    it would upload uncommitted changes.
+    Its config is the run's record: recipe, data fingerprint, git revision. wandb's capture of the repository is off,
+    as it would upload uncommitted changes.
     """
     if "wandb" not in run.training.report_to or run.training.process_index != 0:
         return
