@@ -20,8 +20,8 @@ import yaml
 
 from usermirrorer.data.artefacts.find import SCHEMAS, Artefact, find_artefacts
 from usermirrorer.data.artefacts.store import file_digest, write_bytes, write_parquet
-from usermirrorer.data.audit.card import SPLITS, Source, card, place_in_repo, source_of
-from usermirrorer.data.audit.checks import Check
+from usermirrorer.data.audit.card import SPLITS, Source, dataset_card, place_in_repo, source_of
+from usermirrorer.data.audit.checks.result import Check
 from usermirrorer.data.audit.rebuild import own_yaml, rebuild_plan
 from usermirrorer.data.audit.validate import validate
 from usermirrorer.data.sources import OWN
@@ -96,7 +96,7 @@ def stage(artefacts: Sequence[Artefact], repo_id: str, include_text: bool, check
     plan = {**rebuild_plan(artefacts), "published": digests}
     text = {
         "rebuild.yaml": yaml.safe_dump(plan, sort_keys=False, allow_unicode=True, width=1000),
-        "README.md": card(repo_id, artefacts, sources, include_text, checks, plan),
+        "README.md": dataset_card(repo_id, artefacts, sources, include_text, checks, plan),
     }
     for source in sources:
         own = work / "tables" / source.domain / OWN
