@@ -120,8 +120,9 @@ def _last_content(messages: Sequence[Row | None] | None) -> str:
 
 def _scene_of(row: Row, related: Related) -> Row | None:
     """The scene that a row belongs to, if it is known."""
-    same = pl.col("scene_id") == row["scene_id"]
-    rows = related["scenes"].filter(same).to_dicts() if "scenes" in related else []
+    if "scenes" not in related:
+        return None
+    rows = related["scenes"].filter(pl.col("scene_id") == row["scene_id"]).to_dicts()
     return rows[0] if rows else None
 
 
