@@ -17,9 +17,8 @@ from usermirrorer.data.artefacts.card import cell, code_block, render_card, step
 
 
 markdown = MarkdownIt("commonmark").enable("table")
-written = st.text(st.characters(codec="utf-8", exclude_characters="\x00\r"), max_size=30) | st.text(
-    "`|\\<~-: \n", max_size=20
-)
+letters = st.characters(codec="utf-8", exclude_characters="\x00\r")
+written = st.text(letters, max_size=30) | st.text("`|\\<~-: \n", max_size=20)
 
 
 def test_a_step_card_has_all_of_the_manifest(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_the_draw_is_the_seeds(built_films: Path, capsys: pytest.CaptureFixture[
     [
         (f"tables/{NAME}", ["u", "users.parquet", "interactions.parquet", "Film "]),
         (f"embeddings/{NAME}", ["Film ", "\n  0."]),
-        (f"predictions/{NAME}/weak", ["openai:guesser behind weak decision", "probability", "chosen"]),
+        (f"predictions/{NAME}/weak", ["openai:guesser after weak decision", "probability", "chosen"]),
         (f"baselines/{NAME}/test", ["scene", "[E]", "Film "]),
     ],
 )

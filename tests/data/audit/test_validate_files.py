@@ -34,7 +34,7 @@ def test_what_the_steps_wrote_passes(where: str, request: pytest.FixtureRequest)
     assert "have train scenes" in scenes["users"].summary and "chance 0.200" in scenes["probe"].summary
 
 
-def test_files_that_are_not_the_manifests(work: Path) -> None:
+def test_files_that_differ_from_the_manifest(work: Path) -> None:
     file = next((work / TRAIN).glob("*.parquet"))
     whole = file.read_bytes()
     file.write_bytes(whole[:100] + bytes([whole[100] ^ 255]) + whole[101:])

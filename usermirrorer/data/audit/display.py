@@ -72,7 +72,7 @@ def _print_decision(row: Row, related: Related) -> None:
 
 def _print_prediction(row: Row, related: Related) -> None:
     scene = _scene_of(row, related)
-    print(f"{row['predictor']} behind {row['variant']} decision {row['sample']}, scene {row['scene_id']}")
+    print(f"{row['predictor']} after {row['variant']} decision {row['sample']}, scene {row['scene_id']}")
     if "decisions" in related:
         same = (pl.col("scene_id") == row["scene_id"]) & (pl.col("variant") == row["variant"])
         for text in related["decisions"].filter(same, pl.col("sample") == row["sample"])["text"]:

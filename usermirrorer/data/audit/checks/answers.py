@@ -101,7 +101,7 @@ def _probability_rules() -> list[Rule]:
     outside, total = probs.eval(~pl.element().is_between(0, 1).fill_null(False)).list.any(), probs.sum()
     other_length = pl.format("{} probabilities for {} options", probs.len(), count)
     return [
-        Rule("probabilities", probs.len() == 0, pl.lit("there are none")),
+        Rule("probabilities", probs.len() == 0, pl.lit("probs is empty")),
         Rule("probabilities", probs.len() != count, other_length),
         Rule("probabilities", outside, pl.lit("one is not in 0 to 1")),
         Rule(

@@ -144,7 +144,7 @@ def _check_balance(name: str, letters: pl.DataFrame) -> Check:
     p = min(1.0, p_values[worst] * len(p_values))
     summary = (
         f"most uneven: {row['letter']}, chosen {row['chosen']:,} times and rejected {row['rejected']:,}; "
-        f"p = {p:.2g}, the lowest of {len(p_values)} tests"
+        f"lowest p = {p:.2g} of {len(p_values)} tests"
     )
     return Check(name, "balance", "warning" if p < ALPHA else "ok", summary)
 

@@ -92,8 +92,8 @@ def check_positions(name: str, positions: Mapping[int, np.ndarray]) -> Check:
     p = min(1.0, p_values[worst] * len(p_values))
     untested = len(positions) - len(tested)
     counts = " ".join(map(str, tested[worst]))
-    summary = f"choices at each position in lists of {worst}: {counts}; p = {p:.2g}, lowest of {len(tested)} tested"
-    summary += f" ({untested} lengths have too few scenes)" if untested else ""
+    summary = f"choices at each position in lists of {worst}: {counts}; lowest p = {p:.2g}; list lengths tested: "
+    summary += f"{len(tested)}" + (f", with too few scenes: {untested}" if untested else "")
     return Check(name, "positions", "failed" if p < ALPHA else "ok", summary)
 
 
