@@ -266,8 +266,8 @@ def validate(
 
     Example: usermirrorer validate runs/toy --tokenizer tiny-base
     """
-    from usermirrorer.data.audit.checks import print_checks
-    from usermirrorer.data.audit.lengths import token_counter
+    from usermirrorer.data.audit.checks.lengths import token_counter
+    from usermirrorer.data.audit.checks.result import print_checks
     from usermirrorer.data.audit.validate import validate as run
 
     if tokenizer is None and (prompt is not None or max_length is not None):
@@ -312,7 +312,7 @@ def push(
     Example: usermirrorer push runs/toy/scenes/toy runs/toy/pairs/toy you/toy-scenes --private
     """
     from usermirrorer.console import say
-    from usermirrorer.data.audit.checks import print_checks
+    from usermirrorer.data.audit.checks.result import print_checks
     from usermirrorer.data.audit.publish import push as run
 
     say(f"push: {run(paths, repo_id, private, include_text, token_env, print_checks, say)}")

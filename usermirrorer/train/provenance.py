@@ -78,45 +78,6 @@ def write(output_dir: str, content: Mapping[str, Any]) -> None:
     write_bytes(Path(output_dir) / RECORD, (text + "\n").encode())
 
 
-def write_card(output_dir: str, content: Mapping[str, Any], peft: bool) -> None:
-    """Write the model's README.md from its record. `peft` says that the directory holds an adapter."""
-    import yaml
-
-    data, run = content["data"], content["run"]
-    base = content["base"]
-    meta: dict[str, Any] = {
-        "library_name": "peft" if peft else "transformers",
-        "tags": ["usermirrorer", "trl", content["method"]],
-    }
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", base) and not Path(base).exists():
-        meta["base_model"] = base
-    chain = " → ".join([*content["bases"], "this model"])
-    lines = ["---", yaml.safe_dump(meta, sort_keys=False).strip(), "---", ""]
-    lines += [f"# {Path(output_dir).resolve().name}", ""]
-    lines += [
-        f"A {'LoRA adapter' if peft else 'model'} that stands for a user who chooses from a list: "
-        f"{content['method'].upper()} with `usermirrorer`. {chain}.",
-        "",
-        f"- Instruction it was trained with: `{content['prompt'] or 'that of its rows'}`",
-        f"- Pairs: `{data['path']}`, fingerprint `{data['fingerprint']}`, {data['kept']:,} of {data['rows']:,} rows",
-        f"- Steps: {run['steps']:,} of {run['global_batch']} pairs ({run['batch']}), {run['seconds']:,.0f} s on "
-        f"{run['world_size']} × {run['device']} ({run['distributed']})",
-        f"- Last training loss logged: {'none' if run['last_loss'] is None else format(run['last_loss'], '.4f')}",
-        f"- Code: git revision `{content['git_revision'] or 'unknown'}`; "
-        + ", ".join(f"{name} {number}" for name, number in content["versions"].items()),
-        "",
-    ]
-    lines += ["## What the exposure gives away", ""]
-    if data.get("probe") is not None:
-        lines += ["User-free classifiers on the scenes behind the pairs:", "", *_block("json", data["probe"])]
-    else:
-        lines += ["The pairs came without an exposure probe: how much the lists alone tell is not known.", ""]
-    dropped = ", ".join(f"{count:,} {reason}" for reason, count in data["dropped"].items()) or "none"
-    lines += [f"Rows dropped: {dropped}.", "", "## Recipe", ""]
-    lines += ["```yaml", yaml.safe_dump(content["recipe"], sort_keys=False, allow_unicode=True).strip(), "```", ""]
-    write_bytes(Path(output_dir) / "README.md", "\n".join(lines).encode())
-
-
 def git_revision() -> str | None:
     """Revision of the checkout that this package runs from, `-dirty` if files differ; None outside a checkout."""
     git = ["git", "-C", str(Path(__file__).parent)]
@@ -144,7 +105,3 @@ def _bases(base: str) -> list[str]:
     """The models that `base` was trained from, oldest first, according to its record."""
     path = Path(base) / RECORD
     return json.loads(path.read_text(encoding="utf-8")).get("bases", []) if path.is_file() else []
-
-
-def _block(language: str, value: Any) -> list[str]:
-    return [f"```{language}", json.dumps(value, indent=1, ensure_ascii=False), "```", ""]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from usermirrorer.errors import UserError
-from usermirrorer.train import provenance
+from usermirrorer.train import card, provenance
 
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def finish(trainer: Trainer, run: Run, record: Mapping[str, Any], metrics: dict[
             },
         }
         provenance.write(run.training.output_dir, content)
-        provenance.write_card(run.training.output_dir, content, peft=run.model.use_peft)
+        card.write_card(run.training.output_dir, content, peft=run.model.use_peft)
         logger.info(f"saved: {run.training.output_dir}")
         if "wandb" in run.training.report_to:
             import wandb

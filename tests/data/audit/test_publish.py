@@ -1,4 +1,4 @@
-"""`push`: exactly what may be published arrives at the Hub, and nothing where a check fails."""
+"""`push`: exactly what may be published arrives at the Hub, and nothing if a check fails."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 import pytest
 import yaml
 from built import edit, edit_manifest, first_row
+from datasets import load_dataset
+from huggingface_hub import constants
 from loopback_hub import Hub, loopback_hub
+from markdown_it import MarkdownIt
 
+from usermirrorer.data.artefacts.find import find_artefacts
 from usermirrorer.data.artefacts.store import file_digest
+from usermirrorer.data.audit.card import dataset_card, source_of
 from usermirrorer.eval.scenes import load_scenes
 
 
-ROOT = Path(__file__).parents[3]
 NAME, TOKEN = "ml-100k", "hf_" + "tokenofthetests" * 2
 SHARD = "part-00000.parquet"
-
-
-@pytest.fixture
-def work(built_films: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(built_films, tmp_path / "work"))
 
 
 @pytest.fixture
@@ -38,19 +38,18 @@ def hub() -> Iterator[Hub]:
         yield hub
 
 
-def command(*args: str | Path, endpoint: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
-    env = os.environ | {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": endpoint or "http://127.0.0.1:9", "HF_TOKEN": TOKEN}
-    return subprocess.run(
-        [sys.executable, "-m", "usermirrorer", *map(str, args)],
-        cwd=ROOT, capture_output=True, text=True, timeout=300, env=env | environment,
-    )  # fmt: skip
+@pytest.fixture
+def push(hub: Hub, command: Callable, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """`push` to the hub of the test in this process, expected to end with `status`; what it printed."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
 
+    def run(*args: str | Path, endpoint: str = hub.url, status: int = 0, **environment: str) -> str:
+        monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+        done = command("push", *args, HF_TOKEN=TOKEN, **environment)
+        assert done.returncode == status, done.stdout + done.stderr
+        return done.stderr if status else done.stdout
 
-def pushed(hub: Hub, *args: str | Path, **environment: str) -> str:
-    done = command("push", *args, endpoint=hub.url, **environment)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout
+    return run
 
 
 def sent(hub: Hub) -> bytes:
@@ -80,8 +79,12 @@ def card(hub: Hub) -> tuple[dict, str]:
 
 
 def test_ids_go_and_text_stays(work: Path, hub: Hub, tmp_path: Path) -> None:
-    told = pushed(hub, work, "me/films")
-    assert str(work / "publish" / "me--films") in told
+    done = subprocess.run(
+        [sys.executable, "-m", "usermirrorer", "push", work, "me/films"], capture_output=True, text=True, timeout=300,
+        env=os.environ | {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr and str(work / "publish" / "me--films") in done.stdout
     parts = [f"scenes/{NAME}/{s}" for s in ("train", "test")] + [f"baselines/{NAME}/{s}" for s in ("train", "test")]
     parts += [f"{kind}/{NAME}/{v}" for kind in ("decisions", "predictions") for v in ("strong", "weak")]
     parts.append(f"pairs/{NAME}")
@@ -108,8 +111,8 @@ def test_ids_go_and_text_stays(work: Path, hub: Hub, tmp_path: Path) -> None:
     assert hub.tokens == {f"Bearer {TOKEN}"}
 
 
-def test_the_card_says_what_must_be_known(work: Path, hub: Hub) -> None:
-    pushed(hub, work / "scenes", work / "pairs", "me/films")
+def test_the_card_says_what_must_be_known(work: Path, hub: Hub, push: Callable) -> None:
+    push(work / "scenes", work / "pairs", "me/films")
     front, text = card(hub)
     assert front["license"] == "other"
     assert [config["config_name"] for config in front["configs"]] == ["scenes", "pairs"]
@@ -131,9 +134,9 @@ def test_the_card_says_what_must_be_known(work: Path, hub: Hub) -> None:
 
 
 def test_the_commands_of_the_card_rebuild_the_same_files(
-    work: Path, small_raw: Path, hub: Hub, tmp_path: Path
+    work: Path, small_raw: Path, hub: Hub, push: Callable, command: Callable, tmp_path: Path
 ) -> None:
-    pushed(hub, work / "scenes", "me/films")
+    push(work / "scenes", "me/films")
     plan = yaml.safe_load(hub.files["rebuild.yaml"])
     assert plan["raw"][NAME] == {name: file_digest(small_raw / name) for name in ("u.data", "u.item", "u.user")}
     places = {"WORK": tmp_path / "again", f"RAW/{NAME}": small_raw}
@@ -147,77 +150,67 @@ def test_the_commands_of_the_card_rebuild_the_same_files(
         assert file_digest(work / "publish/me--films" / name) == digest
 
 
-def test_text_goes_where_it_may_or_where_it_is_asked_for(
-    work: Path, built_toy: Path, hub: Hub, tmp_path: Path
+def test_text_is_sent_if_it_may_be_or_on_request(
+    work: Path, built_toy: Path, hub: Hub, push: Callable, tmp_path: Path
 ) -> None:
-    pushed(hub, built_toy / "scenes", built_toy / "pairs", "me/toy")
+    push(built_toy / "scenes", built_toy / "pairs", "me/toy")
     assert hub.files[f"data/scenes/toy/test/{SHARD}"] == (built_toy / f"scenes/toy/test/{SHARD}").read_bytes()
     front, text = card(hub)
     assert front["license"] == "mit" and "withheld" not in text
-    pushed(hub, work / "pairs", "me/films", "--include-text")
+    push(work / "pairs", "me/films", "--include-text")
     assert rows(hub, f"data/pairs/{NAME}", tmp_path).equals(pl.read_parquet(work / f"pairs/{NAME}/{SHARD}"))
     assert b"I take Film" in sent(hub) and "own responsibility" in card(hub)[1]
     assert not [name for name in hub.files if name.startswith("data/scenes")], "shards of an earlier version are left"
 
 
-def test_load_dataset_reads_what_was_published(built_toy: Path, hub: Hub) -> None:
-    pushed(hub, built_toy, "me/toy")
-    code = (
-        "import sys; from datasets import load_dataset; "
-        "print({n: {s: len(d) for s, d in load_dataset(sys.argv[1], n).items()} for n in sys.argv[2:]}); "
-        "print(sorted(load_dataset(sys.argv[1])))"
-    )
-    names = ("scenes", "decisions", "pairs")
-    done = subprocess.run(
-        [sys.executable, "-c", code, built_toy / "publish/me--toy", *names],
-        capture_output=True, text=True, check=True,
-        env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(built_toy / "cache")},
-    )  # fmt: skip
-    counts, default = done.stdout.splitlines()[-2:]
-    assert eval(counts)["scenes"] == {"train": 400, "test": 150}
-    assert eval(counts)["decisions"] == {"strong": 1600, "weak": 800}
-    assert set(eval(counts)["pairs"]) == {"train"} and eval(default) == ["test", "train"]
+def test_load_dataset_reads_what_was_published(built_toy: Path, push: Callable, tmp_path: Path) -> None:
+    push(built_toy, "me/toy")
+
+    def counts(*config: str) -> dict[str, int]:
+        loaded = load_dataset(str(built_toy / "publish/me--toy"), *config, cache_dir=str(tmp_path))
+        return {split: len(rows) for split, rows in loaded.items()}
+
+    assert counts("scenes") == {"train": 400, "test": 150}
+    assert counts("decisions") == {"strong": 1600, "weak": 800}
+    assert set(counts("pairs")) == {"train"} and sorted(counts()) == ["test", "train"]
 
 
-def test_nothing_is_sent_where_a_check_fails(work: Path, hub: Hub) -> None:
+def test_nothing_is_sent_if_a_check_fails(work: Path, hub: Hub, push: Callable) -> None:
     edit(work / f"scenes/{NAME}/test", first_row(lambda row: row | {"item_pos": 4 - row["item_pos"] or 1}))
-    done = command("push", work / "scenes", "me/films", endpoint=hub.url)
-    assert done.returncode == 1 and "nothing was sent" in done.stderr and "Traceback" not in done.stderr
-    assert f"scenes/{NAME}/test: options" in done.stderr and hub.calls == []
+    error = push(work / "scenes", "me/films", status=1)
+    assert "nothing was sent" in error and f"scenes/{NAME}/test: options" in error and hub.calls == []
     assert not (work / "publish").exists()
 
 
-def test_no_key_gets_into_a_card(work: Path, hub: Hub) -> None:
+def test_no_key_gets_into_a_card(work: Path, hub: Hub, push: Callable) -> None:
     place = work / f"decisions/{NAME}/strong"
     recipe = json.loads((place / ".manifest.json").read_text())["content"]["recipe"]
     edit_manifest(place, recipe=recipe | {"model": "openai:gpt?key=sk-very-secret-1"})
     for later in ("predictions", "pairs"):
         shutil.rmtree(work / later)
-    done = command("push", place, "me/films", endpoint=hub.url, OPENAI_API_KEY="sk-very-secret-1")
-    assert done.returncode == 2 and "OPENAI_API_KEY" in done.stderr and "sk-very" not in done.stderr
+    error = push(place, "me/films", status=2, OPENAI_API_KEY="sk-very-secret-1")
+    assert "OPENAI_API_KEY" in error and "sk-very" not in error
     assert hub.calls == []
 
 
-def test_private_data_does_not_go_to_a_public_place(work: Path, hub: Hub) -> None:
-    pushed(hub, work / "scenes", "me/films", "--private")
+def test_private_data_does_not_go_to_a_public_place(work: Path, hub: Hub, push: Callable) -> None:
+    push(work / "scenes", "me/films", "--private")
     assert hub.created["visibility"] == "private"
     hub.private, hub.commits = False, 0
-    done = command("push", work / "scenes", "me/films", "--private", endpoint=hub.url)
-    assert done.returncode == 1 and "public" in done.stderr and hub.commits == 0
+    assert "public" in push(work / "scenes", "me/films", "--private", status=1) and hub.commits == 0
 
 
-def test_a_hub_that_refuses_or_is_not_there(work: Path, hub: Hub) -> None:
+def test_a_hub_that_refuses_or_is_not_there(work: Path, hub: Hub, push: Callable) -> None:
     hub.refuse = True
     for endpoint in (hub.url, "http://127.0.0.1:9"):
-        done = command("push", work / "scenes", "me/films", endpoint=endpoint)
-        sentences = [line for line in done.stderr.splitlines() if line.startswith("usermirrorer: ")]
-        assert done.returncode == 1 and len(sentences) == 1 and "Traceback" not in done.stderr
-        assert "could not be published" in sentences[0] and TOKEN not in done.stderr
+        error = push(work / "scenes", "me/films", endpoint=endpoint, status=1)
+        [sentence] = [line for line in error.splitlines() if line.startswith("usermirrorer: ")]
+        assert "could not be published" in sentence and TOKEN not in error
         assert (work / "publish/me--films/README.md").is_file()
 
 
 @pytest.mark.parametrize(
-    ("place", "repo", "options", "told"),
+    ("place", "repo", "options", "message"),
     [
         (f"scenes/{NAME}", "films", [], "OWNER/NAME"),
         (f"tables/{NAME}", "me/films", [], "a source's own log"),
@@ -225,20 +218,22 @@ def test_a_hub_that_refuses_or_is_not_there(work: Path, hub: Hub) -> None:
         (f"scenes/{NAME}", "me/films", ["--token-env", "NO_SUCH_TOKEN"], "NO_SUCH_TOKEN"),
     ],
 )
-def test_wrong_use_is_one_sentence(work: Path, hub: Hub, place: str, repo: str, options: list[str], told: str) -> None:
-    done = command("push", work / place, repo, *options, endpoint=hub.url)
-    assert done.returncode == 2 and told in done.stderr and "Traceback" not in done.stderr and hub.calls == []
+def test_wrong_use_is_one_sentence(
+    built_films: Path, hub: Hub, push: Callable, place: str, repo: str, options: list[str], message: str
+) -> None:
+    error = push(built_films / place, repo, *options, status=2)
+    assert message in error and error.count("\n") == 1 and hub.calls == []
 
 
-def test_a_bare_file_is_not_published(work: Path, hub: Hub) -> None:
-    file = work / "bare.parquet"
-    shutil.copy(work / f"scenes/{NAME}/test/{SHARD}", file)
-    done = command("push", file, "me/films", endpoint=hub.url)
-    assert done.returncode == 2 and "without a manifest" in done.stderr and hub.calls == []
+def test_a_bare_file_is_not_published(built_films: Path, hub: Hub, push: Callable, tmp_path: Path) -> None:
+    file = Path(shutil.copy(built_films / f"scenes/{NAME}/test/{SHARD}", tmp_path / "bare.parquet"))
+    assert "without a manifest" in push(file, "me/films", status=2) and hub.calls == []
 
 
 @pytest.mark.parametrize("shared", [False, True])
-def test_an_own_log_goes_with_its_yaml(small_raw: Path, hub: Hub, tmp_path: Path, shared: bool) -> None:
+def test_an_own_log_goes_with_its_yaml(
+    small_raw: Path, hub: Hub, push: Callable, command: Callable, tmp_path: Path, shared: bool
+) -> None:
     ratings = [line.split("\t") for line in (small_raw / "u.data").read_text().splitlines()]
     header = "user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
     raw, work = tmp_path / "raw", tmp_path / "work"
@@ -254,7 +249,7 @@ def test_an_own_log_goes_with_its_yaml(small_raw: Path, hub: Hub, tmp_path: Path
     for args in (["prepare", own, "--raw", raw], ["scenes", "club", "--split", "train", "--num", "50"]):
         done = command(*args, "--work", work)
         assert done.returncode == 0, done.stderr
-    pushed(hub, work / "scenes/club/train", "me/club")
+    push(work / "scenes/club/train", "me/club")
     assert hub.files["domains/club.yaml"] == own.read_bytes()
     assert (b"Book " in sent(hub)) is shared
     assert card(hub)[0]["license"] == "cc0-1.0"
@@ -268,3 +263,19 @@ def test_an_own_log_goes_with_its_yaml(small_raw: Path, hub: Hub, tmp_path: Path
         assert command(*(places.get(word, word) for word in shlex.split(line)[1:])).returncode == 0, line
     for name, digest in plan["files"].items():
         assert file_digest(tmp_path / "again" / name) == digest, name
+
+
+def test_a_title_can_not_break_the_card(built_toy: Path) -> None:
+    artefacts = find_artefacts(built_toy / "scenes")
+    source = replace(source_of(artefacts[0], "toy"), title="A | B\n\n# <!-- `x", publisher="---\n|", licence="a: |b")
+    text = dataset_card("me/a: b", artefacts, [source], False, [], {"usermirrorer": "0", "commands": ["a", "b"]})
+    _, header, body = text.split("---\n", 2)
+    assert yaml.safe_load(header)["pretty_name"] == "a: b"
+    tokens = MarkdownIt("commonmark").enable("table").parse(body)
+    tables = [token for token in tokens if token.type == "table_open"]
+    cells = [tokens[at + 1].content for at, token in enumerate(tokens) if token.type == "td_open"]
+    headings = [tokens[at + 1].content for at, token in enumerate(tokens) if token.type == "heading_open"]
+    assert len(tables) == 4 and "included" in cells
+    assert headings == [
+        "a: b", "Sources and licences", "Windows", "Counts by reason", "Exposure probe", "Checks", "Recipe", "Rebuild",
+    ]  # fmt: skip

@@ -16,7 +16,7 @@ from usermirrorer.llm.prompts import conversation
 NAME, SHARD = "ml-100k", "part-00000.parquet"
 
 
-def told(capsys: pytest.CaptureFixture[str], path: Path, **options: object) -> str:
+def shown(capsys: pytest.CaptureFixture[str], path: Path, **options: object) -> str:
     capsys.readouterr()
     show(path, **options)  # type: ignore[arg-type]
     return capsys.readouterr().out
@@ -26,9 +26,9 @@ def rows(path: Path) -> list[dict]:
     return pl.read_parquet(path / SHARD).to_dicts()
 
 
-def test_a_scene_is_shown_as_it_is_asked(built_films: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_scene_is_shown_as_a_model_sees_it(built_films: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scene = rows(built_films / f"scenes/{NAME}/train")[7]
-    text = told(capsys, built_films / f"scenes/{NAME}/train", scene=scene["scene_id"])
+    text = shown(capsys, built_films / f"scenes/{NAME}/train", scene=scene["scene_id"])
     assert text.startswith(f"--- scenes/{NAME}/train: {SHARD} row 8\nscene {scene['scene_id']} of {NAME}: user ")
     assert conversation(scene["text"], "plain")[1]["content"] in text
     assert f"{scene['timestamp']:%Y-%m-%d %H:%M:%S} UTC" in text
@@ -49,7 +49,7 @@ def test_a_scene_of_a_whole_work_is_shown_in_all_that_hold_it(
     built_films: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pair = rows(built_films / f"pairs/{NAME}")[0]
-    text = told(capsys, built_films, scene=pair["scene_id"])
+    text = shown(capsys, built_films, scene=pair["scene_id"])
     scene = pl.read_parquet(built_films / f"scenes/{NAME}/train" / SHARD).row(
         by_predicate=pl.col("scene_id") == pair["scene_id"], named=True
     )
@@ -62,10 +62,10 @@ def test_a_scene_of_a_whole_work_is_shown_in_all_that_hold_it(
 
 def test_the_draw_is_the_seeds(built_films: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place = built_films / f"scenes/{NAME}/train"
-    first = told(capsys, place, num=2, seed=1)
-    assert first == told(capsys, place, num=2, seed=1) != told(capsys, place, num=2, seed=2)
+    first = shown(capsys, place, num=2, seed=1)
+    assert first == shown(capsys, place, num=2, seed=1) != shown(capsys, place, num=2, seed=2)
     assert first.count("--- ") == 2
-    assert told(capsys, place, num=100_000).count("--- ") == len(rows(place))
+    assert shown(capsys, place, num=100_000).count("--- ") == len(rows(place))
 
 
 @pytest.mark.parametrize(
@@ -73,14 +73,14 @@ def test_the_draw_is_the_seeds(built_films: Path, capsys: pytest.CaptureFixture[
     [
         (f"tables/{NAME}", ["u", "users.parquet", "interactions.parquet", "Film "]),
         (f"embeddings/{NAME}", ["Film ", "\n  0."]),
-        (f"predictions/{NAME}/weak", ["openai:guesser behind weak decision", "probability", "chosen"]),
+        (f"predictions/{NAME}/weak", ["openai:guesser after weak decision", "probability", "chosen"]),
         (f"baselines/{NAME}/test", ["scene", "[E]", "Film "]),
     ],
 )
 def test_every_artefact_can_be_shown(
     built_films: Path, capsys: pytest.CaptureFixture[str], place: str, words: list[str]
 ) -> None:
-    text = told(capsys, built_films / place, num=1)
+    text = shown(capsys, built_films / place, num=1)
     assert all(word in text for word in words), text
     assert "\x1b" not in text
 
@@ -91,18 +91,18 @@ def test_published_rows_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[
         "item_id": "pie", "timestamp": "2015-03-01 12:00:00", "item_pos": 1, "choice_cnt": 2, "dataset": "kitchen",
     }  # fmt: skip
     (tmp_path / "eval.jsonl").write_text(json.dumps(row) + "\n")
-    text = told(capsys, tmp_path / "eval.jsonl")
+    text = shown(capsys, tmp_path / "eval.jsonl")
     assert "user 7, 2015-03-01 12:00:00 UTC" in text and "[B] pie" in text
     assert text.rstrip().splitlines()[-2:] == ["[A]", "[B]     chosen"]
 
     withheld = row | {"text": {"action_list": [], "history": "", "profile": ""}}
     (tmp_path / "eval.jsonl").write_text(json.dumps(withheld) + "\n")
-    assert "(the text is withheld)" in told(capsys, tmp_path / "eval.jsonl")
+    assert "(the text is withheld)" in shown(capsys, tmp_path / "eval.jsonl")
 
 
 def test_what_can_not_be_shown_is_one_sentence(built_films: Path) -> None:
     for options, message in (
-        ({}, "give one of them"), ({"scene": "f" * 16}, "no row of the scene"), ({"num": 0}, "--num 0"),
+        ({}, "pass one of them"), ({"scene": "f" * 16}, "no row of the scene"), ({"num": 0}, "--num 0"),
     ):  # fmt: skip
         with pytest.raises(UserError, match=message):
             show(built_films, **options)

@@ -86,6 +86,8 @@ class Step:
 
     def finish(self, **results: Any) -> None:
         """Write what is pending, the shards' digests, the results and the card; the step is then complete."""
+        from usermirrorer.data.artefacts.card import step_card
+
         if self._pending:
             self._flush(len(self._pending))
         (self.directory / JOURNAL).unlink(missing_ok=True)
@@ -101,7 +103,7 @@ class Step:
             "python": platform.python_version(),
         }
         self._write_manifest(self.content, run)
-        (self.directory / "README.md").write_text(_card(self.directory, self.content), encoding="utf-8")
+        (self.directory / "README.md").write_text(step_card(self.directory, self.content), encoding="utf-8")
         self.complete = True
 
     def _flush(self, count: int) -> None:
@@ -207,15 +209,3 @@ def _changes(before: Any, now: Any) -> str:
         return f"{before} → {now}"
     keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     return ", ".join(f"{key}: {before.get(key)} → {now.get(key)}" for key in keys)
-
-
-def _card(directory: Path, content: Mapping[str, Any]) -> str:
-    """A README that `datasets` can read beside the shards: what was made, from what, and what was counted."""
-    lines = ["---", f"pretty_name: {directory.parent.name}/{directory.name}", "---", ""]
-    lines += [f"# {content['recipe'].get('step', 'output')}: {directory.parent.name}/{directory.name}", ""]
-    for title, block in content.items():
-        if title in ("finished", "files"):
-            continue
-        lines += [f"## {title}", "", "```json", json.dumps(block, indent=1, ensure_ascii=False), "```", ""]
-    lines += [f"{len(content['files'])} files; digests in `{MANIFEST}`.", ""]
-    return "\n".join(lines)

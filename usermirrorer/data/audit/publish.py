@@ -1,7 +1,7 @@
-"""Publishing artefacts as one data set on the Hub: checked, staged in a folder with its card, then sent.
+"""The `push` command: artefacts published as one data set on the Hub, checked first, then staged and sent.
 
-The text of a source that may not be passed on stays here: such rows go with their ids and empty text, beside the
-commands and digests that rebuild them from the raw files.
+Text that may not be passed on is withheld: its rows are sent with their ids and empty text, and `rebuild.yaml` has the
+commands and digests to rebuild them from the raw files.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import yaml
 
 from usermirrorer.data.artefacts.find import SCHEMAS, Artefact, find_artefacts
 from usermirrorer.data.artefacts.store import file_digest, write_bytes, write_parquet
-from usermirrorer.data.audit.card import SPLITS, Source, card, place_in_repo, source_of
-from usermirrorer.data.audit.checks import Check
+from usermirrorer.data.audit.card import SPLITS, Source, dataset_card, place_in_repo, source_of
+from usermirrorer.data.audit.checks.result import Check
 from usermirrorer.data.audit.rebuild import own_yaml, rebuild_plan
 from usermirrorer.data.audit.validate import validate
 from usermirrorer.data.sources import OWN
@@ -38,7 +38,7 @@ BLANK: dict[str, dict[str, Any]] = {
         "rejected": [{"role": "assistant", "content": ""}],
     },
 }
-"""Kind -> its columns of text, and what stands there where text is withheld: `eval`, `train` count it as blanked."""
+"""Kind -> its columns of text and their values in withheld rows, which `eval` and `train` count as blanked."""
 
 Report = Callable[[Sequence[Check]], None]
 
@@ -54,8 +54,8 @@ def push(
 ) -> str:
     """Publish the artefacts at `paths` as the Hub data set `repo_id`; returns its address.
 
-    What is sent lies in the staged folder first, and stays there. Raises UserError for what can't be published,
-    StepFailed where a check fails (nothing is sent then) or the Hub does not take it.
+    Everything is staged in a folder first, and stays there. Raises UserError for what can't be published, StepFailed
+    if a check fails (then nothing is sent) or the Hub refuses.
     """
     _check_repo_id(repo_id)
     token = os.environ.get(token_env) or None
@@ -66,14 +66,14 @@ def push(
     report(checks)
     failed = [f"{check.artefact}: {check.name}" for check in checks if check.result == "failed"]
     if failed:
-        raise StepFailed(f"{failed[0]} failed its check{_more(failed)}; nothing was sent, mend or make it anew first")
+        raise StepFailed(f"{failed[0]} failed its check{_more(failed)}; nothing was sent: fix it or build it again")
     folder = stage(artefacts, repo_id, include_text, checks)
     say(f"push {repo_id}: staged in {folder}")
     return _upload(folder, repo_id, private, token)
 
 
 def stage(artefacts: Sequence[Artefact], repo_id: str, include_text: bool, checks: Sequence[Check]) -> Path:
-    """Write all that will be published to WORK/publish/OWNER--NAME, anew; returns the folder."""
+    """Write everything to be published to WORK/publish/OWNER--NAME, replacing what is there; returns the folder."""
     work = artefacts[0].work
     assert work is not None
     folder = work / "publish" / repo_id.replace("/", "--")
@@ -94,7 +94,7 @@ def stage(artefacts: Sequence[Artefact], repo_id: str, include_text: bool, check
     plan = {**rebuild_plan(artefacts), "published": digests}
     text = {
         "rebuild.yaml": yaml.safe_dump(plan, sort_keys=False, allow_unicode=True, width=1000),
-        "README.md": card(repo_id, artefacts, sources, include_text, checks, plan),
+        "README.md": dataset_card(repo_id, artefacts, sources, include_text, checks, plan),
     }
     for source in sources:
         own = work / "tables" / source.domain / OWN
@@ -108,19 +108,19 @@ def stage(artefacts: Sequence[Artefact], repo_id: str, include_text: bool, check
 
 
 def _publishable(paths: Sequence[Path]) -> list[Artefact]:
-    """The artefacts at the paths that can be published, each once. Raises UserError where there is none."""
+    """The artefacts at the paths that can be published, each once. Raises UserError if a path has none."""
     found: dict[Path, Artefact] = {}
     for path in paths:
-        here = find_artefacts(path)
-        usable = [artefact for artefact in here if artefact.kind in SPLITS and artefact.work is not None]
+        artefacts = find_artefacts(path)
+        usable = [artefact for artefact in artefacts if artefact.kind in SPLITS and artefact.work is not None]
         if not usable:
-            reason = "a source's own log" if here[0].kind in ("tables", "embeddings") else "without a manifest"
+            reason = "a source's own log" if artefacts[0].kind in ("tables", "embeddings") else "without a manifest"
             kinds = ", ".join(SPLITS)
-            raise UserError(f"{path} is {reason}, which is not published: give {kinds} as the steps wrote them")
+            raise UserError(f"{path} is {reason}, which is not published: pass {kinds} as the steps wrote them")
         found |= {artefact.path: artefact for artefact in usable}
     works = {artefact.work for artefact in found.values()}
     if len(works) > 1:
-        raise UserError(f"{' and '.join(map(str, paths))} lie under several --work: publish each on its own")
+        raise UserError(f"{' and '.join(map(str, paths))} are under different --work: publish each separately")
     order = list(SPLITS)
     return sorted(found.values(), key=lambda artefact: (order.index(artefact.kind), artefact.part == "test"))
 
@@ -134,15 +134,15 @@ def _sources(artefacts: Sequence[Artefact]) -> list[Source]:
 
 
 def _without_text(artefact: Artefact, file: Path, withheld: Sequence[str]) -> pa.Table:
-    """A shard in which the columns of text are empty wherever the row is of a domain whose text is withheld."""
+    """A shard with empty text in the rows of the domains whose text is withheld."""
     schema = SCHEMAS[artefact.kind]
     frame = pl.DataFrame(pq.read_table(file))
-    mine = pl.col("dataset").is_in(withheld) if "dataset" in frame.columns else pl.lit(True)
+    affected = pl.col("dataset").is_in(withheld) if "dataset" in frame.columns else pl.lit(True)
     blank = {
         name: pl.lit(pl.Series([value], dtype=frame.schema[name])) for name, value in BLANK[artefact.kind].items()
     }
     emptied = frame.with_columns(
-        pl.when(mine).then(value).otherwise(pl.col(name)).alias(name) for name, value in blank.items()
+        pl.when(affected).then(value).otherwise(pl.col(name)).alias(name) for name, value in blank.items()
     )
     return emptied.to_arrow().cast(schema)
 
@@ -156,11 +156,11 @@ def _refuse_secrets(name: str, text: str) -> None:
 
 def _check_repo_id(repo_id: str) -> None:
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", repo_id):
-        raise UserError(f"{repo_id} is no name of a data set: write OWNER/NAME")
+        raise UserError(f"{repo_id} is not the name of a data set: write OWNER/NAME")
 
 
 def _upload(folder: Path, repo_id: str, private: bool, token: str | None) -> str:
-    """Send the staged folder in one commit; shards of an earlier version that it does not replace are taken out."""
+    """Send the staged folder in one commit, which also deletes the shards of an earlier version that it lacks."""
     import httpx
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
@@ -169,9 +169,9 @@ def _upload(folder: Path, repo_id: str, private: bool, token: str | None) -> str
     try:
         url = api.create_repo(repo_id, repo_type="dataset", private=private or None, exist_ok=True)
         if private and not api.repo_info(repo_id, repo_type="dataset").private:
-            raise StepFailed(f"{repo_id} is there already and public, so nothing was sent; {folder} is kept")
-        there = api.list_repo_files(repo_id, repo_type="dataset")
-        stale = [name for name in there if name.startswith("data/") and name not in staged]
+            raise StepFailed(f"{repo_id} already exists and is public, so nothing was sent; {folder} is kept")
+        present = api.list_repo_files(repo_id, repo_type="dataset")
+        stale = [name for name in present if name.startswith("data/") and name not in staged]
         changes: list[Any] = [CommitOperationDelete(path_in_repo=name) for name in stale]
         changes += [CommitOperationAdd(path_in_repo=name, path_or_fileobj=path) for name, path in staged.items()]
         api.create_commit(repo_id, changes, repo_type="dataset", commit_message="Published by usermirrorer")

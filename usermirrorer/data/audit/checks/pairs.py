@@ -1,28 +1,36 @@
-"""Checks of preference pairs: messages and letters of each row, where the scenes are from, balance of the letters."""
+"""Checks of preference pairs: each row's messages and letters, its scene, and the balance of the letters."""
 
 from __future__ import annotations
 
 import polars as pl
 
 from usermirrorer.data.artefacts.find import Artefact
-from usermirrorer.data.audit.checks import SHOWN, Check, Rule, apply, bad_rows, checked, tallies
-from usermirrorer.data.audit.splits import ALPHA, scene_key, told_probe
+from usermirrorer.data.audit.checks.result import MAX_BAD_ROWS, Check, row_count
+from usermirrorer.data.audit.checks.rules import (
+    Rule,
+    bad_rows,
+    count_violations,
+    missing_values,
+    no_violations,
+    rule_checks,
+)
+from usermirrorer.data.audit.checks.splits import ALPHA, describe_probe, scene_key
 from usermirrorer.llm.prompts import BEHAVIOR, LABELS
 
 
 SIDES = ("chosen", "rejected")
 ANSWER = r"(?s)^(.*\S.*)\nBehavior: \[([A-Z])\]$"
-"""An assistant turn: a decision process and the label; the whole of it, so that nothing stands behind the label."""
+"""A whole assistant turn, a decision process and then the label, so nothing may follow the label."""
 
 BLANK_OPTION = r"(?m)^\[[A-Z]\][ \t]*$"
 """An option whose text was taken out."""
 
 
 def check_pairs(artefact: Artefact) -> list[Check]:
-    """All checks of pairs; those that need scenes or a manifest are skipped where there is none."""
+    """All checks of pairs; those that need scenes or a manifest are skipped if it is missing."""
     rules = _row_rules(published=artefact.content is None)
-    counted, name = tallies(rules), artefact.name
-    scenes = _choices(_scenes(artefact, "train"))
+    violations, name = no_violations(rules), artefact.name
+    scenes = _scenes(artefact, "train")
     letters: list[pl.DataFrame] = []
     keys: list[pl.DataFrame] = []
     for batch in artefact.rows():
@@ -31,24 +39,24 @@ def check_pairs(artefact: Artefact) -> list[Check]:
             frame = frame.with_columns(item_pos=pl.lit(None, pl.Int64), options=pl.lit(None, pl.Int64))
         else:
             frame = frame.join(scenes, on="key", how="left", maintain_order="left")
-        apply(rules, frame, counted)
+        count_violations(rules, frame, violations)
         letters.append(frame.select("choice_cnt", chosen="letter_chosen", rejected="letter_rejected"))
         keys.append(frame.select("key", "scene_id", "_file", "_row", known=pl.col("item_pos").is_not_null()))
-    checks = checked(name, counted)
+    checks = rule_checks(name, violations)
     if not keys:
         return [*checks, Check(name, "balance", "skipped", "there are no rows")]
     rows = pl.concat(keys)
-    again = (pl.col("key") != 0) & ~pl.col("key").is_first_distinct()
-    checks.append(_failing(name, "unique", rows, again, "is of the scene of an earlier row"))
+    repeated = (pl.col("key") != 0) & ~pl.col("key").is_first_distinct()
+    checks.append(_check_rows(name, "unique", rows, repeated, "is of the same scene as an earlier row"))
     if scenes is None:
-        checks.append(Check(name, "scenes", "skipped", "there are no scenes beside it"))
+        checks.append(Check(name, "scenes", "skipped", "no scenes beside it"))
     else:
-        checks.append(_failing(name, "scenes", rows, ~pl.col("known"), "is of no train scene beside it"))
-    test = _choices(_scenes(artefact, "test"))
+        checks.append(_check_rows(name, "scenes", rows, ~pl.col("known"), "is of no train scene beside it"))
+    test = _scenes(artefact, "test")
     if test is not None:
         in_test = pl.col("key").is_in(test["key"].implode())
-        checks.append(_failing(name, "disjoint", rows, in_test, "is of a test scene"))
-    return [*checks, _balance(name, pl.concat(letters)), *_manifest(artefact)]
+        checks.append(_check_rows(name, "disjoint", rows, in_test, "is of a test scene"))
+    return [*checks, _check_balance(name, pl.concat(letters)), *_check_manifest(artefact)]
 
 
 def _row_rules(published: bool) -> list[Rule]:
@@ -59,23 +67,23 @@ def _row_rules(published: bool) -> list[Rule]:
     rules = []
     for name in ("prompt", *SIDES):
         empty = pl.col(name).is_null() | (pl.col(name).list.len() == 0)
-        rules.append(Rule("messages", empty, pl.lit(f"{name} is missing or no list of messages")))
+        rules.append(Rule("messages", empty, pl.lit(f"{name} is missing or not a list of messages")))
         blank = pl.col(name).list.eval(content == "").list.any()
-        rules.append(Rule("messages", blank, pl.lit(f"a message of {name} is blank, as where text is withheld")))
+        rules.append(Rule("messages", blank, pl.lit(f"a message of {name} is blank, as in withheld text")))
     rules += [
         Rule("messages", ~roles.is_in(["system,user", "user"]), pl.format("the prompt's roles are {}", roles)),
-        Rule("messages", user.str.contains(BLANK_OPTION), pl.lit("an option is blank, as where text is withheld")),
+        Rule("messages", user.str.contains(BLANK_OPTION), pl.lit("an option is blank, as in withheld text")),
     ]
     for side in SIDES:
         turn, letter, column = pl.col(side).list, pl.col(f"letter_{side}"), pl.col(f"behavior_{side}")
-        one = (turn.len() == 1) & (turn.first().struct.field("role") == "assistant")
-        other = pl.format(f"behavior_{side} is {{}}, the text ends in {{}}", column, letter)
-        beyond = pl.format(f"{side} names {{}} of {{}} options", letter, count)
+        one_answer = (turn.len() == 1) & (turn.first().struct.field("role") == "assistant")
+        mismatch = pl.format(f"behavior_{side} is {{}}, the text ends in {{}}", column, letter)
+        out_of_range = pl.format(f"{side} names {{}} of {{}} options", letter, count)
         rules += [
-            Rule("messages", ~one, pl.lit(f"{side} is not one assistant message")),
+            Rule("messages", ~one_answer, pl.lit(f"{side} is not one assistant message")),
             Rule("letters", letter.is_null(), pl.lit(f"{side} does not end in `{BEHAVIOR}X]`")),
-            Rule("letters", column != letter, other),
-            Rule("letters", _index(side) >= count, beyond),
+            Rule("letters", column != letter, mismatch),
+            Rule("letters", _index(side) >= count, out_of_range),
         ]
     same = pl.col("letter_chosen") == pl.col("letter_rejected")
     lengths = pl.format("choice_cnt is {}, the scene has {}", count, pl.col("options"))
@@ -85,13 +93,14 @@ def _row_rules(published: bool) -> list[Rule]:
         Rule("choice", pl.col("options") != count, lengths),
     ]
     if not published:
-        needed = ("scene_id", "dataset", "user_id", "item_id", "timestamp", "choice_cnt", "score", "accepted")
-        rules += [Rule("values", pl.col(n).is_null(), pl.lit(f"{n} is missing or of another type")) for n in needed]
+        rules += missing_values(
+            "scene_id", "dataset", "user_id", "item_id", "timestamp", "choice_cnt", "score", "accepted"
+        )
     return rules
 
 
 def _letter(side: str) -> pl.Expr:
-    """The label that a side's message ends in; null where it ends otherwise."""
+    """The label at the end of a side's message; null if it does not end in one."""
     text = pl.col(side).list.last().struct.field("content")
     return text.str.extract(ANSWER, 2).alias(f"letter_{side}")
 
@@ -101,32 +110,27 @@ def _index(side: str) -> pl.Expr:
     return pl.col(f"letter_{side}").replace_strict(labels, default=None, return_dtype=pl.Int64)
 
 
-def _scenes(artefact: Artefact, split: str) -> list[Artefact]:
-    """The scenes of all domains of the pairs, where they lie beside them."""
+def _scenes(artefact: Artefact, split: str) -> pl.DataFrame | None:
+    """Key, choice and number of options of the scenes of all domains beside the pairs; None if there are none."""
     found = [artefact.beside("scenes", split, domain) for domain in artefact.domains]
-    return [scenes for scenes in found if scenes is not None]
-
-
-def _choices(scenes: list[Artefact]) -> pl.DataFrame | None:
-    """Key, choice and number of options of scenes; None where there are none."""
     columns = ("scene_id", "item_pos", "choice_cnt")
     parts = [
         rows.select("item_pos", key=scene_key(pl.col("scene_id")), options="choice_cnt")
-        for one in scenes
-        for rows in one.rows(columns)
+        for scenes in found
+        if scenes is not None
+        for rows in scenes.rows(columns)
     ]
     return pl.concat(parts) if parts else None
 
 
-def _failing(name: str, check: str, rows: pl.DataFrame, bad: pl.Expr, reason: str) -> Check:
+def _check_rows(name: str, check: str, rows: pl.DataFrame, bad: pl.Expr, reason: str) -> Check:
     wrong = rows.filter(bad)
-    told = f"{len(wrong):,} of {len(rows):,} rows" if len(wrong) else f"{len(rows):,} rows"
-    first = tuple(bad_rows(wrong.head(SHOWN).with_columns(_reason=pl.lit(reason))))
-    return Check(name, check, "failed" if len(wrong) else "ok", told, first)
+    first = tuple(bad_rows(wrong.head(MAX_BAD_ROWS), pl.lit(reason)))
+    return Check(name, check, "failed" if len(wrong) else "ok", row_count(len(wrong), len(rows)), first)
 
 
-def _balance(name: str, letters: pl.DataFrame) -> Check:
-    """Whether some letter is chosen oftener than it is rejected, or less often, in lists of one length (binomial)."""
+def _check_balance(name: str, letters: pl.DataFrame) -> Check:
+    """Whether a letter is chosen more or less often than it is rejected, in lists of one length (binomial test)."""
     from scipy.stats import binomtest
 
     sides = [letters.group_by("choice_cnt", pl.col(side).alias("letter")).len(side) for side in SIDES]
@@ -134,31 +138,31 @@ def _balance(name: str, letters: pl.DataFrame) -> Check:
     counts = counts.drop_nulls("letter").fill_null(0).sort("choice_cnt", "letter")
     if not len(counts):
         return Check(name, "balance", "skipped", "no row names letters")
-    values = [binomtest(row["chosen"], row["chosen"] + row["rejected"]).pvalue for row in counts.to_dicts()]
-    worst = min(range(len(values)), key=values.__getitem__)
+    p_values = [binomtest(row["chosen"], row["chosen"] + row["rejected"]).pvalue for row in counts.to_dicts()]
+    worst = min(range(len(p_values)), key=p_values.__getitem__)
     row = counts.row(worst, named=True)
-    least = min(1.0, values[worst] * len(values))
-    told = (
+    p = min(1.0, p_values[worst] * len(p_values))
+    summary = (
         f"most uneven: {row['letter']}, chosen {row['chosen']:,} times and rejected {row['rejected']:,}; "
-        f"p = {least:.2g}, least of {len(values)}"
+        f"lowest p = {p:.2g} of {len(p_values)} tests"
     )
-    return Check(name, "balance", "warning" if least < ALPHA else "ok", told)
+    return Check(name, "balance", "warning" if p < ALPHA else "ok", summary)
 
 
-def _manifest(artefact: Artefact) -> list[Check]:
-    """What `distill` wrote down: the probe of every domain, and its warnings."""
+def _check_manifest(artefact: Artefact) -> list[Check]:
+    """What `distill` recorded: the probe of every domain, and its warnings."""
     if artefact.content is None:
         return []
     probes = artefact.content.get("probe") or {}
     missing = [domain for domain, probe in probes.items() if not probe] if probes else ["any domain"]
     if missing:
-        checks = [Check(artefact.name, "probe", "failed", f"there is none of {', '.join(missing)}")]
+        checks = [Check(artefact.name, "probe", "failed", f"no probe of {', '.join(missing)}")]
     else:
-        told = "; ".join(f"{domain} {told_probe(probe)}" for domain, probe in probes.items())
+        summary = "; ".join(f"{domain} {describe_probe(probe)}" for domain, probe in probes.items())
         warned = any(probe["warning"] for probe in probes.values())
-        checks = [Check(artefact.name, "probe", "warning" if warned else "ok", told)]
+        checks = [Check(artefact.name, "probe", "warning" if warned else "ok", summary)]
     warnings = artefact.content.get("warnings") or []
-    told = (
-        f"distill warned: {'; '.join(warnings)}" if warnings else "length, letter, writer, popularity tell too little"
-    )
-    return [*checks, Check(artefact.name, "shortcuts", "warning" if warnings else "ok", told)]
+    summary = "length, letter, writer and popularity don't give the chosen side away"
+    if warnings:
+        summary = f"distill warned: {'; '.join(warnings)}"
+    return [*checks, Check(artefact.name, "shortcuts", "warning" if warnings else "ok", summary)]

@@ -1,4 +1,4 @@
-"""How long scenes and pairs are in a model's tokens: quantiles, who sheds history, who is dropped."""
+"""Lengths of scenes and pairs in a model's tokens: quantiles, how many shed history, how many are dropped."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy as np
 import polars as pl
 
 from usermirrorer.data.artefacts.find import Artefact
-from usermirrorer.data.audit.checks import SHOWN, BadRow, Check, place_of
+from usermirrorer.data.audit.checks.result import MAX_BAD_ROWS, BadRow, Check
+from usermirrorer.data.audit.checks.rules import bad_rows
 from usermirrorer.errors import UserError
 from usermirrorer.llm.choose import prompt_limit
 from usermirrorer.llm.prompts import INSTRUCTIONS, conversation, fit
@@ -19,11 +20,12 @@ from usermirrorer.steps import Sampling
 
 
 QUANTILES = {"median": 0.5, "90 %": 0.9, "99 %": 0.99}
+SIDES = ("chosen", "rejected")
 
 
 @dataclass(frozen=True)
 class TokenCounter:
-    """A model's tokenizer, what scenes are asked with (None: as their decisions were), and the length there is."""
+    """A model's tokenizer, the instruction for scenes (None: that of their decisions), and the model's length."""
 
     model: LanguageModel
     tokenizer: Any
@@ -32,16 +34,16 @@ class TokenCounter:
 
 
 def token_counter(name: str, prompt: str | None, max_length: int | None) -> TokenCounter:
-    """The counter of a model's directory, Hub id or tiny-base; `max_length` defaults to what the model was made for.
+    """The counter for a model's directory, Hub id or tiny-base; `max_length` defaults to the model's own.
 
-    Raises UserError for a tokenizer that can't be loaded or an instruction that nobody knows.
+    Raises UserError if the tokenizer can't be loaded or the instruction is unknown.
     """
     from usermirrorer.llm.vllm import VLLMModel
 
     if prompt is not None and prompt not in INSTRUCTIONS:
-        raise UserError(f"--prompt {prompt}: choose {', '.join(INSTRUCTIONS)}")
+        raise UserError(f"--prompt {prompt}: no such instruction; choose {', '.join(INSTRUCTIONS)}")
     if max_length is not None and max_length < 1:
-        raise UserError(f"--max-length {max_length}: ask for at least one token")
+        raise UserError(f"--max-length {max_length}: must be at least 1")
     model = VLLMModel(name)
     if max_length is not None:
         model.max_length = max_length
@@ -49,13 +51,13 @@ def token_counter(name: str, prompt: str | None, max_length: int | None) -> Toke
 
 
 def check_lengths(artefact: Artefact, counter: TokenCounter) -> Check:
-    """Lengths of all rows in tokens; a warning where some do not fit."""
-    return (_scenes if artefact.kind == "scenes" else _pairs)(artefact, counter)
+    """Lengths of all rows in tokens; a warning if some do not fit."""
+    return (_check_scenes if artefact.kind == "scenes" else _check_pairs)(artefact, counter)
 
 
-def _scenes(artefact: Artefact, counter: TokenCounter) -> Check:
-    """Prompts, against what the model's length leaves beside a decision process, as `decide` and `eval` have it."""
-    prompt = counter.prompt or _asked_with(artefact)
+def _check_scenes(artefact: Artefact, counter: TokenCounter) -> Check:
+    """Prompts against the length left beside a decision process, as in `decide` and `eval`."""
+    prompt = counter.prompt or _instruction(artefact)
     limit = prompt_limit(counter.model, Sampling(), "decision")
     assert limit is not None
     lengths: list[int] = []
@@ -63,51 +65,51 @@ def _scenes(artefact: Artefact, counter: TokenCounter) -> Check:
     shed = dropped = 0
     for frame in artefact.rows(["scene_id", "text"]):
         rows = frame.filter(pl.col("text").struct.field("action_list").list.len() > 0)
-        texts = [_whole(text) for text in rows["text"]]
+        texts = [_complete(text) for text in rows["text"]]
         counts = counter.model.count_tokens([conversation(text, prompt) for text in texts])
         lengths += counts
         for index in np.flatnonzero(np.array(counts) > limit).tolist():
             fitted = fit(texts[index], prompt, counter.model.count_tokens, limit)
             shed += fitted is not None
             dropped += fitted is None
-            if fitted is None and len(bad) < SHOWN:
-                _, scene_id, file, row = rows.select("text", "scene_id", "_file", "_row").row(index)
+            if fitted is None and len(bad) < MAX_BAD_ROWS:
                 reason = f"has {counts[index]:,} tokens and does not fit {limit:,} even without history"
-                bad.append(BadRow(place_of(file, row), scene_id or "", reason))
-    told = f"{_quantiles(lengths)} tokens with `{prompt}`; limit {limit:,}: {shed:,} shed history, {dropped:,} dropped"
-    return Check(artefact.name, "lengths", "warning" if dropped or shed else "ok", told, tuple(bad))
+                bad += bad_rows(rows[index], pl.lit(reason))
+    summary = (
+        f"{_quantiles(lengths)} tokens with `{prompt}`; limit {limit:,}: {shed:,} shed history, {dropped:,} dropped"
+    )
+    return Check(artefact.name, "lengths", "warning" if dropped or shed else "ok", summary, tuple(bad))
 
 
-def _pairs(artefact: Artefact, counter: TokenCounter) -> Check:
-    """Prompt and the longer answer, against the length of training rows: what is longer is dropped by `train`."""
+def _check_pairs(artefact: Artefact, counter: TokenCounter) -> Check:
+    """Prompt and longer answer against the length of training rows; `train` drops what is longer."""
     lengths: list[int] = []
     bad: list[BadRow] = []
     dropped = 0
     for frame in artefact.rows(["scene_id", "prompt", "chosen", "rejected"]):
         rows = frame.drop_nulls(["prompt", "chosen", "rejected"])
-        sides = [_rendered(counter, [p + a for p, a in rows.select("prompt", side).iter_rows()]) for side in SIDES]
+        sides = [
+            _rendered_lengths(counter, [p + a for p, a in rows.select("prompt", side).iter_rows()]) for side in SIDES
+        ]
         counts = np.maximum(*sides) if len(rows) else np.zeros(0, dtype=np.int64)
         lengths += counts.tolist()
         over = np.flatnonzero(counts > counter.max_length).tolist()
         dropped += len(over)
-        for index in over[: SHOWN - len(bad)]:
-            scene_id, file, row = rows.select("scene_id", "_file", "_row").row(index)
+        for index in over[: MAX_BAD_ROWS - len(bad)]:
             reason = f"has {counts[index]:,} tokens, more than {counter.max_length:,}"
-            bad.append(BadRow(place_of(file, row), scene_id or "", reason))
-    told = f"{_quantiles(lengths)} tokens of prompt and answer; limit {counter.max_length:,}: {dropped:,} dropped"
-    return Check(artefact.name, "lengths", "warning" if dropped else "ok", told, tuple(bad))
+            bad += bad_rows(rows[index], pl.lit(reason))
+    summary = f"{_quantiles(lengths)} tokens of prompt and answer; limit {counter.max_length:,}: {dropped:,} dropped"
+    return Check(artefact.name, "lengths", "warning" if dropped else "ok", summary, tuple(bad))
 
 
-SIDES = ("chosen", "rejected")
-
-
-def _asked_with(artefact: Artefact) -> str:
-    """The instruction of the decisions beside the scenes; `ekb` where there are none."""
+def _instruction(artefact: Artefact) -> str:
+    """The instruction of the decisions beside the scenes; `ekb` if there are none."""
     decisions = artefact.beside("decisions", "strong")
     return decisions.content["recipe"]["prompt"] if decisions and decisions.content else "ekb"
 
 
-def _whole(text: dict[str, Any]) -> Any:
+def _complete(text: dict[str, Any]) -> Any:
+    """A scene's text with empty strings for nulls."""
     return {
         "profile": text["profile"] or "",
         "history": text["history"] or "",
@@ -115,8 +117,8 @@ def _whole(text: dict[str, Any]) -> Any:
     }
 
 
-def _rendered(counter: TokenCounter, conversations: Sequence[Conversation]) -> np.ndarray:
-    """Lengths of finished conversations, as a trainer renders them."""
+def _rendered_lengths(counter: TokenCounter, conversations: Sequence[Conversation]) -> np.ndarray:
+    """Lengths in tokens, `(conversations,)`, of finished conversations as the trainer renders them."""
     if not conversations:
         return np.zeros(0, dtype=np.int64)
     rows = counter.tokenizer.apply_chat_template(list(conversations), tokenize=True, return_dict=True)
@@ -127,7 +129,5 @@ def _quantiles(lengths: Sequence[int]) -> str:
     if not lengths:
         return "no"
     values = np.quantile(lengths, list(QUANTILES.values()))
-    return (
-        ", ".join(f"{name} {value:,.0f}" for name, value in zip(QUANTILES, values, strict=True))
-        + f", longest {max(lengths):,}"
-    )
+    found = [f"{name} {value:,.0f}" for name, value in zip(QUANTILES, values, strict=True)]
+    return ", ".join([*found, f"longest {max(lengths):,}"])

@@ -1,0 +1,74 @@
+"""Cards keep their shape whatever people call things, and ask no server."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+from usermirrorer.data.artefacts.card import cell, code_block, render_card, step_card
+
+
+markdown = MarkdownIt("commonmark").enable("table")
+letters = st.characters(codec="utf-8", exclude_characters="\x00\r")
+written = st.text(letters, max_size=30) | st.text("`|\\<~-: \n", max_size=20)
+
+
+def test_a_step_card_has_all_of_the_manifest(tmp_path: Path) -> None:
+    content = {
+        "recipe": {"step": "decide", "model": "yes: no # {{ x }}", "domain": "é"}, "finished": True, "rows": 7,
+        "counts": {"too_long": 3}, "files": {"part-00000.parquet": "00ff", "part-00001.parquet": "ff00"},
+    }  # fmt: skip
+    directory = tmp_path / "decisions: [x]" / "strong #1"
+    _, header, text = step_card(directory, content).split("---\n", 2)
+    assert yaml.safe_load(header) == {"pretty_name": "decisions: [x]/strong #1"}
+    assert "# decide: decisions: [x]/strong #1\n" in text and text.endswith("2 files; digests in `.manifest.json`.\n")
+    for title in ("recipe", "rows", "counts"):
+        assert f"\n## {title}\n\n```json\n" in text
+    assert '"model": "yes: no # {{ x }}"' in text and '"domain": "é"' in text and '"too_long": 3' in text
+    assert "00ff" not in text and "## finished" not in text
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=written)
+def test_a_cell_stays_a_cell(text: str) -> None:
+    tokens = markdown.parse(f"| a | b |\n|---|---|\n| {cell(text)} | last |\n\nafter\n")
+    cells = [tokens[at + 1].content for at, token in enumerate(tokens) if token.type == "td_open"]
+    assert len(cells) == 2 and cells[1] == "last"
+    assert tokens[-2].content == "after"
+    assert not [token for token in tokens if token.type == "html_block"]
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=written)
+def test_a_code_block_stays_a_code_block(text: str) -> None:
+    fence, *after = markdown.parse(f"{code_block('yaml', text)}\n\nafter\n")
+    assert fence.type == "fence" and fence.content == text.rstrip() + "\n" and after[1].content == "after"
+
+
+@pytest.mark.parametrize("kind", ["dataset", "model"])
+def test_a_card_is_rendered_without_a_network(kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **options: object) -> None:
+        raise AssertionError("a card asked the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    (tmp_path / "card.md.j2").write_text("---\n{{ card_data }}\n---\n\n# {{ name }} é\n", encoding="utf-8")
+    card = render_card(kind, tmp_path / "card.md.j2", {"tags": ["a: b", "c"]}, {"name": "---"})
+    assert card == "---\ntags:\n- 'a: b'\n- c\n---\n\n# --- é\n"
+
+
+def test_the_store_loads_no_template_engine_before_a_step_ends() -> None:
+    code = (
+        "import sys, usermirrorer.cli, usermirrorer.data.artefacts.store, usermirrorer.data.log.prepare; "
+        "print([m for m in ('jinja2', 'huggingface_hub') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,94 @@
+"""Checks of any artefact's files: whole and finished, made from what is beside them, in the schema."""
+
+from __future__ import annotations
+
+import pyarrow.parquet as pq
+
+from usermirrorer.data.artefacts.find import REQUIRED, SCHEMAS, Artefact
+from usermirrorer.data.artefacts.reader import MESSAGES, columns_of
+from usermirrorer.data.artefacts.store import SHARD_ROWS, file_digest, fingerprint
+from usermirrorer.data.audit.checks.result import MAX_BAD_ROWS, BadRow, Check, Result
+
+
+def check_files(artefact: Artefact) -> list[Check]:
+    """Whether the step finished, its files are the ones it wrote, and its inputs are still the same."""
+    if artefact.content is None:
+        return [Check(artefact.name, "manifest", "warning", "no manifest: can't check files, windows and probe")]
+    if not artefact.content.get("finished"):
+        return [Check(artefact.name, "finished", "failed", "the step did not finish; run it again to resume")]
+    recorded = artefact.content["files"]
+    present = {path.name: path for path in artefact.files}
+    bad = [BadRow(name, "", "is missing") for name in recorded if name not in present]
+    bad += [BadRow(name, "", "is not in the manifest") for name in present if name not in recorded]
+    for name in sorted(recorded.keys() & present.keys()):
+        digest = file_digest(present[name])
+        if digest != recorded[name]:
+            bad.append(BadRow(name, "", f"has digest {digest}, the manifest says {recorded[name]}"))
+    summary = f"{len(bad)} of {len(recorded.keys() | present.keys())} files" if bad else f"{len(recorded)} files"
+    return [_check(artefact, "files", bad, summary), *_check_inputs(artefact)]
+
+
+def check_schema(artefact: Artefact) -> list[Check]:
+    """Whether every file has the schema's columns and types; before that, the number of rows the manifest says."""
+    if artefact.kind not in SCHEMAS:
+        return []
+    schema, missing, mistyped = SCHEMAS[artefact.kind], [], []
+    for path in artefact.files:
+        columns = columns_of(path) if artefact.content is None else pq.read_schema(path).names
+        present = {*columns, *(REQUIRED["pairs"] if set(MESSAGES) <= set(columns) else ())}
+        required = schema.names if artefact.content is not None else REQUIRED[artefact.kind]
+        missing += [BadRow(path.name, "", f"lacks the column `{name}`") for name in required if name not in present]
+        if path.suffix == ".parquet":
+            types = {field.name: field.type for field in pq.read_schema(path)}
+            mistyped += [
+                BadRow(path.name, "", f"`{field.name}` is {types[field.name]}, the schema says {field.type}")
+                for field in schema
+                if types.get(field.name, field.type) != field.type
+            ]
+    summary = f"{len(schema.names)} columns"
+    if artefact.content is not None:
+        return [_check_rows(artefact), _check(artefact, "schema", missing + mistyped, summary)]
+    result: Result = "failed" if missing else "warning" if mistyped else "ok"
+    summary += " in the schema" + (", some converted from another type" if mistyped else "")
+    return [Check(artefact.name, "schema", result, summary, tuple((missing or mistyped)[:MAX_BAD_ROWS]))]
+
+
+def _check_inputs(artefact: Artefact) -> list[Check]:
+    """Whether the inputs beside an artefact still have the fingerprints in its manifest."""
+    assert artefact.content is not None
+    recipe, domain = artefact.content["recipe"], artefact.domain
+    recorded = {
+        ("tables", domain, ""): recipe.get("tables"),
+        ("embeddings", domain, ""): recipe.get("embeddings"),
+        ("scenes", domain, "train"): recipe.get("scenes"),
+        ("decisions", domain, artefact.part): recipe.get("decisions"),
+    }
+    for name, fingerprints in recipe.get("inputs", {}).items():
+        for place, value in fingerprints.items():
+            kind, _, part = place.partition("/")
+            recorded[kind, name, part or "train"] = value
+    bad, found = [], 0
+    for (kind, name, part), value in recorded.items():
+        beside = artefact.beside(kind, part, name) if value else None
+        if beside is not None and fingerprint(beside.path) != value:
+            bad.append(BadRow(beside.name, "", "is not what this was made from: its input was rebuilt later"))
+        found += beside is not None
+    return [_check(artefact, "inputs", bad, f"{found} found beside it")] if found else []
+
+
+def _check_rows(artefact: Artefact) -> Check:
+    """Whether there are as many rows as the manifest says, in shards of the fixed size."""
+    assert artefact.content is not None
+    counts = [pq.ParquetFile(path).metadata.num_rows for path in artefact.files]
+    bad = [
+        BadRow(path.name, "", f"holds {count:,} rows, every shard but the last must hold {SHARD_ROWS:,}")
+        for path, count in zip(artefact.files[:-1], counts, strict=False)
+        if count != SHARD_ROWS
+    ]
+    if sum(counts) != artefact.content["rows"]:
+        bad.append(BadRow("manifest", "", f"says {artefact.content['rows']:,} rows"))
+    return _check(artefact, "rows", bad, f"{sum(counts):,} rows")
+
+
+def _check(artefact: Artefact, name: str, bad: list[BadRow], summary: str) -> Check:
+    return Check(artefact.name, name, "failed" if bad else "ok", summary, tuple(bad[:MAX_BAD_ROWS]))

@@ -1,0 +1,80 @@
+"""Checks of single rows: rules as polars expressions, counted over whole files batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import polars as pl
+
+from usermirrorer.data.audit.checks.result import MAX_BAD_ROWS, BadRow, Check, row_count
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One way in which a row can fail `check`: it does if `bad` is true (null is not); `reason` explains it."""
+
+    check: str
+    bad: pl.Expr
+    reason: pl.Expr
+
+
+@dataclass
+class Violations:
+    """Rows read so far, how many of them are bad, and the first bad ones."""
+
+    rows: int = 0
+    bad: int = 0
+    first: list[BadRow] = field(default_factory=list)
+
+
+def no_violations(rules: Iterable[Rule]) -> dict[str, Violations]:
+    """An empty count for each check of the rules."""
+    return {rule.check: Violations() for rule in rules}
+
+
+def count_violations(rules: Sequence[Rule], frame: pl.DataFrame, violations: Mapping[str, Violations]) -> None:
+    """Add the rows of a batch that break each rule to `violations`; a row counts once per check.
+
+    The batch has the columns `_file` and `_row`, and `scene_id` if its rows belong to scenes.
+    """
+    broken_rules = frame.select(rule.bad.fill_null(False).alias(str(i)) for i, rule in enumerate(rules))
+    for check, found in violations.items():
+        of_check = [i for i, rule in enumerate(rules) if rule.check == check]
+        broken = broken_rules.select(pl.any_horizontal(str(i) for i in of_check)).to_series()
+        found.rows += len(frame)
+        found.bad += int(broken.sum())
+        if broken.any() and len(found.first) < MAX_BAD_ROWS:
+            first = np.flatnonzero(broken.to_numpy())[: MAX_BAD_ROWS - len(found.first)]
+            reasons = [pl.when(broken_rules[str(i)][first]).then(rules[i].reason) for i in of_check]
+            found.first += bad_rows(frame[first], pl.concat_str(reasons, separator="; ", ignore_nulls=True))
+
+
+def rule_checks(artefact: str, violations: Mapping[str, Violations]) -> list[Check]:
+    """One check per entry; it fails if any row is bad."""
+    return [
+        Check(artefact, name, "failed" if found.bad else "ok", row_count(found.bad, found.rows), tuple(found.first))
+        for name, found in violations.items()
+    ]
+
+
+def missing_values(*columns: str) -> list[Rule]:
+    """Rules that a row has a value in each of the columns."""
+    return [
+        Rule("values", pl.col(name).is_null(), pl.lit(f"{name} is missing or has the wrong type")) for name in columns
+    ]
+
+
+def bad_rows(frame: pl.DataFrame, reason: pl.Expr) -> list[BadRow]:
+    """The rows of a frame, each with its reason."""
+    scene_id = pl.col("scene_id") if "scene_id" in frame.columns else pl.lit(None, pl.String)
+    rows = frame.select(
+        "_file", "_row", scene_id.fill_null("").alias("scene_id"), reason.fill_null("").alias("reason")
+    )
+    return [BadRow(place_of(file, row), scene, why) for file, row, scene, why in rows.iter_rows()]
+
+
+def place_of(file: str, row: int) -> str:
+    """`part-00000.parquet row 12`, or file:line in JSON lines."""
+    return f"{file}:{row}" if file.endswith(".jsonl") else f"{file} row {row}"

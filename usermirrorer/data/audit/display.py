@@ -1,0 +1,185 @@
+"""Rows as text for people: scenes as laid out with all answers, decisions, predictions, baselines and pairs.
+
+Each printer gets a row and `related`: kind -> rows of the same scenes in the artefacts beside it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from itertools import zip_longest
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from usermirrorer.data.artefacts.schema import VARIANTS
+from usermirrorer.llm.prompts import LABELS, SceneText, conversation
+
+
+Row = dict[str, Any]
+Related = Mapping[str, pl.DataFrame]
+
+MEASURES = (
+    "score", "entropy_expected_strong", "entropy_expected_weak", "entropy_total_strong", "entropy_total_weak",
+    "entropy_chosen", "entropy_rejected", "accepted", "rejected_from",
+)  # fmt: skip
+"""Columns of pairs that are printed if they have a value."""
+
+
+def _print_scene(row: Row, related: Related) -> None:
+    text = row["text"]
+    options = len((text or {}).get("action_list") or row["impression_list"] or [])
+    print(f"scene {row['scene_id'] or '(no id)'} of {row['dataset']}: user {row['user_id']}, {_time(row)}")
+    print(f"{row['split'] or 'no split'}, exposure {row['exposure'] or 'unknown'}")
+    print()
+    print(_user_message(text))
+    print()
+    columns: dict[str, list[Any]] = {"option": [_option(None, i) for i in range(options)]}
+    columns["truth"] = _chosen(options, row["item_pos"])
+    if row["sources"]:
+        columns["source"] = row["sources"]
+    if row["item_cnt"]:
+        columns["earlier"] = row["item_cnt"]
+    columns |= _answers(row["scene_id"], related)
+    print_table(columns)
+
+
+def _answers(scene_id: str, related: Related) -> dict[str, list[str]]:
+    """The probability of every option under each baseline, and its mean over each writer's decisions."""
+    answers: dict[str, list[str]] = {}
+    if "baselines" in related:
+        rows = related["baselines"].filter(pl.col("scene_id") == scene_id)
+        answers |= {name: _percent(probs) for name, probs in rows.select("baseline", "probs").iter_rows()}
+    if "predictions" in related:
+        rows = related["predictions"].filter(pl.col("scene_id") == scene_id)
+        for variant in VARIANTS:
+            probs = rows.filter(pl.col("variant") == variant)["probs"].to_list()
+            if probs:
+                answers[f"{variant} decisions"] = _percent(np.mean(probs, axis=0).tolist())
+    return answers
+
+
+def _print_decision(row: Row, related: Related) -> None:
+    scene = _scene_of(row, related)
+    named = "no option" if row["behavior"] is None else _option(scene, row["behavior"])
+    print(f"{row['variant']} decision {row['sample']} by {row['model']}, scene {row['scene_id']}")
+    print(row["text"])
+    print(f"names {named}; ended by {row['finish_reason']}")
+    if scene:
+        print(f"truth: {_option(scene, scene['item_pos'])}")
+
+
+def _print_prediction(row: Row, related: Related) -> None:
+    scene = _scene_of(row, related)
+    print(f"{row['predictor']} after {row['variant']} decision {row['sample']}, scene {row['scene_id']}")
+    if "decisions" in related:
+        same = (pl.col("scene_id") == row["scene_id"]) & (pl.col("variant") == row["variant"])
+        for text in related["decisions"].filter(same, pl.col("sample") == row["sample"])["text"]:
+            print(text)
+    _print_probabilities(row["probs"] or [], scene)
+
+
+def _print_baseline(row: Row, related: Related) -> None:
+    print(f"{row['baseline']}, scene {row['scene_id']}")
+    _print_probabilities(row["probs"] or [], _scene_of(row, related))
+
+
+def _print_probabilities(probs: Sequence[float], scene: Row | None) -> None:
+    columns = {"option": [_option(scene, i) for i in range(len(probs))]}
+    if scene:
+        columns["truth"] = _chosen(len(probs), scene["item_pos"])
+    print_table({**columns, "probability": _percent(probs)})
+
+
+def _print_pair(row: Row, related: Related) -> None:
+    print(f"pair of scene {row['scene_id'] or '(no id)'}, {row['dataset'] or 'no data set'}: user {row['user_id']}")
+    print()
+    print(_last_content(row["prompt"]))
+    print()
+    sides = {side: _last_content(row[side]) for side in ("chosen", "rejected")}
+    if sys.stdout.isatty():
+        from rich.columns import Columns
+        from rich.console import Console
+        from rich.panel import Panel
+        from rich.text import Text
+
+        Console().print(Columns([Panel(Text(text), title=side) for side, text in sides.items()], equal=True))
+    else:
+        for side, text in sides.items():
+            print(f"{side}:\n{text}\n")
+    measures = [(name, row[name]) for name in MEASURES if row[name] is not None]
+    words = [f"{name} {value:.3f}" if isinstance(value, float) else f"{name} {value}" for name, value in measures]
+    print(", ".join(words) or "no measures")
+
+
+def _last_content(messages: Sequence[Row | None] | None) -> str:
+    message = messages[-1] if messages else None
+    return (message or {}).get("content") or "(no text)"
+
+
+def _scene_of(row: Row, related: Related) -> Row | None:
+    """The scene that a row belongs to, if it is known."""
+    if "scenes" not in related:
+        return None
+    rows = related["scenes"].filter(pl.col("scene_id") == row["scene_id"]).to_dicts()
+    return rows[0] if rows else None
+
+
+def _chosen(options: int, position: int) -> list[str]:
+    return ["chosen" if index == position else "" for index in range(options)]
+
+
+def _option(scene: Row | None, index: int) -> str:
+    label = f"[{LABELS[index]}]" if 0 <= index < len(LABELS) else f"option {index}"
+    options = (scene or {}).get("text", {}).get("action_list") or []
+    return f"{label} {options[index]}" if 0 <= index < len(options) else label
+
+
+def _user_message(text: Row | None) -> str:
+    if not text or not text["action_list"]:
+        return "(the text is withheld)"
+    options = [option or "" for option in text["action_list"]][: len(LABELS)]
+    shown = SceneText(profile=text["profile"] or "", history=text["history"] or "", action_list=options)
+    return conversation(shown, "plain")[-1]["content"]
+
+
+def _time(row: Row) -> str:
+    return f"{row['timestamp']:%Y-%m-%d %H:%M:%S} UTC" if row["timestamp"] else "undated"
+
+
+def _percent(probs: Sequence[float | None]) -> list[str]:
+    return ["" if p is None else f"{p:.2f}" for p in probs]
+
+
+def print_table(columns: dict[str, list[Any]]) -> None:
+    """Columns side by side: boxed on a terminal, aligned text elsewhere."""
+    rows = list(zip_longest(*(list(map(str, column)) for column in columns.values()), fillvalue=""))
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(*columns)
+        for row in rows:
+            table.add_row(*map(Text, row))
+        Console().print(table)
+        return
+    widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
+    for row in (tuple(columns), *rows):
+        print("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def shorten(value: Any, width: int = 60) -> str:
+    """A value as one cell of text, at most `width` characters long."""
+    text = ", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+PRINTERS: dict[str, Callable[[Row, Related], None]] = {
+    "scenes": _print_scene,
+    "baselines": _print_baseline,
+    "decisions": _print_decision,
+    "predictions": _print_prediction,
+    "pairs": _print_pair,
+}

@@ -1,0 +1,42 @@
+"""The card of a trained model, from its record: the base, the pairs, the run, the exposure probe and the recipe."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from usermirrorer.data.artefacts.card import render_card
+from usermirrorer.data.artefacts.store import write_bytes
+
+
+TEMPLATE = Path(__file__).parent / "templates" / "model_card.md.j2"
+
+
+def write_card(output_dir: str, record: Mapping[str, Any], peft: bool) -> None:
+    """Write the model's README.md from its finished record; `peft` says that the directory holds an adapter."""
+    write_bytes(Path(output_dir) / "README.md", model_card(output_dir, record, peft).encode())
+
+
+def model_card(output_dir: str, record: Mapping[str, Any], peft: bool) -> str:
+    """The model's card, named after its directory."""
+    base = record["base"]
+    header: dict[str, Any] = {
+        "library_name": "peft" if peft else "transformers",
+        "tags": ["usermirrorer", "trl", record["method"]],
+    }
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", base) and not Path(base).exists():
+        header["base_model"] = base
+    probe = record["data"].get("probe")
+    values = {
+        **record,
+        "name": Path(output_dir).resolve().name,
+        "kind": "LoRA adapter" if peft else "model",
+        "probe": None if probe is None else json.dumps(probe, indent=1, ensure_ascii=False),
+        "recipe": yaml.safe_dump(record["recipe"], sort_keys=False, allow_unicode=True),
+    }
+    return render_card("model", TEMPLATE, header, values)
