@@ -35,7 +35,7 @@ lint: .venv/installed-dev
 	$(BIN)/lint-imports --no-cache
 
 docs: .venv/installed-dev
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
 	rm -rf .venv runs site
