@@ -111,6 +111,7 @@ def test_every_column_is_documented() -> None:
             assert f"`{column}`" in page or f"`{family}`" in page, column
 
 
+@pytest.mark.slow
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     tool = Path(sys.executable).with_name("mkdocs")
     if not tool.is_file():

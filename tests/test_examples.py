@@ -35,6 +35,7 @@ def test_examples_are_short_and_shown() -> None:
         assert f"(examples/{path.name})" in readme
 
 
+@pytest.mark.slow
 def test_own_log(tmp_path: Path) -> None:
     printed = run("own_log.py", "here", cwd=tmp_path)
     scenes = pl.read_parquet(tmp_path / "here" / "scenes" / "library" / "test" / "*.parquet")
