@@ -1,4 +1,4 @@
-# make install | demo | test | lint | clean. PYTHON is found among python3.11, python3.12 and python3.
+# make install | demo | test | lint | docs | clean. PYTHON is found among python3.11, python3.12 and python3.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null && { command -v $$p; break; }; done)
 BIN := .venv/bin
@@ -13,7 +13,7 @@ export TOKENIZERS_PARALLELISM := false
 export TORCHDYNAMO_DISABLE := 1
 export OMP_NUM_THREADS := 1
 
-.PHONY: install demo test lint clean check-machine
+.PHONY: install demo test lint docs clean check-machine
 
 install: .venv/installed
 
@@ -32,9 +32,13 @@ lint: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+docs: .venv/installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv runs site
 
 check-machine:
 	@test -n "$(PYTHON)" || { echo "usermirrorer needs CPython 3.11 or 3.12, and none is on the PATH; install one or run make PYTHON=/path/to/python3.11" >&2; exit 2; }

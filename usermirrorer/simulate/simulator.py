@@ -37,9 +37,9 @@ class Choice:
 class Simulator:
     """A user simulator on a model: a directory, a Hub id, `tiny-base`, or a SPEC such as `openai:NAME`.
 
-    >>> user = Simulator("runs/dpo")
-    >>> scene = {"profile": "", "history": "chose sweet cake", "action_list": ["sour tea", "sweet pie"]}
-    >>> user.simulate([scene])[0].option
+        >>> user = Simulator("runs/dpo")
+        >>> scene = {"profile": "", "history": "chose sweet cake", "action_list": ["sour tea", "sweet pie"]}
+        >>> user.simulate([scene])[0].option
 
     `prompt` is the instruction: by default the one the model was trained with, else `ekb` (in direct mode `direct`).
     In `decision` mode the user writes `samples` decision processes before it picks, in `direct` mode none. The same
