@@ -15,7 +15,7 @@ from rendered import rendered, scene_rows
 from usermirrorer.data.log.prepare import prepare
 from usermirrorer.data.sources.domain import RawTables
 from usermirrorer.data.sources.mind import MIND
-from usermirrorer.data.sources.readers import json_lines
+from usermirrorer.data.sources.readers import files
 from usermirrorer.errors import UserError
 
 
@@ -131,7 +131,7 @@ def test_two_folders_of_one_split_are_refused(tmp_path: Path) -> None:
 
 def test_chunks_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = read(tmp_path)
-    monkeypatch.setattr(json_lines, "CHUNK_BYTES", 50)
+    monkeypatch.setattr(files, "CHUNK_BYTES", 50)
     parts = read(tmp_path)
     assert parts.items.equals(whole.items) and parts.interactions.equals(whole.interactions)
     with pytest.raises(UserError, match=r"behaviors.tsv:3: time 'x'"):

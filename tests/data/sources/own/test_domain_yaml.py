@@ -78,7 +78,7 @@ def test_every_key_reaches_the_domain() -> None:
         ({"item": "{title.__class__}"}, "is not a column's name"),
         ({"item": "{title[0]}"}, "is not a column's name"),
         ({"item": "{}"}, "is not a column's name"),
-        ({"item": "{title:q}"}, "formats no number"),
+        ({"item": "{title:q}"}, "is not a format for numbers"),
         ({"item": "{title}\n{kind}"}, "put it on one line"),
         ({"item": "{text}"}, "my_text: text"),
         ({"option": "{item} - {title}"}, "columns of the item belong into `item`"),
@@ -183,7 +183,7 @@ def test_yes_and_no_in_the_ways_of_files(tmp_path: Path) -> None:
     events = shop.read(tmp_path, 0).interactions
     assert events["read"].to_list() == [True, False, True, False, True, None]
     (tmp_path / "shop.inter").write_text(header + rows[0] + "u\t7\t1700000000\tperhaps\n")
-    with pytest.raises(UserError, match=r"shop\.inter:3.*perhaps.*neither true nor false"):
+    with pytest.raises(UserError, match=r"shop\.inter:3.*perhaps.*is not true or false"):
         shop.read(tmp_path, 0)
 
 

@@ -26,8 +26,8 @@ ITEM = {"item_id": "7", "item_description": {"title": "B"}, "item_features": {}}
 USER = {"user_id": "u1", "user_description": {"town": "Rom"}, "user_features": {"age": 30}}
 LIST = {"impression_id": 4, "user_id": "u1", "timestamp": 1_706_724_300, "items": [7, "0012"], "clicked": ["7"]}
 LOG = OwnLog(
-    name="s", files="s", items={"title": "any"}, users={"town": "any", "age": "any"}, behaviour={"rating": "number"},
-    impressions=True,
+    name="s", files="s", items={"title": "any"}, users={"town": "any", "age": "any"},
+    event_columns={"rating": "number"}, impressions=True,
 )  # fmt: skip
 TIME = 1_706_724_300_000
 
@@ -91,7 +91,7 @@ def test_times(tmp_path: Path, written: Any, ms: int | None) -> None:
     "written", ["2024-02-30", "31.01.2024", "2024-01-31 25:00:00", "2024-01-31 10:61", "noon", "nan"]
 )
 def test_what_is_no_time_is_named(tmp_path: Path, written: str) -> None:
-    with pytest.raises(UserError, match=r"s_interaction\.jsonl:2.*is no time"):
+    with pytest.raises(UserError, match=r"s_interaction\.jsonl:2.*is not a time"):
         read(tmp_path, s_interaction=lines(EVENT, {**EVENT, "timestamp": written}))
 
 
@@ -188,7 +188,7 @@ def tables(draw: st.DrawFn) -> RawTables:
 def test_what_is_written_is_read_back(written: RawTables) -> None:
     shown = [name for name in written.items.columns if name not in ("item_id", "available_from")]
     log = OwnLog(
-        name="s", files="s", items=dict.fromkeys(shown, "any"), users={"town": "any"}, behaviour={"rating": "any"},
+        name="s", files="s", items=dict.fromkeys(shown, "any"), users={"town": "any"}, event_columns={"rating": "any"},
         impressions=written.impressions is not None,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as directory:

@@ -26,7 +26,7 @@ FILES = {
 }  # fmt: skip
 LOG = OwnLog(
     name="s", files="s", items={"title": "any", "price": "number"}, users={"age": "any"},
-    behaviour={"rating": "number"},
+    event_columns={"rating": "number"},
 )  # fmt: skip
 
 
@@ -49,7 +49,7 @@ def test_columns_are_read_as_they_are_typed(tmp_path: Path) -> None:
 
 def test_columns_can_have_other_names(tmp_path: Path) -> None:
     log = OwnLog(
-        name="s", files="s", items={"title": "any"}, behaviour={"stars": "number"},
+        name="s", files="s", items={"title": "any"}, event_columns={"stars": "number"},
         renamed={"user_id": "uid", "timestamp": "when", "stars": "rating", "title": "name", "available_from": "out"},
     )  # fmt: skip
     tables = read(

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from raw_steam import printed
 
-from usermirrorer.data.sources.readers import json_lines
+from usermirrorer.data.sources.readers import files
 from usermirrorer.data.sources.readers.python_lines import read_python_lines
 from usermirrorer.errors import UserError
 
@@ -47,7 +47,7 @@ def test_json_lines_are_read_too(tmp_path: Path) -> None:
 
 
 def test_chunks_make_no_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_lines, "CHUNK_BYTES", 50)
+    monkeypatch.setattr(files, "CHUNK_BYTES", 50)
     frame = read(tmp_path / "a.json", [printed({"a": f"é{n}", "n": n}) for n in range(100)])
     assert frame["n"].to_list() == list(range(100))
     assert frame["line"].to_list() == list(range(1, 101))

@@ -120,8 +120,9 @@ def domain_from_mapping(mapping: Any, where: str, lines: Mapping[str, int] | Non
         kinds[name] = kind
 
     log = OwnLog(
-        name=values["name"], files=values["files"] or values["name"], items=items, users=users, behaviour=behaviour,
-        renamed=values["columns"], timestamps=values["timestamps"], impressions="logged" in values["exposures"],
+        name=values["name"], files=values["files"] or values["name"], items=items, users=users,
+        event_columns=behaviour, renamed=values["columns"], timestamps=values["timestamps"],
+        impressions="logged" in values["exposures"],
     )  # fmt: skip
     unused = {*log.renamed} - {*items, *users, *behaviour, "user_id", "item_id", "timestamp", "available_from"}
     if unused:
@@ -138,12 +139,12 @@ def domain_from_mapping(mapping: Any, where: str, lines: Mapping[str, int] | Non
         event=values["event"],
         choice_rules=rules,
         clock_ms=_clock(values["clock"], fail),
-        fields=kinds,
         item=values["item"],
         option=values["option"],
         history=values["history"],
         profile=values["profile"].rstrip("\n"),
         as_of=values["as_of"],
+        snapshots=tuple(name for name, kind in kinds.items() if kind == "snapshot"),
         numbers=tuple(name for name, kind in items.items() if kind == "number"),
         repeats=values["repeats"],
         exposures=tuple(values["exposures"]),
