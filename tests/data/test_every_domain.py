@@ -235,6 +235,7 @@ def test_every_value_shown_is_declared(every, name: str) -> None:
     # a number may stand within another value, as the year in a title
     assert shown <= set(domain.fields) <= shown | set(domain.numbers)
     assert {field for field, kind in domain.fields.items() if kind == "as_of"} == set(domain.as_of)
+    assert {field for field, kind in domain.fields.items() if kind == "snapshot"} == set(domain.snapshots) <= shown
     assert field_names(domain.option) <= {"item", *domain.as_of}
     # whatever can be emptied or not be known yet stands in a part that is then left out
     always = {

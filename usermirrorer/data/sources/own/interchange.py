@@ -21,12 +21,12 @@ from usermirrorer.data.sources.domain import RawTables
 from usermirrorer.data.sources.own.columns import (
     Kind,
     OwnLog,
-    as_times,
     check_numbers,
     drop_blank_items,
     event_times,
     select_columns,
 )  # fmt: skip
+from usermirrorer.data.sources.own.values import as_times
 from usermirrorer.data.sources.readers.files import ColumnType, require_files, shorten
 from usermirrorer.data.sources.readers.json_lines import read_json_lines
 from usermirrorer.data.sources.readers.lines import unique_ids

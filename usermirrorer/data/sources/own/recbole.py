@@ -17,13 +17,12 @@ from usermirrorer.data.sources.domain import RawTables
 from usermirrorer.data.sources.own.columns import (
     Kind,
     OwnLog,
-    as_numbers,
-    as_times,
     check_numbers,
     drop_blank_items,
     event_times,
     select_columns,
 )  # fmt: skip
+from usermirrorer.data.sources.own.values import as_numbers, as_times
 from usermirrorer.data.sources.readers.files import require_files, shorten
 from usermirrorer.data.sources.readers.lines import read_fields, unique_ids
 from usermirrorer.errors import UserError

@@ -16,9 +16,7 @@ def check_template(template: str, one_line: bool) -> None:
     """
     for name, spec in _fields(template):
         if not re.fullmatch(r"[^\W\d][\w -]*", name):
-            raise ValueError(
-                f"{{{name}}} is not the name of a column; use letters, digits and _, and rename with `columns`"
-            )
+            raise ValueError(f"{{{name}}} is not a column name; use letters, digits and _, and rename with `columns`")
         try:
             format(1, spec), format(1.5, spec)
         except ValueError:
