@@ -201,7 +201,7 @@ def test_a_scene_reads_well(tmp_path: Path) -> None:
     ]
 
 
-def test_what_is_known_at_the_end_of_the_crawl_is_hidden_unless_asked_for(tmp_path: Path) -> None:
+def test_end_of_crawl_values_are_hidden_unless_requested(tmp_path: Path) -> None:
     raw_kuairec.write(tmp_path)
     prepare("kuairec", tmp_path, tmp_path / "work")
     tables = load_tables(tmp_path / "work", "kuairec")

@@ -1,4 +1,4 @@
-"""A domain from a YAML: defaults, what is refused and where, choice rules, and a scene as a person reads it."""
+"""A domain from a YAML: defaults, refusals with their line, choice rules, and a scene as a person reads it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_every_key_reaches_the_domain() -> None:
         choices={"liked": "stars >= 4", "any": "any"},
     )  # fmt: skip
     assert (shop.title, shop.publisher, shop.licence, shop.redistribute_text) == ("Our shop", "us", "MIT", True)
-    # a format for numbers says that the column is one
+    # a format for numbers makes a column of numbers
     assert set(shop.numbers) == {"year", "price", "seen"}
     assert shop.fields == {
         "title": "static", "year": "static", "price": "static", "seen": "snapshot", "age": "static", "stars": "static",

@@ -62,7 +62,7 @@ def test_one_of_each(tmp_path: Path) -> None:
     ]
 
 
-def test_ids_are_strings_for_ever(tmp_path: Path) -> None:
+def test_ids_stay_strings(tmp_path: Path) -> None:
     ids = ["0012", 12, 9007199254740993, "é", "12 "]
     events = [{**EVENT, "item_id": item, "user_id": item} for item in ids]
     items = [{**ITEM, "item_id": item} for item in ids]
@@ -90,18 +90,18 @@ def test_times(tmp_path: Path, written: Any, ms: int | None) -> None:
 @pytest.mark.parametrize(
     "written", ["2024-02-30", "31.01.2024", "2024-01-31 25:00:00", "2024-01-31 10:61", "noon", "nan"]
 )
-def test_what_is_no_time_is_named(tmp_path: Path, written: str) -> None:
+def test_what_is_not_a_time_is_named(tmp_path: Path, written: str) -> None:
     with pytest.raises(UserError, match=r"s_interaction\.jsonl:2.*is not a time"):
         read(tmp_path, s_interaction=lines(EVENT, {**EVENT, "timestamp": written}))
 
 
 @pytest.mark.parametrize("numbers", [[20240131], [12, 13], [1_706_724_300, 1_706_724_300_000], [-5]])
-def test_numbers_whose_unit_is_not_clear_have_to_be_told(tmp_path: Path, numbers: list[int]) -> None:
+def test_numbers_need_a_unit_unless_it_is_clear(tmp_path: Path, numbers: list[int]) -> None:
     events = lines(*({**EVENT, "timestamp": number} for number in numbers))
     with pytest.raises(UserError, match="`timestamps: s` or `timestamps: ms`"):
         read(tmp_path, s_interaction=events)
-    told = read(tmp_path, OwnLog(name="s", files="s", items={}, timestamps="ms"), s_interaction=events)
-    assert told.interactions["timestamp"].to_list() == numbers
+    scaled = read(tmp_path, OwnLog(name="s", files="s", items={}, timestamps="ms"), s_interaction=events)
+    assert scaled.interactions["timestamp"].to_list() == numbers
 
 
 def test_the_description_comes_before_the_features(tmp_path: Path) -> None:

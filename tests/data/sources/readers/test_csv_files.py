@@ -1,4 +1,4 @@
-"""Comma-separated records: what Python's own reader says, in chunks of any size; damage is named."""
+"""Comma-separated records: the same as Python's reader gives, in chunks of any size; damage is named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lines of printed Python dictionaries: what they say is what Python would read, and garbage is named."""
+"""Lines of printed Python dictionaries: the values that Python would read, and garbage is named."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ dictionaries = st.fixed_dictionaries({"a": st.text(max_size=12)}, optional={
 
 @settings(max_examples=300, deadline=None)
 @given(values=st.lists(dictionaries, min_size=1, max_size=4), python_2=st.booleans())
-def test_printed_dictionaries_say_what_json_says(values: list[dict], python_2: bool) -> None:
+def test_printed_dictionaries_equal_json(values: list[dict], python_2: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
         from_python = read(Path(folder) / "a.json", [printed(value) if python_2 else repr(value) for value in values])
         (Path(folder) / "b.json").write_text("\n".join(json.dumps(value) for value in values))
