@@ -36,7 +36,7 @@ from usermirrorer.data.scenes.draw import SceneSettings
 from usermirrorer.data.scenes.make import make_scenes
 from usermirrorer.data.scenes.render import render
 from usermirrorer.data.sources import DOMAINS, Domain, load_domain
-from usermirrorer.data.sources.templates import field_names, parse
+from usermirrorer.data.sources.templates import field_names, required_names
 
 
 WRITERS: dict[str, Callable[[Path], None] | None] = {
@@ -238,14 +238,7 @@ def test_every_value_shown_is_declared(every, name: str) -> None:
     assert {field for field, kind in domain.fields.items() if kind == "snapshot"} == set(domain.snapshots) <= shown
     assert field_names(domain.option) <= {"item", *domain.as_of}
     # whatever can be hidden or not known yet is in an optional part
-    always = {
-        piece[0]
-        for template in templates[:3]
-        for part in parse(template)
-        if not part.optional
-        for piece in part.pieces
-        if isinstance(piece, tuple)
-    }
+    always = set().union(*map(required_names, templates[:3]))
     assert {domain.fields[field] for field in always - MADE} <= {"static"}
 
 

@@ -24,9 +24,9 @@ from pathlib import Path
 
 import polars as pl
 
-from usermirrorer.data.sources.cleaning import drop_unknown, first_reviews, keep_first
+from usermirrorer.data.sources.cleaning import drop_unknown, first_reviews, keep_first, users_of
 from usermirrorer.data.sources.domain import EVERY_EVENT, MIN_RATING, Domain, RawTables
-from usermirrorer.data.sources.readers.files import ColumnType, find_file
+from usermirrorer.data.sources.readers.files import ColumnType, find_file, joined
 from usermirrorer.data.sources.readers.python_lines import read_python_lines
 from usermirrorer.data.sources.readers.text import dollars, first_words, stripped, without_markup
 from usermirrorer.errors import UserError
@@ -73,9 +73,7 @@ def read(raw: Path | None, seed: int, category: str) -> RawTables:
     dropped: dict[str, int] = {}
     reviews = _reviews(reviews_file, dropped)
     items = _items(items_file, {**_ITEM, "categories": _CATEGORIES[newest]}, reviews, dropped)
-    return RawTables(
-        users=reviews.select("user_id").unique(maintain_order=True), items=items, interactions=reviews, dropped=dropped
-    )
+    return RawTables(users=users_of(reviews), items=items, interactions=reviews, dropped=dropped)
 
 
 def _reviews(path: Path, dropped: dict[str, int]) -> pl.DataFrame:
@@ -110,25 +108,24 @@ def _items(
         pl.when(path_2014_or_2023.list.len() > 0).then(path_2014_or_2023),
         pl.when(pl.col("category").list.len() > 0).then("category"),
     )
-    parts = [pl.DataFrame(schema={name: pl.String for name in ("item_id", "title", "category", "price")})]
-    for chunk in read_python_lines(path, schema):
-        known = chunk.with_columns(item_id=_id("parent_asin", "asin")).join(
-            reviewed, on="item_id", how="semi", maintain_order="left"
-        )
-        title = without_markup(pl.when(~pl.col("title").str.contains("getTime", literal=True)).then("title"))
-        joined = (
-            levels.list.eval(without_markup(pl.element()).drop_nulls()).list.head(CATEGORY_LEVELS).list.join(" > ")
-        )
-        # Some main categories of 2018 are pictures: <img … alt="Digital Music" …>.
-        main = pl.coalesce("main_category", pl.col("main_cat").str.extract(r'alt="([^"]*)"'), "main_cat")
-        part = known.select(
-            "item_id",
-            first_words(title, TITLE_WORDS).alias("title"),
-            pl.coalesce(pl.when(joined != "").then(joined), without_markup(main)).alias("category"),
-            _price(pl.col("price").str.strip_chars()).alias("price"),
-        )
-        parts.append(part)
-    titled = drop_unknown(pl.concat(parts), ["title"], dropped, "item_without_title")
+    category = levels.list.eval(without_markup(pl.element()).drop_nulls()).list.head(CATEGORY_LEVELS).list.join(" > ")
+    # Some main categories of 2018 are pictures: <img … alt="Digital Music" …>.
+    main = pl.coalesce("main_category", pl.col("main_cat").str.extract(r'alt="([^"]*)"'), "main_cat")
+    title = without_markup(pl.when(~pl.col("title").str.contains("getTime", literal=True)).then("title"))
+    columns = {
+        "item_id": pl.col("item_id"),
+        "title": first_words(title, TITLE_WORDS),
+        "category": pl.coalesce(pl.when(category != "").then(category), without_markup(main)),
+        "price": _price(pl.col("price").str.strip_chars()),
+    }
+    chunks = (
+        chunk.with_columns(item_id=_id("parent_asin", "asin"))
+        .join(reviewed, on="item_id", how="semi", maintain_order="left")
+        .select(**columns)
+        for chunk in read_python_lines(path, schema)
+    )
+    items = joined(chunks, dict.fromkeys(columns, pl.String))
+    titled = drop_unknown(items, ["title"], dropped, "item_without_title")
     return keep_first(titled, ["item_id"], dropped, "repeated_item")
 
 

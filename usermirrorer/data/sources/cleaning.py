@@ -24,6 +24,11 @@ def keep_first(frame: pl.DataFrame, columns: Sequence[str], dropped: dict[str, i
     return first
 
 
+def users_of(events: pl.DataFrame) -> pl.DataFrame:
+    """The users of a log that has no table of them, in the order in which they first occur."""
+    return events.select("user_id").unique(maintain_order=True)
+
+
 def first_reviews(path: Path, chunks: Iterable[pl.DataFrame], dropped: dict[str, int], time: str) -> pl.DataFrame:
     """Each person's first review of an item, in order of `timestamp`; `time` is what the log records: time, day, date.
 

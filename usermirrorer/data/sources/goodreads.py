@@ -22,9 +22,9 @@ from pathlib import Path
 
 import polars as pl
 
-from usermirrorer.data.sources.cleaning import drop_unknown, keep_first
+from usermirrorer.data.sources.cleaning import drop_unknown, keep_first, users_of
 from usermirrorer.data.sources.domain import EVERY_EVENT, MIN_RATING, Domain, RawTables
-from usermirrorer.data.sources.readers.files import ColumnType, require_files
+from usermirrorer.data.sources.readers.files import ColumnType, joined, require_files
 from usermirrorer.data.sources.readers.json_lines import read_json_lines
 from usermirrorer.data.sources.readers.text import first_words, one_line, stripped
 
@@ -65,7 +65,7 @@ def read(raw: Path | None, seed: int) -> RawTables:
     dropped: dict[str, int] = {}
     interactions = _interactions(raw, dropped)
     return RawTables(
-        users=interactions.select("user_id").unique(maintain_order=True),
+        users=users_of(interactions),
         items=_books(raw, dropped),
         interactions=interactions,
         dropped=dropped,
@@ -73,24 +73,16 @@ def read(raw: Path | None, seed: int) -> RawTables:
 
 
 def _interactions(raw: Path, dropped: dict[str, int]) -> pl.DataFrame:
-    reviews = pl.concat(
-        [
-            pl.DataFrame(schema={"review_id": pl.String, "review": pl.String}),
-            *(
-                chunk.select("review_id", first_words(pl.col("review_text"), REVIEW_WORDS).alias("review"))
-                for chunk in read_json_lines(raw / REVIEWS, {"review_id": pl.String, "review_text": pl.String})
-            ),
-        ]
-    ).drop_nulls()
+    texts = (
+        chunk.select("review_id", first_words(pl.col("review_text"), REVIEW_WORDS).alias("review"))
+        for chunk in read_json_lines(raw / REVIEWS, {"review_id": pl.String, "review_text": pl.String})
+    )
+    reviews = joined(texts, {"review_id": pl.String, "review": pl.String}).drop_nulls()
     reviews = reviews.unique("review_id", keep="first", maintain_order=True)
     added, updated = (_milliseconds(name) for name in ("date_added", "date_updated"))
     was_read = pl.col("is_read").fill_null(False)
-    parts = [pl.DataFrame(schema={
-        "user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64, "action": pl.String, "rating": pl.Int64,
-        "review": pl.String,
-    })]  # fmt: skip
-    for chunk in read_json_lines(raw / INTERACTIONS, _INTERACTION):
-        part = chunk.join(reviews, on="review_id", how="left", maintain_order="left").select(
+    rows = (
+        chunk.join(reviews, on="review_id", how="left", maintain_order="left").select(
             stripped(pl.col("user_id")),
             stripped(pl.col("book_id")).alias("item_id"),
             pl.when(was_read).then(pl.max_horizontal(added, updated)).otherwise(added).alias("timestamp"),
@@ -98,8 +90,13 @@ def _interactions(raw: Path, dropped: dict[str, int]) -> pl.DataFrame:
             pl.when(was_read & pl.col("rating").is_between(1, 5)).then("rating").alias("rating"),
             pl.when(was_read).then("review").alias("review"),
         )
-        parts.append(part)
-    interactions = drop_unknown(pl.concat(parts), ["user_id", "item_id"], dropped, "row_without_id")
+        for chunk in read_json_lines(raw / INTERACTIONS, _INTERACTION)
+    )
+    interactions = joined(rows, {
+        "user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64, "action": pl.String, "rating": pl.Int64,
+        "review": pl.String,
+    })  # fmt: skip
+    interactions = drop_unknown(interactions, ["user_id", "item_id"], dropped, "row_without_id")
     return drop_unknown(interactions, ["timestamp"], dropped, "row_without_time")
 
 
@@ -111,7 +108,7 @@ def _milliseconds(column: str) -> pl.Expr:
 
 def _books(raw: Path, dropped: dict[str, int]) -> pl.DataFrame:
     """Books, their authors and genres on one line each; books without an id or a title are dropped."""
-    books = pl.concat([pl.DataFrame(schema={**_BOOK, "line": pl.Int64}), *read_json_lines(raw / BOOKS, _BOOK)])
+    books = joined(read_json_lines(raw / BOOKS, _BOOK), {**_BOOK, "line": pl.Int64})
     books = books.with_columns(stripped(pl.col("book_id")), one_line(pl.col("title")))
     titled = drop_unknown(books, ["book_id", "title"], dropped, "book_without_title")
     first = keep_first(titled, ["book_id"], dropped, "repeated_book")
@@ -133,11 +130,14 @@ def _author_names(raw: Path, books: pl.DataFrame) -> pl.DataFrame:
     """item_id and authors, as in "Ann Author, Bob Brush (Illustrator)"."""
     roles = books.select("book_id", "authors").explode("authors").drop_nulls().unnest("authors")
     wanted = roles.select("author_id").unique()
-    parts = [pl.DataFrame(schema={"author_id": pl.String, "name": pl.String})]
-    for chunk in read_json_lines(raw / AUTHORS, {"author_id": pl.String, "name": pl.String}):
-        parts.append(chunk.select("author_id", one_line(pl.col("name")).alias("name")).drop_nulls())
-        parts[-1] = parts[-1].join(wanted, on="author_id", how="semi", maintain_order="left")
-    names = pl.concat(parts).unique("author_id", keep="first", maintain_order=True)
+    schema = {"author_id": pl.String, "name": pl.String}
+    chunks = (
+        chunk.select("author_id", one_line(pl.col("name")))
+        .join(wanted, on="author_id", how="semi", maintain_order="left")
+        .drop_nulls()
+        for chunk in read_json_lines(raw / AUTHORS, schema)
+    )
+    names = joined(chunks, schema).unique("author_id", keep="first", maintain_order=True)
     role = one_line(pl.col("role"))
     shown = pl.when(role.is_null()).then("name").otherwise(pl.format("{} ({})", "name", role))
     named = roles.join(names, on="author_id", how="inner", maintain_order="left")
@@ -147,13 +147,16 @@ def _author_names(raw: Path, books: pl.DataFrame) -> pl.DataFrame:
 
 def _genres(raw: Path, books: pl.DataFrame) -> pl.DataFrame:
     """item_id and genres, as in "comics, graphic / fiction": the names themselves hold commas."""
-    parts = [pl.DataFrame(schema={"item_id": pl.String, "genres": pl.String})]
-    for chunk in read_json_lines(raw / GENRES, {"book_id": pl.String, "genres": pl.String}):
-        known = chunk.join(books.select("book_id"), on="book_id", how="semi", maintain_order="left")
-        # The object is JSON text: its keys are in quotes before a colon.
-        names = pl.col("genres").str.extract_all(r'"[^"]+"\s*:').list.eval(pl.element().str.strip_chars('": '))
-        parts.append(known.select(pl.col("book_id").alias("item_id"), names.list.join(" / ").alias("genres")))
-    genres = pl.concat(parts).unique("item_id", keep="first", maintain_order=True)
+    # The object is JSON text: its keys are in quotes before a colon.
+    names = pl.col("genres").str.extract_all(r'"[^"]+"\s*:').list.eval(pl.element().str.strip_chars('": '))
+    chunks = (
+        chunk.join(books.select("book_id"), on="book_id", how="semi", maintain_order="left").select(
+            pl.col("book_id").alias("item_id"), names.list.join(" / ").alias("genres")
+        )
+        for chunk in read_json_lines(raw / GENRES, {"book_id": pl.String, "genres": pl.String})
+    )
+    genres = joined(chunks, {"item_id": pl.String, "genres": pl.String})
+    genres = genres.unique("item_id", keep="first", maintain_order=True)
     return genres.with_columns(pl.col("genres").replace("", None))
 
 

@@ -20,15 +20,14 @@ the crawl.
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
 from pathlib import Path
 
 import polars as pl
 
 from usermirrorer.data.sources.domain import EVERY_EVENT, Domain, RawTables
+from usermirrorer.data.sources.readers.checks import refuse, unique_ids
 from usermirrorer.data.sources.readers.csv_files import read_columns
 from usermirrorer.data.sources.readers.files import ColumnType, decoded, require_files
-from usermirrorer.data.sources.readers.lines import refuse, unique_ids
 from usermirrorer.data.sources.readers.text import day_ms, one_line
 from usermirrorer.errors import UserError
 
@@ -118,19 +117,16 @@ def read_plays(path: Path) -> tuple[pl.DataFrame, int]:
 
 
 def read_daily(path: Path) -> pl.DataFrame:
-    """Counts of each video and day with the time from which they are known, in order of time, and what never changes.
+    """Counts of each video and day in order of the time from which they are known, and what never changes.
 
     Columns: item_id, timestamp (end of the day), uploaded (UTC milliseconds), duration (seconds), plays, likes, ….
     """
     schema: dict[str, ColumnType] = {
-        "video_id": pl.Int64,
-        "date": pl.Int64,
-        "upload_dt": pl.String,
-        "video_duration": pl.Float64,
-    }
-    counts = dict.fromkeys(COUNTS.values(), pl.Float64)
-    optional = ["upload_dt", "video_duration", *counts]
-    rows = pl.concat([_no_rows(schema | counts), *read_columns(path, schema | counts, optional)])
+        "video_id": pl.Int64, "date": pl.Int64, "upload_dt": pl.String, "video_duration": pl.Float64,
+        **dict.fromkeys(COUNTS.values(), pl.Float64),
+    }  # fmt: skip
+    optional = ["upload_dt", "video_duration", *COUNTS.values()]
+    rows = pl.concat(read_columns(path, schema, optional))
     day, uploaded = day_ms(pl.col("date").cast(pl.String), "%Y%m%d") - CHINA_MS, day_ms(pl.col("upload_dt")) - CHINA_MS
     refuse(rows, day.is_null(), "date", "a day like 20200705", path)
     refuse(rows, uploaded.is_null() & pl.col("upload_dt").is_not_null(), "upload_dt", "a day like 2020-03-30", path)
@@ -180,7 +176,7 @@ def read_users(path: Path) -> pl.DataFrame:
     flags = {"is_video_author": "video author", "is_live_streamer": "live streamer"}
     numbers = dict.fromkeys([*flags, *NUMBERS.values()], pl.Float64)
     schema = {"user_id": pl.Int64, "user_active_degree": pl.String} | numbers
-    rows = pl.concat([_no_rows(schema), *read_columns(path, schema, optional=["user_active_degree", *numbers])])
+    rows = pl.concat(read_columns(path, schema, optional=["user_active_degree", *numbers]))
     rows = unique_ids(rows, "user_id", path)
     roles = [pl.when(pl.col(column) == 1).then(pl.lit(role)) for column, role in flags.items()]
     role = pl.concat_list(roles).list.drop_nulls().list.join(" and ")
@@ -195,7 +191,7 @@ def read_users(path: Path) -> pl.DataFrame:
 def read_friends(path: Path) -> pl.DataFrame:
     """One row per user and friend, from lists printed as `[1, 2]`."""
     schema = {"user_id": pl.Int64, "friend_list": pl.String}
-    rows = pl.concat([_no_rows(schema), *read_columns(path, schema)])
+    rows = pl.concat(read_columns(path, schema))
     printed = pl.col("friend_list").str.contains(r"^\s*\[\s*(\d+\s*(,\s*\d+\s*)*)?\]\s*$")
     refuse(rows, ~printed, "friend_list", "a list like [1, 2]", path)
     friends = pl.col("friend_list").str.extract_all(r"\d+")
@@ -207,10 +203,6 @@ def _known(column: str) -> pl.Expr:
     """The text on one line, null if it is empty or UNKNOWN."""
     text = one_line(pl.col(column))
     return pl.when(text != "UNKNOWN").then(text)
-
-
-def _no_rows(schema: Mapping[str, ColumnType]) -> pl.DataFrame:
-    return pl.DataFrame(schema={**schema, "line": pl.Int64})
 
 
 def _played(enough_ms: int, strictly: bool) -> pl.Expr:

@@ -22,8 +22,9 @@ from pathlib import Path
 import polars as pl
 
 from usermirrorer.data.sources.domain import Domain, RawTables
+from usermirrorer.data.sources.readers.checks import as_integers, unique_ids
+from usermirrorer.data.sources.readers.delimited import read_fields
 from usermirrorer.data.sources.readers.files import require_files, shorten
-from usermirrorer.data.sources.readers.lines import as_integers, read_fields, unique_ids
 from usermirrorer.data.sources.readers.text import one_line
 from usermirrorer.errors import UserError
 

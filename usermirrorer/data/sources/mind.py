@@ -19,8 +19,9 @@ from pathlib import Path
 import polars as pl
 
 from usermirrorer.data.sources.domain import Domain, RawTables
+from usermirrorer.data.sources.readers.checks import refuse
+from usermirrorer.data.sources.readers.delimited import parse_fields, read_fields
 from usermirrorer.data.sources.readers.files import read_chunks
-from usermirrorer.data.sources.readers.lines import parse_fields, read_fields, refuse
 from usermirrorer.data.sources.readers.text import one_line
 from usermirrorer.errors import UserError
 

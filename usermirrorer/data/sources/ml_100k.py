@@ -11,8 +11,9 @@ from pathlib import Path
 import polars as pl
 
 from usermirrorer.data.sources.domain import EVERY_EVENT, MIN_RATING, Domain, RawTables
+from usermirrorer.data.sources.readers.checks import as_integers, one_of, refuse, unique_ids
+from usermirrorer.data.sources.readers.delimited import read_fields
 from usermirrorer.data.sources.readers.files import require_files
-from usermirrorer.data.sources.readers.lines import as_integers, one_of, read_fields, refuse, unique_ids
 from usermirrorer.data.sources.readers.places import with_places
 
 

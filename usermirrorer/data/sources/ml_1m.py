@@ -13,8 +13,9 @@ import polars as pl
 
 from usermirrorer.data.sources.domain import RawTables
 from usermirrorer.data.sources.ml_100k import ML_100K
+from usermirrorer.data.sources.readers.checks import as_integers, one_of, unique_ids
+from usermirrorer.data.sources.readers.delimited import read_fields
 from usermirrorer.data.sources.readers.files import require_files
-from usermirrorer.data.sources.readers.lines import as_integers, one_of, read_fields, unique_ids
 from usermirrorer.data.sources.readers.places import with_places
 
 

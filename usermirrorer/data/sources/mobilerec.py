@@ -18,10 +18,10 @@ from pathlib import Path
 
 import polars as pl
 
-from usermirrorer.data.sources.cleaning import drop_unknown, first_reviews, keep_first
+from usermirrorer.data.sources.cleaning import drop_unknown, first_reviews, keep_first, users_of
 from usermirrorer.data.sources.domain import EVERY_EVENT, MIN_RATING, Domain, RawTables
 from usermirrorer.data.sources.readers.csv_files import read_records
-from usermirrorer.data.sources.readers.files import require_files
+from usermirrorer.data.sources.readers.files import joined, require_files
 from usermirrorer.data.sources.readers.text import day_ms, dollars, first_words, one_line
 
 
@@ -42,8 +42,7 @@ def read(raw: Path | None, seed: int) -> RawTables:
     dropped: dict[str, int] = {}
     reviews = _reviews(raw / INTERACTIONS, dropped)
     items = _apps(raw / META, dropped)
-    users = reviews.select("user_id").unique(maintain_order=True)
-    return RawTables(users=users, items=items, interactions=reviews, dropped=dropped)
+    return RawTables(users=users_of(reviews), items=items, interactions=reviews, dropped=dropped)
 
 
 def _reviews(path: Path, dropped: dict[str, int]) -> pl.DataFrame:
@@ -65,7 +64,7 @@ def _apps(path: Path, dropped: dict[str, int]) -> pl.DataFrame:
     columns = (
         "app_package app_name developer_name app_category description content_rating num_reviews price avg_rating"
     ).split()
-    apps = pl.concat([pl.DataFrame(schema={name: pl.String for name in columns}), *read_records(path, columns)])
+    apps = joined(read_records(path, columns), dict.fromkeys(columns, pl.String))
     apps = apps.with_columns(one_line(pl.col(name)).alias(name) for name in columns)
     named = drop_unknown(apps, ["app_package", "app_name"], dropped, "app_without_name")
     items = keep_first(named, ["app_package"], dropped, "repeated_app")

@@ -20,7 +20,7 @@ import polars as pl
 
 from usermirrorer.data.sources.cleaning import drop_unknown, first_reviews, keep_first
 from usermirrorer.data.sources.domain import Domain, RawTables
-from usermirrorer.data.sources.readers.files import ColumnType, find_file
+from usermirrorer.data.sources.readers.files import ColumnType, find_file, joined
 from usermirrorer.data.sources.readers.python_lines import read_python_lines
 from usermirrorer.data.sources.readers.text import day_ms, dollars, first_words, stripped, without_markup
 
@@ -57,11 +57,11 @@ def read(raw: Path | None, seed: int) -> RawTables:
 
 
 def _games(path: Path, dropped: dict[str, int]) -> pl.DataFrame:
-    games = pl.concat([pl.DataFrame(schema={**_GAME, "line": pl.Int64}), *read_python_lines(path, _GAME)])
+    games = joined(read_python_lines(path, _GAME), {**_GAME, "line": pl.Int64})
     games = games.with_columns(without_markup(pl.col(name)) for name, dtype in _GAME.items() if dtype == pl.String)
     for name in ("genres", "tags", "specs"):
-        joined = pl.col(name).list.eval(pl.element().drop_nulls()).list.join(", ")
-        games = games.with_columns(without_markup(joined).alias(name))
+        names = pl.col(name).list.eval(pl.element().drop_nulls()).list.join(", ")
+        games = games.with_columns(without_markup(names).alias(name))
     games = games.with_columns(app_name=pl.coalesce("app_name", "title"))
     games = drop_unknown(games, ["id"], dropped, "game_without_id")
     games = drop_unknown(games, ["app_name"], dropped, "game_without_name")

@@ -50,6 +50,12 @@ def field_names(template: str) -> set[str]:
     return {name for name, _ in placeholders(template)}
 
 
+def required_names(template: str) -> set[str]:
+    """Names of the values outside of <angle brackets>, which read "unknown" if they are."""
+    parts = [part for part in parse(template) if not part.optional]
+    return {piece[0] for part in parts for piece in part.pieces if isinstance(piece, tuple)}
+
+
 def fill(template: str, columns: Mapping[str, pl.Series | np.ndarray | str], rows: int) -> pl.Series:
     """One text per row: `(rows,)`. A column is `(rows,)`, or one string for all rows; null and NaN are unknown."""
     texts: dict[str, pl.Series] = {}

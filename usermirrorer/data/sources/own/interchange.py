@@ -17,6 +17,7 @@ from typing import Any
 
 import polars as pl
 
+from usermirrorer.data.sources.cleaning import users_of
 from usermirrorer.data.sources.domain import RawTables
 from usermirrorer.data.sources.own.columns import (
     Kind,
@@ -27,9 +28,9 @@ from usermirrorer.data.sources.own.columns import (
     select_columns,
 )  # fmt: skip
 from usermirrorer.data.sources.own.values import as_times
+from usermirrorer.data.sources.readers.checks import unique_ids
 from usermirrorer.data.sources.readers.files import ColumnType, require_files, shorten
 from usermirrorer.data.sources.readers.json_lines import read_json_lines
-from usermirrorer.data.sources.readers.lines import unique_ids
 from usermirrorer.errors import UserError
 
 
@@ -64,7 +65,7 @@ def read_interchange(raw: Path | None, seed: int, log: OwnLog) -> RawTables:
         values = _values(path, users, ("user_description", "user_features")) if log.users else users
         users = users.hstack(select_columns(values, log.users, path, log).drop("line"))
     else:
-        users = events.select("user_id").unique(maintain_order=True)
+        users = users_of(events)
     return RawTables(
         users=users.select("user_id", *log.users),
         items=items.drop("line"),

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import polars as pl
 
+from usermirrorer.data.sources.cleaning import users_of
 from usermirrorer.data.sources.domain import RawTables
 from usermirrorer.data.sources.own.columns import (
     Kind,
@@ -23,8 +24,9 @@ from usermirrorer.data.sources.own.columns import (
     select_columns,
 )  # fmt: skip
 from usermirrorer.data.sources.own.values import as_numbers, as_times
+from usermirrorer.data.sources.readers.checks import unique_ids
+from usermirrorer.data.sources.readers.delimited import read_fields
 from usermirrorer.data.sources.readers.files import require_files, shorten
-from usermirrorer.data.sources.readers.lines import read_fields, unique_ids
 from usermirrorer.errors import UserError
 
 
@@ -54,7 +56,7 @@ def read_recbole(raw: Path | None, seed: int, log: OwnLog) -> RawTables:
         users = _with_ids(_read(user, {"user_id": "text", **log.users}, log), ("user_id",), user)
         users = unique_ids(users, "user_id", user).drop("line")
     else:
-        users = events.select("user_id").unique(maintain_order=True)
+        users = users_of(events)
     return RawTables(users=users, items=items.drop("line"), interactions=events.drop("line"), dropped=dropped)
 
 

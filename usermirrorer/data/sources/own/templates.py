@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from usermirrorer.data.sources.own.columns import Kind
-from usermirrorer.data.sources.templates import field_names, parse, placeholders
+from usermirrorer.data.sources.templates import field_names, placeholders, required_names
 
 
 def check_template(template: str, one_line: bool) -> None:
@@ -35,10 +35,7 @@ def check_template(template: str, one_line: bool) -> None:
 
 def check_optional(template: str, names: Iterable[str]) -> None:
     """Raises ValueError if a value that can be unknown is outside of <angle brackets>."""
-    always = {
-        piece[0] for part in parse(template) if not part.optional for piece in part.pieces if isinstance(piece, tuple)
-    }
-    for name in sorted(always.intersection(names)):
+    for name in sorted(required_names(template).intersection(names)):
         raise ValueError(f"{{{name}}} is not always known; put it in <angle brackets>, to be left out when unknown")
 
 

@@ -12,8 +12,8 @@ from typing import Literal
 
 import polars as pl
 
+from usermirrorer.data.sources.readers.checks import refuse
 from usermirrorer.data.sources.readers.files import shorten
-from usermirrorer.data.sources.readers.lines import refuse
 from usermirrorer.data.sources.readers.text import day_ms, stripped
 from usermirrorer.errors import UserError
 

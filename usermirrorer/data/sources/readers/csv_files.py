@@ -26,7 +26,7 @@ LONGEST_RECORD = 2**20
 def read_columns(
     path: Path, schema: Mapping[str, ColumnType], optional: Collection[str] = ()
 ) -> Iterator[pl.DataFrame]:
-    """The columns of `schema` and `line` (1-based), one frame a chunk.
+    """The columns of `schema` and `line` (1-based), one frame a chunk, at least one.
 
     Blank lines are skipped. Fields may be quoted but hold no line breaks. An empty field is null, and allowed only in
     columns of `optional`. Raises UserError with file:line for a header that lacks a column, and for a row that has

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import zlib
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -59,6 +59,11 @@ def read_chunks(path: Path) -> Iterator[tuple[int, bytes]]:
 
 def _opened(path: Path) -> gzip.GzipFile | BinaryIO:
     return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
+
+
+def joined(chunks: Iterable[pl.DataFrame], schema: Mapping[str, ColumnType]) -> pl.DataFrame:
+    """All chunks as one frame of this schema, which is empty without any."""
+    return pl.concat([pl.DataFrame(schema=dict(schema)), *chunks])
 
 
 def decoded(path: Path, first_line: int, content: bytes, encoding: str = "utf-8") -> str:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import polars as pl
 
+from usermirrorer.data.sources.readers.checks import refuse
 from usermirrorer.data.sources.readers.files import ColumnType, first_bad, read_chunks, shorten
-from usermirrorer.data.sources.readers.lines import refuse
 from usermirrorer.errors import UserError
 
 

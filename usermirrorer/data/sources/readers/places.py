@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from usermirrorer.data.sources.readers.csv_files import read_records
+from usermirrorer.data.sources.readers.files import joined
 
 
 TABLE = "zip_places.csv"
@@ -20,8 +21,7 @@ def with_places(users: pl.DataFrame, raw: Path) -> pl.DataFrame:
     """
     if not (raw / TABLE).is_file():
         return users.with_columns(location=pl.lit(None, dtype=pl.String))
-    no_places = pl.DataFrame(schema=dict.fromkeys(COLUMNS, pl.String))
-    places = pl.concat([no_places, *read_records(raw / TABLE, COLUMNS)])
+    places = joined(read_records(raw / TABLE, COLUMNS), dict.fromkeys(COLUMNS, pl.String))
     places = places.unique("zip", keep="first", maintain_order=True).select(
         pl.col("zip").alias("_zip"), location=pl.format("{}, {}", "city", "state")
     )

@@ -1,4 +1,4 @@
-"""Delimited raw files in which every line counts, and checks that name a bad value by file and line."""
+"""Delimited files without quoting, read as text: every line is a row, and a malformed one is an error."""
 
 from __future__ import annotations
 
@@ -46,38 +46,3 @@ def _lines(content: bytes) -> pl.Series:
     offsets = np.concatenate([[0], ends, [len(content)] if not len(ends) or ends[-1] < len(content) else []])
     buffers = pa.py_buffer(offsets.astype(np.int64)), pa.py_buffer(content)
     return pl.Series(pa.LargeStringArray.from_buffers(len(offsets) - 1, *buffers), dtype=pl.String)
-
-
-def refuse(
-    frame: pl.DataFrame,
-    wrong: pl.Expr,
-    column: str,
-    expected: str,
-    path: Path,
-    remedy: str = "repair or delete the line",
-) -> None:
-    """Raises UserError with file:line at the first row where `wrong` holds: its `column` is not what is expected."""
-    found = frame.filter(wrong)
-    if len(found):
-        number, bad = found.select("line", column).row(0)
-        raise UserError(f"{path}:{number}: {column} {shorten(str(bad))!r} is not {expected}; {remedy}")
-
-
-def as_integers(frame: pl.DataFrame, column: str, path: Path, low: int, high: int) -> pl.DataFrame:
-    """Cast a column of `read_fields` to Int64. Raises UserError with file:line at the first value out of range."""
-    cast = frame.with_columns(_number=pl.col(column).str.strip_chars().cast(pl.Int64, strict=False))
-    inside = pl.col("_number").is_between(low, high).fill_null(False)
-    refuse(cast, ~inside, column, f"a whole number from {low} to {high}", path)
-    return cast.drop(column).rename({"_number": column})
-
-
-def one_of(frame: pl.DataFrame, column: str, path: Path, known: Sequence[str]) -> pl.DataFrame:
-    """The frame, if a column holds nothing but `known`. Raises UserError with file:line."""
-    refuse(frame, ~pl.col(column).is_in(list(known)), column, f"one of {', '.join(known)}", path)
-    return frame
-
-
-def unique_ids(frame: pl.DataFrame, column: str, path: Path) -> pl.DataFrame:
-    """The frame, if no id occurs twice. Raises UserError with file:line at the first that does."""
-    refuse(frame, ~pl.col(column).is_first_distinct(), column, "unique", path, "delete one of the lines")
-    return frame
