@@ -63,7 +63,7 @@ class Domain:
     licence: str
     redistribute_text: bool
     raw_files: Mapping[str, str]
-    """File name (with * where names of folders vary) -> what it holds; empty for embedded domains."""
+    """File name (with * for folders of several names) -> what it holds; empty for embedded domains."""
     read: Callable[[Path | None, int], RawTables]
     """(directory of raw files, seed for embedded domains) -> tables."""
     event: str
@@ -107,8 +107,8 @@ def choice_rule(domain: Domain, choice: str) -> pl.Expr:
     """The expression behind `any` or `min_rating=4`. Raises UserError for a rule that the domain does not have."""
     name, _, value = choice.partition("=")
     if name not in domain.choice_rules:
-        known = ", ".join(domain.choice_rules)
-        raise UserError(f"choice {choice!r}: {domain.name} knows {known}; write it as NAME or NAME=VALUE")
+        rules = ", ".join(domain.choice_rules)
+        raise UserError(f"choice {choice!r}: {domain.name} has {rules}; write one as NAME or NAME=VALUE")
     try:
         return domain.choice_rules[name](float(value) if value else 0.0)
     except ValueError:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import polars as pl
 
+from usermirrorer.data.sources.cleaning import drop_unknown, keep_first
 from usermirrorer.data.sources.domain import Domain, RawTables
 from usermirrorer.data.sources.readers.checks import as_integers, unique_ids
 from usermirrorer.data.sources.readers.delimited import read_fields
@@ -59,13 +60,12 @@ def read(raw: Path | None, seed: int) -> RawTables:
     """
     raw = require_files(raw, tuple(FILES), "lastfm", PUBLISHER)
     artists = unique_ids(_table(raw / "artists.dat", ARTISTS), "id", raw / "artists.dat")
-    items = artists.select(item_id="id", name=one_line(pl.col("name"))).drop_nulls("name")
-    friends = (
-        _table(raw / "user_friends.dat", FRIENDS)
-        .select(user_id="userID", friend_id="friendID")
-        .unique(maintain_order=True)
-    )
-    assignments, dropped = _assignments(raw)
+    friends = _table(raw / "user_friends.dat", FRIENDS).select(user_id="userID", friend_id="friendID")
+    friends = friends.unique(maintain_order=True)
+    dropped: dict[str, int] = {}
+    assignments = _assignments(raw, dropped)
+    items = artists.select(item_id="id", name=one_line(pl.col("name")))
+    items = drop_unknown(items, ["name"], dropped, "unnamed_artist")
     tags = pl.col("label")
     more = pl.when(tags.len() > TAGS_SHOWN).then(pl.lit(" …")).otherwise(pl.lit(""))
     users = pl.concat([assignments["userID"], friends["user_id"], friends["friend_id"]])
@@ -79,29 +79,25 @@ def read(raw: Path | None, seed: int) -> RawTables:
         .sort("timestamp", "user_id", "item_id"),
         friends=friends,
         item_labels=assignments.select("timestamp", "label", item_id="artistID"),
-        dropped=dropped | {"unnamed_artist": len(artists) - len(items)},
+        dropped=dropped,
     )
 
 
-def _assignments(raw: Path) -> tuple[pl.DataFrame, dict[str, int]]:
-    """Tag assignments with `timestamp` (start of the day, UTC) and `label`, and counts of what was dropped."""
+def _assignments(raw: Path, dropped: dict[str, int]) -> pl.DataFrame:
+    """Tag assignments with `timestamp` (start of the day, UTC) and `label`."""
     path = raw / "user_taggedartists.dat"
     rows = _table(path, ASSIGNMENTS)
     for column, high in {"day": 31, "month": 12, "year": 9999}.items():
         rows = as_integers(rows, column, path, 1, high)
     day = pl.format("{}-{}-{}", "year", "month", "day").str.to_date("%Y-%m-%d", strict=False)
-    once = rows.unique(list(ASSIGNMENTS), keep="first", maintain_order=True)
-    dated = once.with_columns(day=day).filter(pl.col("day").is_between(EARLIEST, LATEST))
+    once = keep_first(rows, ASSIGNMENTS, dropped, "duplicate_assignment")
+    time = pl.when(day.is_between(EARLIEST, LATEST)).then(day.cast(pl.Datetime("ms")).dt.epoch("ms"))
+    dated = drop_unknown(once.with_columns(timestamp=time), ["timestamp"], dropped, "impossible_time")
 
     tags = unique_ids(_table(raw / "tags.dat", TAGS, "latin-1"), "tagID", raw / "tags.dat")
     tags = tags.select("tagID", label=one_line(pl.col("tagValue"))).drop_nulls()
-    labelled = dated.join(tags, on="tagID", how="inner", maintain_order="left")
-    dropped = {
-        "duplicate_assignment": len(rows) - len(once),
-        "impossible_time": len(once) - len(dated),
-        "unknown_tag": len(dated) - len(labelled),
-    }
-    return labelled.with_columns(timestamp=pl.col("day").cast(pl.Datetime("ms")).dt.epoch("ms")), dropped
+    labelled = dated.join(tags, on="tagID", how="left", maintain_order="left")
+    return drop_unknown(labelled, ["label"], dropped, "unknown_tag")
 
 
 def _table(path: Path, columns: Sequence[str], encoding: str = "utf-8") -> pl.DataFrame:

@@ -26,7 +26,7 @@ from usermirrorer.data.sources.own.columns import (
     drop_blank_items,
     event_times,
     select_columns,
-)  # fmt: skip
+)
 from usermirrorer.data.sources.own.values import as_times
 from usermirrorer.data.sources.readers.checks import unique_ids
 from usermirrorer.data.sources.readers.files import ColumnType, require_files, shorten

@@ -22,7 +22,7 @@ from usermirrorer.data.sources.own.columns import (
     drop_blank_items,
     event_times,
     select_columns,
-)  # fmt: skip
+)
 from usermirrorer.data.sources.own.values import as_numbers, as_times
 from usermirrorer.data.sources.readers.checks import unique_ids
 from usermirrorer.data.sources.readers.delimited import read_fields

@@ -48,7 +48,7 @@ def read_columns(
 
 
 def read_records(path: Path, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
-    """Some columns as text, one frame a chunk; a file without records yields none.
+    """Some columns as text, one frame a chunk, none without records.
 
     An empty field is null, and so are the fields that a short record lacks. Raises UserError with file:line for a
     header that lacks a column, bytes that are not UTF-8, a record with more fields than the header, and a quote that

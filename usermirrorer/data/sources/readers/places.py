@@ -1,4 +1,4 @@
-"""ZIP codes become places only if a table of them lies beside the raw files: `zip_places.csv` (zip,city,state)."""
+"""ZIP codes become places only with a table of them beside the raw files: `zip_places.csv` (zip,city,state)."""
 
 from __future__ import annotations
 
