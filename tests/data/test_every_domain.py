@@ -35,7 +35,7 @@ from usermirrorer.data.scenes.as_of import DAY_MS, NEW_RELEASE_DAYS, option_valu
 from usermirrorer.data.scenes.make import make_scenes
 from usermirrorer.data.scenes.render import render
 from usermirrorer.data.sources import DOMAINS, Domain, load_domain
-from usermirrorer.data.sources.templates import field_names, parse
+from usermirrorer.data.sources.templates import field_names, required_names
 from usermirrorer.steps import SceneSettings
 
 
@@ -55,7 +55,7 @@ WRITERS: dict[str, Callable[[Path], None] | None] = {
     "toy": None,
     "toy-log": None,
 }
-"""Domain, as `prepare` is asked for it or as the YAML among the raw files -> what writes its raw files."""
+"""Domain, by its name for `prepare` or by its YAML among the raw files -> what writes its raw files."""
 
 EXPOSURES = [
     (name, exposure)
@@ -64,7 +64,7 @@ EXPOSURES = [
 ] + [("lists.yaml", "logged")]
 
 MADE = {"item", "event", "time_diff"}
-"""What the engine fills in: a template shows it although no domain declares it."""
+"""What rendering fills in: templates show it although no domain declares it."""
 
 SCENES = 150
 
@@ -75,7 +75,7 @@ def test_no_domain_is_forgotten() -> None:
 
 @pytest.fixture(scope="session")
 def raw_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[str, Path | None]]:
-    """What `prepare` is given for a domain: its name or YAML, and the directory of its raw files."""
+    """The arguments of `prepare` for a domain: its name or YAML, and the directory of its raw files."""
 
     @cache
     def write(name: str) -> tuple[str, Path | None]:
@@ -118,9 +118,9 @@ def made(every, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], lis
 
 
 def splits(domain: Domain, exposure: str = "") -> list[SceneSettings]:
-    """Settings of train and test as `usermirrorer scenes` has them, but for the number."""
+    """The settings of train and test of `usermirrorer scenes`, except for the number of scenes."""
     exposure, choice = exposure or domain.exposures[0], next(iter(domain.choice_rules))
-    # Real lists have the length they have.
+    # Real lists keep their length.
     low = 2 if exposure == "logged" else 5
     return [
         SceneSettings("train", SCENES, exposure, choice, 2, 6),
@@ -160,8 +160,8 @@ def test_the_time_zone_of_the_machine_changes_no_byte(every, raw_of, tmp_path: P
     monkeypatch.setenv("TZ", "America/New_York")
     time.tzset()
     try:
-        asked, raw = raw_of(name)
-        prepare(asked, raw, tmp_path)
+        domain, raw = raw_of(name)
+        prepare(domain, raw, tmp_path)
     finally:
         monkeypatch.undo()
         time.tzset()
@@ -169,14 +169,14 @@ def test_the_time_zone_of_the_machine_changes_no_byte(every, raw_of, tmp_path: P
 
 
 def output(work: Path) -> dict[str, bytes]:
-    """Every shard below `work`, and every manifest without what tells of the run."""
+    """Every shard below `work`, and the content of every manifest."""
     found = {str(path.relative_to(work)): path.read_bytes() for path in sorted(work.rglob("*.parquet"))}
     manifests = sorted(work.rglob(MANIFEST))
     return found | {str(path.relative_to(work)): repr(finished(path.parent)).encode() for path in manifests}
 
 
 def finished(directory: Path) -> dict[str, Any]:
-    """What a finished step says of itself."""
+    """The content of a finished step's manifest."""
     manifest = read_manifest(directory)
     assert manifest is not None and manifest["content"]["finished"]
     return manifest["content"]
@@ -187,16 +187,16 @@ LEFTOVERS = re.compile(
     r"|  |\t|\r|\| *\||[,:;|-] *$|^ | $|^[|,:]",
     re.MULTILINE,
 )
-"""What a template leaves where a value is missing, and marks of the raw files."""
+"""What a template leaves if a value is missing, and remains of the raw files."""
 
 
 @pytest.mark.parametrize("snapshot", [False, True])
 @pytest.mark.parametrize("name", WRITERS)
 def test_every_item_and_every_user_reads_well(raw_of, tmp_path: Path, name: str, snapshot: bool) -> None:
     """Each item as an option, each user's profile and whole history, early and late; end-of-crawl values too."""
-    asked, raw = raw_of(name)
-    own = prepare(asked, raw, tmp_path, snapshot=snapshot)["recipe"]["domain"]
-    tables = load_tables(tmp_path, own)
+    domain, raw = raw_of(name)
+    prepared = prepare(domain, raw, tmp_path, snapshot=snapshot)["recipe"]["domain"]
+    tables = load_tables(tmp_path, prepared)
     users, items = min(len(tables.users), 100), len(tables.items)
     texts = []
     for moment in np.quantile(tables.log.time, [0.0, 0.3, 0.9, 1.0]).astype(np.int64) + 1:
@@ -219,7 +219,7 @@ def test_every_scene_reads_well(made, name: str) -> None:
 
 
 def assert_reads_well(texts: list[dict[str, Any]]) -> None:
-    """No part of a template without its value, and options on one line each."""
+    """No part of a template lacks its value, and every option is one line."""
     for text in texts:
         for part in (text["profile"], text["history"], *text["action_list"]):
             assert not (found := LEFTOVERS.search(part)), f"{found[0]!r} in {part!r}"
@@ -232,24 +232,18 @@ def test_every_value_shown_is_declared(every, name: str) -> None:
     domain = every(name).tables.domain
     templates = (domain.item, domain.option, domain.history, domain.profile)
     shown = set().union(*map(field_names, templates)) - MADE
-    # a number may stand within another value, as the year in a title
+    # a number may be part of another value, as the year in a title
     assert shown <= set(domain.fields) <= shown | set(domain.numbers)
     assert {field for field, kind in domain.fields.items() if kind == "as_of"} == set(domain.as_of)
+    assert {field for field, kind in domain.fields.items() if kind == "snapshot"} == set(domain.snapshots) <= shown
     assert field_names(domain.option) <= {"item", *domain.as_of}
-    # whatever can be emptied or not be known yet stands in a part that is then left out
-    always = {
-        piece[0]
-        for template in templates[:3]
-        for part in parse(template)
-        if not part.optional
-        for piece in part.pieces
-        if isinstance(piece, tuple)
-    }
+    # whatever can be hidden or not known yet is in an optional part
+    always = set().union(*map(required_names, templates[:3]))
     assert {domain.fields[field] for field in always - MADE} <= {"static"}
 
 
 def reference(how: str, rows: dict[str, list[dict[str, Any]]], user: str, item: str, time: int) -> Any:
-    """An as_of value as docs/design.md says it, from the rows on disk; None where it is not known."""
+    """An as_of value as docs/design.md defines it, from the rows on disk; None if it is not known."""
     kind, _, detail = how.partition(":")
     events = [row for row in rows["interactions"] if row["item_id"] == item and row["timestamp"] < time]
     if kind == "count":
@@ -275,13 +269,13 @@ def reference(how: str, rows: dict[str, list[dict[str, Any]]], user: str, item: 
 
 @pytest.mark.parametrize("name", [name for name in WRITERS if name not in ("mind", "toy", "toy-log")])
 def test_values_as_of_a_time_are_those_of_a_plain_reference(every, name: str) -> None:
-    """At times of events, of daily counts and labels, a moment beside them, and at any time."""
+    """At times of events, daily counts and labels, a moment before and after them, and at any time."""
     prepared = every(name)
     tables: Tables = prepared.tables
     rows = {path.stem: pl.read_parquet(path).to_dicts() for path in (prepared.work / "tables").glob("*/*.parquet")}
     rng = np.random.default_rng(0)
-    told = [tables.log.time, *(facts.time for facts in (tables.item_statistics, tables.item_labels) if facts)]
-    times = np.concatenate([rng.choice(of, 100) + beside for of in told for beside in (-1, 0, 1)])
+    changes = [tables.log.time, *(table.time for table in (tables.item_statistics, tables.item_labels) if table)]
+    times = np.concatenate([rng.choice(of, 100) + beside for of in changes for beside in (-1, 0, 1)])
     times = np.append(times, rng.integers(tables.log.time[0] - DAY_MS, tables.log.time[-1] + DAY_MS, 100))
     # popular items too: their values change most
     item = np.where(rng.random(len(times)) < 0.5, rng.choice(tables.log.item, len(times)), 0)
@@ -298,4 +292,6 @@ def test_values_as_of_a_time_are_those_of_a_plain_reference(every, name: str) ->
             for u, i, t in zip(user, item, times, strict=True)
         ]
         assert got == pytest.approx(wanted, abs=1e-3), value
-        assert len({*wanted} - {None}) >= (1 if how == "new_release" else 3), f"{value}: the fixture tells nothing"
+        assert len({*wanted} - {None}) >= (1 if how == "new_release" else 3), (
+            f"{value}: the fixture has too few values"
+        )

@@ -1,4 +1,4 @@
-"""One scene of a prepared domain as text, its options chosen by the test."""
+"""One scene of a prepared domain as text, with options chosen by the test."""
 
 from __future__ import annotations
 
@@ -45,5 +45,5 @@ def scene_rows(name: str, raw: Path, work: Path) -> dict[str, int]:
 
 
 def lines(text: dict[str, Any]) -> str:
-    """A scene as one text: profile, history and options, parted by blank lines."""
+    """A scene as one text: profile, history and options, separated by blank lines."""
     return "\n\n".join(part for part in (text["profile"], text["history"], "\n".join(text["action_list"])) if part)

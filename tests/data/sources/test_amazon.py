@@ -62,7 +62,7 @@ def test_2018(tmp_path: Path, name: str) -> None:
     assert tables.interactions.row(0) == ("A1", "0000000001", START + 3 * DAY, 4.0, "Good", 'Pours "well".')
 
 
-def test_a_main_category_stands_in_for_a_path(tmp_path: Path) -> None:
+def test_a_main_category_replaces_a_missing_path(tmp_path: Path) -> None:
     write_lines(tmp_path / f"{CATEGORY}.json", [review_2018(1, 1, 3)], json.dumps)
     write_lines(tmp_path / f"meta_{CATEGORY}.json", [{**item_2018(1), "category": []}], json.dumps)
     assert amazon(CATEGORY).read(tmp_path, 0).items["category"].to_list() == ["Fine Kitchen"]
@@ -105,7 +105,7 @@ def test_all_files_that_are_read_are_declared(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} <= set(amazon(CATEGORY).raw_files)
 
 
-def test_a_missing_file_and_a_bad_name_are_said(tmp_path: Path) -> None:
+def test_a_missing_file_and_a_bad_name_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=rf"{CATEGORY}\.jsonl\.gz is missing"):
         amazon(CATEGORY).read(tmp_path, 0)
     write_lines(tmp_path / f"{CATEGORY}.json", [review_2018(1, 1, 3)], json.dumps)

@@ -88,7 +88,7 @@ def test_books(tmp_path: Path) -> None:
     assert of["5"]["authors"] is None and of["6"]["authors"] is None and of["7"]["genres"] is None
 
 
-def test_to_read_shelves_are_no_choices_by_default() -> None:
+def test_to_read_shelves_are_not_choices_by_default() -> None:
     events = pl.DataFrame({"action": ["read", "shelved", "read"], "rating": [2, None, None]})
     kept = {
         name: events.select(x=rule(3 if name == "min_rating" else 0))["x"].to_list()

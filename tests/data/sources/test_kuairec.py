@@ -19,7 +19,7 @@ from usermirrorer.data.log.tables import load_tables
 from usermirrorer.data.scenes.render import render
 from usermirrorer.data.sources.domain import RawTables, choice_rule
 from usermirrorer.data.sources.kuairec import CAPTIONS, KUAIREC
-from usermirrorer.data.sources.readers import json_lines
+from usermirrorer.data.sources.readers import files
 from usermirrorer.errors import UserError
 
 
@@ -134,7 +134,7 @@ def test_users_and_their_friends(tmp_path: Path) -> None:
 
 def test_chunks_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = read(tmp_path)
-    monkeypatch.setattr(json_lines, "CHUNK_BYTES", 90)
+    monkeypatch.setattr(files, "CHUNK_BYTES", 90)
     parts = read(tmp_path)
     assert parts.interactions.equals(whole.interactions) and parts.users.equals(whole.users)
     with pytest.raises(UserError, match="big_matrix.csv:4: '7,x"):
@@ -201,7 +201,7 @@ def test_a_scene_reads_well(tmp_path: Path) -> None:
     ]
 
 
-def test_what_is_known_at_the_end_of_the_crawl_is_hidden_unless_asked_for(tmp_path: Path) -> None:
+def test_end_of_crawl_values_are_hidden_unless_requested(tmp_path: Path) -> None:
     raw_kuairec.write(tmp_path)
     prepare("kuairec", tmp_path, tmp_path / "work")
     tables = load_tables(tmp_path / "work", "kuairec")

@@ -58,7 +58,7 @@ def test_files_become_tables(tmp_path: Path) -> None:
 
 
 def test_tags_belong_to_the_artist_with_the_id_not_with_the_row(tmp_path: Path) -> None:
-    """Artist 9 stands in row 1; every label of 9 must be its own."""
+    """Artist 9 is in row 1; every label of 9 must be its own."""
     labels = read(tmp_path).item_labels
     assert labels is not None
     found = {artist: sorted(rows["label"]) for (artist,), rows in labels.group_by("item_id")}

@@ -1,4 +1,4 @@
-"""MIND: half-days, marks, histories, quotes and doubled rows, and a scene that reads well."""
+"""MIND: half-days, marks, histories, quotes and repeated rows, and a scene that reads well."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rendered import rendered, scene_rows
 from usermirrorer.data.log.prepare import prepare
 from usermirrorer.data.sources.domain import RawTables
 from usermirrorer.data.sources.mind import MIND
-from usermirrorer.data.sources.readers import json_lines
+from usermirrorer.data.sources.readers import files
 from usermirrorer.errors import UserError
 
 
@@ -51,7 +51,7 @@ def ms(*time: int) -> int:
     return int(datetime(*time, tzinfo=UTC).timestamp() * 1000)  # type: ignore[arg-type]
 
 
-def test_half_days_and_numbers_that_begin_anew(tmp_path: Path) -> None:
+def test_half_days_and_numbers_that_start_again(tmp_path: Path) -> None:
     impressions = read(tmp_path).impressions
     assert impressions is not None
     assert impressions.rows() == [
@@ -74,8 +74,8 @@ def test_histories_are_undated_clicks_once_a_user_and_in_order(tmp_path: Path) -
     ]  # fmt: skip
 
 
-def test_of_histories_that_differ_the_earliest_counts(tmp_path: Path) -> None:
-    """A later row's longer history would tell clicks that are still to come."""
+def test_the_earliest_of_different_histories_counts(tmp_path: Path) -> None:
+    """A later row's longer history would reveal clicks that are still to come."""
     log = news("1|U1|11/10/2019 8:00:00 PM|N3 N2|N1-1 N2-0", "2|U1|11/10/2019 8:00:00 AM|N3|N2-1 N1-0")
     events = read(tmp_path, **{"train/behaviors.tsv": log}).interactions
     undated = events.filter(events["timestamp"].is_null())
@@ -99,7 +99,7 @@ def test_quotation_marks_are_text(tmp_path: Path) -> None:
     assert items["abstract"].to_list()[:2] == ['An "abstract', None]
 
 
-def test_rows_that_stand_twice_are_dropped_and_counted(tmp_path: Path) -> None:
+def test_repeated_rows_are_dropped_and_counted(tmp_path: Path) -> None:
     once, dev = read(tmp_path), FILES["dev/behaviors.tsv"]
     twice = read(tmp_path, **{"dev/behaviors.tsv": dev * 2, "train/behaviors.tsv": FILES["train/behaviors.tsv"] + dev})
     assert twice.dropped["duplicate_impression"] == 2 and once.dropped["duplicate_impression"] == 0
@@ -131,7 +131,7 @@ def test_two_folders_of_one_split_are_refused(tmp_path: Path) -> None:
 
 def test_chunks_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = read(tmp_path)
-    monkeypatch.setattr(json_lines, "CHUNK_BYTES", 50)
+    monkeypatch.setattr(files, "CHUNK_BYTES", 50)
     parts = read(tmp_path)
     assert parts.items.equals(whole.items) and parts.interactions.equals(whole.interactions)
     with pytest.raises(UserError, match=r"behaviors.tsv:3: time 'x'"):

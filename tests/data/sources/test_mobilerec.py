@@ -59,7 +59,7 @@ def test_apps(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rating", ["", "0", "6", "good", "nan"])
-def test_a_rating_that_is_none_is_not_known(tmp_path: Path, rating: str) -> None:
+def test_a_rating_outside_of_the_scale_is_unknown(tmp_path: Path, rating: str) -> None:
     events = read_records(tmp_path, [{**review(1, 3, 0), "rating": rating}], [app(3)]).interactions
     assert events["rating"].to_list() == [None]
     assert events.select(MOBILEREC.choice_rules["min_rating"](1)).to_series().to_list() == [False]
@@ -130,7 +130,7 @@ def test_a_scene_reads_well(tmp_path: Path) -> None:
     )
 
 
-def test_end_of_crawl_values_are_shown_where_asked_for(tmp_path: Path) -> None:
+def test_end_of_crawl_values_are_shown_on_request(tmp_path: Path) -> None:
     raw_mobilerec.write(tmp_path)
     (option,) = rendered(
         "mobilerec", tmp_path, tmp_path / "work", f"u{8:015d}", START + 200 * DAY, ["com.made.up2"], 1, snapshot=True

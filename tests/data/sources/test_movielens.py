@@ -69,7 +69,7 @@ def test_places_come_only_from_a_table(tmp_path: Path) -> None:
     assert read("ml-1m", tmp_path).users["location"].to_list() == [None, "Marrero, La, LA"]
 
 
-def test_blank_lines_and_carriage_returns_are_passed_over(tmp_path: Path) -> None:
+def test_blank_lines_and_carriage_returns_are_skipped(tmp_path: Path) -> None:
     data = ML_100K["u.data"].replace(b"\n", b"\r\n") + b"\r\n\n"
     assert len(read("ml-100k", tmp_path, **{"u.data": data}).interactions) == 2
 

@@ -7,7 +7,7 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from usermirrorer.data.sources.templates import field_names, fill, fill_lines
+from usermirrorer.data.sources.templates import field_names, fill, fill_lines, placeholders, required_names
 
 
 NAMES = st.lists(st.none() | st.text("ab{}<", max_size=4), min_size=1, max_size=6)
@@ -48,3 +48,5 @@ def test_lines_with_unknown_values_are_left_out() -> None:
 
 def test_names_of_fields() -> None:
     assert field_names("<[{new}] >{item}: {price:.2f}") == {"new", "item", "price"}
+    assert required_names("<[{new}] >{item}: {price:.2f}") == {"item", "price"}
+    assert placeholders("<[{new}] >{item}: {price:.2f}") == [("new", ""), ("item", ""), ("price", ".2f")]

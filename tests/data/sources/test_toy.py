@@ -1,4 +1,4 @@
-"""Toy: the closed form is what the simulation does, and nothing but the history tells a taste."""
+"""Toy: the closed form is what the simulation does, and only the history reveals a taste."""
 
 import numpy as np
 import polars as pl

@@ -1,4 +1,4 @@
-"""Source domains, by name. Each module is read only when its domain is asked for."""
+"""Source domains by name. The module of a domain is imported only when the domain is loaded."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ DOMAINS = {
 
 
 OWN = "domain.yaml"
-"""A copy of one's own YAML, beside the tables made with it."""
+"""Name of the copy of your own YAML beside the tables made with it."""
 
 
 def load_domain(name: str, work: Path | None = None) -> Domain:
-    """The domain called `name`: of this package, `amazon:CATEGORY`, or one's own.
+    """The domain called `name`: one of this package, `amazon:CATEGORY`, or your own.
 
-    One's own is given as the path of its YAML, or by its name once `work` has its tables. Raises UserError with the
-    nearest right name.
+    Your own is given by the path of its YAML, or by its name once `work` has its tables. Raises UserError, suggesting
+    the nearest name, if there is no such domain.
     """
     if is_own(name):
         domain = _own(Path(name))
         if domain.name in DOMAINS or ":" in domain.name:
-            raise UserError(f"{name}: {domain.name!r} is a domain of this package; choose another name")
+            raise UserError(f"{name}: {domain.name!r} is the name of a domain of this package; choose another")
         return domain
     if work is not None and (own := work / "tables" / name / OWN).is_file():
         return _own(own)
@@ -62,5 +62,5 @@ def _own(path: Path) -> Domain:
 
 
 def is_own(name: str) -> bool:
-    """Whether a domain is given as the path of a YAML."""
+    """Whether a domain is given by the path of a YAML."""
     return name.endswith((".yaml", ".yml"))

@@ -8,12 +8,11 @@ Raw files as distributed (UCSD Book Graph), one JSON object a line, numbers writ
 * genres: book_id, genres {name: votes}. Reviews: review_id, review_text. Authors: author_id, name.
 
 A row is the last state of a book on a shelf. A book that was not read is an event ("shelved") at the time when it was
-added. What is told of a book that was read, its rating and its review may be later than that, by years: the event
-("read") has the time of the last update, when all of it was known. By default the choices are books that were read;
-`any` takes shelved ones too, `min_rating=N` what was rated so. Averages and counts are those of the log as of the
-scene, never the crawl's. A book exists from its first event: editions carry no reliable day. Years and pages that
-cannot be are unknown. Rows without an id and rows whose time is none or lies outside of the site's life are dropped
-and counted.
+added. That a book was read, its rating and its review may be years later: this event ("read") has the time of the last
+update, when all of it was known. By default the choices are books that were read; `any` includes shelved books,
+`min_rating=N` means books rated N or more. Averages and counts are computed from the log as of the scene, never the
+crawl's. A book exists from its first event: the days of editions are not reliable. Impossible years and numbers of
+pages are unknown. Rows without an id, and rows without a time within the life of the site, are dropped and counted.
 """
 
 from __future__ import annotations
@@ -23,10 +22,11 @@ from pathlib import Path
 
 import polars as pl
 
-from usermirrorer.data.sources.domain import Domain, RawTables
-from usermirrorer.data.sources.readers.json_lines import ColumnType, read_json_lines
-from usermirrorer.data.sources.readers.lines import require_files
-from usermirrorer.data.sources.readers.text import first_words, one_line
+from usermirrorer.data.sources.cleaning import drop_unknown, keep_first, users_of
+from usermirrorer.data.sources.domain import EVERY_EVENT, MIN_RATING, Domain, RawTables
+from usermirrorer.data.sources.readers.files import ColumnType, joined, require_files
+from usermirrorer.data.sources.readers.json_lines import read_json_lines
+from usermirrorer.data.sources.readers.text import first_words, one_line, stripped
 
 
 PUBLISHER = "https://cseweb.ucsd.edu/~jmcauley/datasets/goodreads.html"
@@ -46,7 +46,7 @@ FILES = {
 REVIEW_WORDS, DESCRIPTION_WORDS = 50, 20
 TIME = "%a %b %d %H:%M:%S %z %Y"
 FIRST_DAY, LAST_DAY = 1_136_073_600_000, 1_514_764_800_000
-"""1 January 2006 and 2018, UTC: before the site and after the crawl."""
+"""1 January 2006 and 2018, UTC: before the site opened and after the crawl."""
 
 _INTERACTION: Mapping[str, ColumnType] = {
     "user_id": pl.String, "book_id": pl.String, "review_id": pl.String, "is_read": pl.Boolean, "rating": pl.Int64,
@@ -60,12 +60,12 @@ _BOOK: Mapping[str, ColumnType] = {
 
 
 def read(raw: Path | None, seed: int) -> RawTables:
-    """Parse the five files. Raises UserError with file:line at the first line that is no object."""
+    """Parse the five files. Raises UserError with file:line at the first line that is not an object."""
     raw = require_files(raw, tuple(FILES), "goodreads", PUBLISHER)
     dropped: dict[str, int] = {}
     interactions = _interactions(raw, dropped)
     return RawTables(
-        users=interactions.select("user_id").unique(maintain_order=True),
+        users=users_of(interactions),
         items=_books(raw, dropped),
         interactions=interactions,
         dropped=dropped,
@@ -73,58 +73,45 @@ def read(raw: Path | None, seed: int) -> RawTables:
 
 
 def _interactions(raw: Path, dropped: dict[str, int]) -> pl.DataFrame:
-    reviews = pl.concat(
-        [
-            pl.DataFrame(schema={"review_id": pl.String, "review": pl.String}),
-            *(
-                chunk.select("review_id", first_words(pl.col("review_text"), REVIEW_WORDS).alias("review"))
-                for chunk in read_json_lines(raw / REVIEWS, {"review_id": pl.String, "review_text": pl.String})
-            ),
-        ]
-    ).drop_nulls()
+    texts = (
+        chunk.select("review_id", first_words(pl.col("review_text"), REVIEW_WORDS).alias("review"))
+        for chunk in read_json_lines(raw / REVIEWS, {"review_id": pl.String, "review_text": pl.String})
+    )
+    reviews = joined(texts, {"review_id": pl.String, "review": pl.String}).drop_nulls()
     reviews = reviews.unique("review_id", keep="first", maintain_order=True)
     added, updated = (_milliseconds(name) for name in ("date_added", "date_updated"))
     was_read = pl.col("is_read").fill_null(False)
-    parts = [pl.DataFrame(schema={
-        "user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64, "action": pl.String, "rating": pl.Int64,
-        "review": pl.String,
-    })]  # fmt: skip
-    lines, whole = 0, 0
-    for chunk in read_json_lines(raw / INTERACTIONS, _INTERACTION):
-        named = chunk.filter(pl.all_horizontal(_id("user_id").is_not_null(), _id("book_id").is_not_null()))
-        part = named.join(reviews, on="review_id", how="left", maintain_order="left").select(
-            _id("user_id"),
-            _id("book_id").alias("item_id"),
+    rows = (
+        chunk.join(reviews, on="review_id", how="left", maintain_order="left").select(
+            stripped(pl.col("user_id")),
+            stripped(pl.col("book_id")).alias("item_id"),
             pl.when(was_read).then(pl.max_horizontal(added, updated)).otherwise(added).alias("timestamp"),
             pl.when(was_read).then(pl.lit("read")).otherwise(pl.lit("shelved")).alias("action"),
             pl.when(was_read & pl.col("rating").is_between(1, 5)).then("rating").alias("rating"),
             pl.when(was_read).then("review").alias("review"),
         )
-        parts.append(part.drop_nulls("timestamp"))
-        lines, whole = lines + len(chunk), whole + len(named)
-    interactions = pl.concat(parts)
-    dropped["row_without_id"] = lines - whole
-    dropped["row_without_time"] = whole - len(interactions)
-    return interactions
+        for chunk in read_json_lines(raw / INTERACTIONS, _INTERACTION)
+    )
+    interactions = joined(rows, {
+        "user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64, "action": pl.String, "rating": pl.Int64,
+        "review": pl.String,
+    })  # fmt: skip
+    interactions = drop_unknown(interactions, ["user_id", "item_id"], dropped, "row_without_id")
+    return drop_unknown(interactions, ["timestamp"], dropped, "row_without_time")
 
 
 def _milliseconds(column: str) -> pl.Expr:
-    """Time of a column in ms UTC, its offset taken off; null where it is none or impossible."""
+    """UTC milliseconds of times written with an offset; null if that is not a time or an impossible one."""
     time = pl.col(column).str.to_datetime(TIME, time_unit="ms", strict=False).dt.epoch("ms")
     return pl.when(time.is_between(FIRST_DAY, LAST_DAY)).then(time)
 
 
-def _id(column: str) -> pl.Expr:
-    return pl.col(column).str.strip_chars().replace("", None)
-
-
 def _books(raw: Path, dropped: dict[str, int]) -> pl.DataFrame:
-    """Books with their authors' names and genres in a line each; those without an id or a title are dropped."""
-    books = pl.concat([pl.DataFrame(schema={**_BOOK, "line": pl.Int64}), *read_json_lines(raw / BOOKS, _BOOK)])
-    titled = books.with_columns(_id("book_id"), one_line(pl.col("title"))).drop_nulls(["book_id", "title"])
-    first = titled.unique("book_id", keep="first", maintain_order=True)
-    dropped["book_without_title"] = len(books) - len(titled)
-    dropped["repeated_book"] = len(titled) - len(first)
+    """Books, their authors and genres on one line each; books without an id or a title are dropped."""
+    books = joined(read_json_lines(raw / BOOKS, _BOOK), {**_BOOK, "line": pl.Int64})
+    books = books.with_columns(stripped(pl.col("book_id")), one_line(pl.col("title")))
+    titled = drop_unknown(books, ["book_id", "title"], dropped, "book_without_title")
+    first = keep_first(titled, ["book_id"], dropped, "repeated_book")
     year = pl.col("publication_year").str.strip_chars().cast(pl.Int64, strict=False)
     pages = pl.col("num_pages").str.strip_chars().cast(pl.Int64, strict=False)
     items = first.select(
@@ -143,11 +130,14 @@ def _author_names(raw: Path, books: pl.DataFrame) -> pl.DataFrame:
     """item_id and authors, as in "Ann Author, Bob Brush (Illustrator)"."""
     roles = books.select("book_id", "authors").explode("authors").drop_nulls().unnest("authors")
     wanted = roles.select("author_id").unique()
-    parts = [pl.DataFrame(schema={"author_id": pl.String, "name": pl.String})]
-    for chunk in read_json_lines(raw / AUTHORS, {"author_id": pl.String, "name": pl.String}):
-        parts.append(chunk.select("author_id", one_line(pl.col("name")).alias("name")).drop_nulls())
-        parts[-1] = parts[-1].join(wanted, on="author_id", how="semi", maintain_order="left")
-    names = pl.concat(parts).unique("author_id", keep="first", maintain_order=True)
+    schema = {"author_id": pl.String, "name": pl.String}
+    chunks = (
+        chunk.select("author_id", one_line(pl.col("name")))
+        .join(wanted, on="author_id", how="semi", maintain_order="left")
+        .drop_nulls()
+        for chunk in read_json_lines(raw / AUTHORS, schema)
+    )
+    names = joined(chunks, schema).unique("author_id", keep="first", maintain_order=True)
     role = one_line(pl.col("role"))
     shown = pl.when(role.is_null()).then("name").otherwise(pl.format("{} ({})", "name", role))
     named = roles.join(names, on="author_id", how="inner", maintain_order="left")
@@ -156,14 +146,17 @@ def _author_names(raw: Path, books: pl.DataFrame) -> pl.DataFrame:
 
 
 def _genres(raw: Path, books: pl.DataFrame) -> pl.DataFrame:
-    """item_id and genres, as in "comics, graphic / fiction": the names hold commas themselves."""
-    parts = [pl.DataFrame(schema={"item_id": pl.String, "genres": pl.String})]
-    for chunk in read_json_lines(raw / GENRES, {"book_id": pl.String, "genres": pl.String}):
-        known = chunk.join(books.select("book_id"), on="book_id", how="semi", maintain_order="left")
-        # The object comes as JSON text: its keys are what stands in quotes before a colon.
-        names = pl.col("genres").str.extract_all(r'"[^"]+"\s*:').list.eval(pl.element().str.strip_chars('": '))
-        parts.append(known.select(pl.col("book_id").alias("item_id"), names.list.join(" / ").alias("genres")))
-    genres = pl.concat(parts).unique("item_id", keep="first", maintain_order=True)
+    """item_id and genres, as in "comics, graphic / fiction": the names themselves hold commas."""
+    # The object is JSON text: its keys are in quotes before a colon.
+    names = pl.col("genres").str.extract_all(r'"[^"]+"\s*:').list.eval(pl.element().str.strip_chars('": '))
+    chunks = (
+        chunk.join(books.select("book_id"), on="book_id", how="semi", maintain_order="left").select(
+            pl.col("book_id").alias("item_id"), names.list.join(" / ").alias("genres")
+        )
+        for chunk in read_json_lines(raw / GENRES, {"book_id": pl.String, "genres": pl.String})
+    )
+    genres = joined(chunks, {"item_id": pl.String, "genres": pl.String})
+    genres = genres.unique("item_id", keep="first", maintain_order=True)
     return genres.with_columns(pl.col("genres").replace("", None))
 
 
@@ -178,24 +171,10 @@ GOODREADS = Domain(
     event="read",
     choice_rules={
         "read": lambda _: pl.col("action") == "read",
-        "any": lambda _: pl.lit(True),
-        "min_rating": lambda value: (pl.col("rating") >= value).fill_null(False),
+        **EVERY_EVENT,
+        **MIN_RATING,
     },
     clock_ms=1000,
-    fields={
-        "title": "static",
-        "authors": "static",
-        "genres": "static",
-        "publication_year": "static",
-        "publisher": "static",
-        "num_pages": "static",
-        "description": "static",
-        "action": "static",
-        "rating": "static",
-        "review": "static",
-        "average_rating": "as_of",
-        "shelves": "as_of",
-    },
     item=(
         "{title}< by {authors}>< | {genres}>< | published {publication_year}>< | {publisher}>< | {num_pages} pages>"
         "< | {description}>"

@@ -4,32 +4,31 @@ Raw files as distributed in `data/`, comma-separated with a header, UTF-8:
 `big_matrix.csv` (one row a play: user_id, video_id, play_duration and video_duration in ms, time, date, timestamp in
 seconds with a fraction, watch_ratio), `item_daily_features.csv` (one row a video and day: date as 20200705, upload_dt
 as 2020-03-30, counts of that day in the whole app), `kuairec_caption_category.csv` (texts, with line breaks inside
-quotes and bare carriage returns; UNKNOWN where there is none), `user_features.csv` and `social_network.csv` (user_id
-and a printed list of friends). Not read: `small_matrix.csv`, the same users asked about every video, which is no
-behaviour in the app; `item_categories.csv`, numbers without names; encrypted columns of the users.
+quotes and bare carriage returns; UNKNOWN for a missing text), `user_features.csv` and `social_network.csv` (user_id
+and a printed list of friends). Not read: `small_matrix.csv`, for which users were shown every video outside of their
+normal use of the app; `item_categories.csv`, numbers without names; encrypted columns of the users.
 
-An interaction is a video that the app played to the user, so it is an exposure, of one video at a time and not of a
-list: there is nothing to choose from in the log itself. What the user did with it says whether it was a choice:
-`complete` (default) if it was played to its end, `valid_play`, `long_play`, or `any`, skips included.
+An interaction is a video that the app played to the user: an exposure to one video at a time, not to a list that one
+could choose from. What the user did with it decides whether it was a choice: `complete` (default) if it was played to
+its end, `valid_play`, `long_play`, or `any`, skips included.
 
 Times are kept to the millisecond. A day ends at midnight in China (UTC+8, no summer time); a day's counts are known
-from its end on. A video exists from the start of its day of upload. What is known of users are values of the end of
-the crawl (snapshots).
+from its end on. A video exists from the start of its day of upload. All columns of users are snapshots from the end of
+the crawl.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
 from pathlib import Path
 
 import polars as pl
 
-from usermirrorer.data.sources.domain import Domain, RawTables
-from usermirrorer.data.sources.readers.csv_columns import read_columns
-from usermirrorer.data.sources.readers.json_lines import ColumnType
-from usermirrorer.data.sources.readers.lines import refuse, require_files
-from usermirrorer.data.sources.readers.text import one_line
+from usermirrorer.data.sources.domain import EVERY_EVENT, Domain, RawTables
+from usermirrorer.data.sources.readers.checks import refuse, unique_ids
+from usermirrorer.data.sources.readers.csv_files import read_columns
+from usermirrorer.data.sources.readers.files import ColumnType, decoded, require_files
+from usermirrorer.data.sources.readers.text import day_ms, one_line
 from usermirrorer.errors import UserError
 
 
@@ -37,7 +36,7 @@ CHINA_MS = 8 * 3_600_000
 DAY_MS = 86_400_000
 
 LONGEST_CAPTION = 50
-"""Lines of one row of captions at most; more come from a quotation mark without an end."""
+"""Most lines of one row of captions; a longer row has a quotation mark that is never closed."""
 
 PUBLISHER = "https://kuairec.com"
 CAPTIONS = (
@@ -62,8 +61,8 @@ LEFT, TO_THE_END = "left after", "played to the end,"
 def read(raw: Path | None, seed: int) -> RawTables:
     """Parse the five files of `data/`. Raises UserError with file:line at the first malformed line.
 
-    Dropped and counted: `missing_time` (plays) and `broken_caption` (rows of the caption file that are cut by a stray
-    quote, or stand twice: their videos keep no text).
+    Dropped and counted: `missing_time` (plays) and `broken_caption` (rows of the caption file that a stray quote cuts
+    short, whose videos have no text, and repeated rows).
     """
     raw = require_files(raw, tuple(FILES), "kuairec", PUBLISHER)
     plays, missing_time = read_plays(raw / "big_matrix.csv")
@@ -113,28 +112,22 @@ def read_plays(path: Path) -> tuple[pl.DataFrame, int]:
             )
         )
     if not any(len(part) for part in parts):
-        raise UserError(f"{path}:1: no play under the header; take the file as its publisher distributes it")
+        raise UserError(f"{path}:1: no play under the header; take the file as published")
     return pl.concat(parts), missing
 
 
 def read_daily(path: Path) -> pl.DataFrame:
-    """Counts of each video and day with the time from which they are known, in order of time, and what never changes.
+    """Counts of each video and day in order of the time from which they are known, and what never changes.
 
     Columns: item_id, timestamp (end of the day), uploaded (UTC milliseconds), duration (seconds), plays, likes, ….
     """
     schema: dict[str, ColumnType] = {
-        "video_id": pl.Int64,
-        "date": pl.Int64,
-        "upload_dt": pl.String,
-        "video_duration": pl.Float64,
-    }
-    counts = dict.fromkeys(COUNTS.values(), pl.Float64)
-    optional = ["upload_dt", "video_duration", *counts]
-    rows = pl.concat([_no_rows(schema | counts), *read_columns(path, schema | counts, optional)])
-    day, uploaded = (
-        _start_of_day(pl.col("date").cast(pl.String), "%Y%m%d"),
-        _start_of_day(pl.col("upload_dt"), "%Y-%m-%d"),
-    )
+        "video_id": pl.Int64, "date": pl.Int64, "upload_dt": pl.String, "video_duration": pl.Float64,
+        **dict.fromkeys(COUNTS.values(), pl.Float64),
+    }  # fmt: skip
+    optional = ["upload_dt", "video_duration", *COUNTS.values()]
+    rows = pl.concat(read_columns(path, schema, optional))
+    day, uploaded = day_ms(pl.col("date").cast(pl.String), "%Y%m%d") - CHINA_MS, day_ms(pl.col("upload_dt")) - CHINA_MS
     refuse(rows, day.is_null(), "date", "a day like 20200705", path)
     refuse(rows, uploaded.is_null() & pl.col("upload_dt").is_not_null(), "upload_dt", "a day like 2020-03-30", path)
     return rows.select(
@@ -148,26 +141,21 @@ def read_daily(path: Path) -> pl.DataFrame:
 
 def read_captions(path: Path) -> tuple[pl.DataFrame, int]:
     """Texts of each video (item_id, title, cover_text, category), and how many rows could not be used."""
-    content = path.read_bytes()
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{path}:{line}: not utf-8 text; save the file as utf-8") from None
-    # Rows end with line feeds only: to the csv module a bare carriage return would end one too.
+    text = decoded(path, 1, path.read_bytes(), "utf-8-sig")
+    # Rows end with line feeds only: the csv module would end one at a bare carriage return too.
     lines = (line + "\n" for line in text.replace("\r", " ").split("\n"))
     reader, rows, before = csv.reader(lines), [], 0
     try:
         for row in reader:
             if reader.line_num - before > LONGEST_CAPTION:
-                raise csv.Error("a quotation mark without an end")
+                raise csv.Error("a quotation mark is never closed")
             before = reader.line_num
             if row and any(cell.strip() for cell in row):
                 rows.append([cell.strip() for cell in row])
     except csv.Error as error:
-        raise UserError(f"{path}:{before + 1}: {error}; take the file as its publisher distributes it") from None
+        raise UserError(f"{path}:{before + 1}: {error}; take the file as published") from None
     if not rows or tuple(rows[0]) != CAPTIONS:
-        raise UserError(f"{path}:1: the header {','.join(CAPTIONS)} expected; take the file as published")
+        raise UserError(f"{path}:1: expected the header {','.join(CAPTIONS)}; take the file as published")
     whole = [row for row in rows[1:] if len(row) == len(CAPTIONS) and row[0].isdecimal() and row[0].isascii()]
     frame = pl.DataFrame(whole, schema=dict.fromkeys(CAPTIONS, pl.String), orient="row")
     frame = frame.unique("video_id", keep="first", maintain_order=True)
@@ -184,12 +172,12 @@ def read_captions(path: Path) -> tuple[pl.DataFrame, int]:
 
 
 def read_users(path: Path) -> pl.DataFrame:
-    """What is known of each user at the end of the crawl: activity, role and NUMBERS, null where unknown."""
+    """Each user's activity, role and NUMBERS at the end of the crawl, null where unknown."""
     flags = {"is_video_author": "video author", "is_live_streamer": "live streamer"}
     numbers = dict.fromkeys([*flags, *NUMBERS.values()], pl.Float64)
     schema = {"user_id": pl.Int64, "user_active_degree": pl.String} | numbers
-    rows = pl.concat([_no_rows(schema), *read_columns(path, schema, optional=["user_active_degree", *numbers])])
-    refuse(rows, ~pl.col("user_id").is_first_distinct(), "user_id", "new: it stands twice", path)
+    rows = pl.concat(read_columns(path, schema, optional=["user_active_degree", *numbers]))
+    rows = unique_ids(rows, "user_id", path)
     roles = [pl.when(pl.col(column) == 1).then(pl.lit(role)) for column, role in flags.items()]
     role = pl.concat_list(roles).list.drop_nulls().list.join(" and ")
     return rows.select(
@@ -201,9 +189,9 @@ def read_users(path: Path) -> pl.DataFrame:
 
 
 def read_friends(path: Path) -> pl.DataFrame:
-    """One row a user and friend, from lists printed as `[1, 2]`."""
+    """One row per user and friend, from lists printed as `[1, 2]`."""
     schema = {"user_id": pl.Int64, "friend_list": pl.String}
-    rows = pl.concat([_no_rows(schema), *read_columns(path, schema)])
+    rows = pl.concat(read_columns(path, schema))
     printed = pl.col("friend_list").str.contains(r"^\s*\[\s*(\d+\s*(,\s*\d+\s*)*)?\]\s*$")
     refuse(rows, ~printed, "friend_list", "a list like [1, 2]", path)
     friends = pl.col("friend_list").str.extract_all(r"\d+")
@@ -211,23 +199,14 @@ def read_friends(path: Path) -> pl.DataFrame:
     return pairs.unique(maintain_order=True)
 
 
-def _start_of_day(text: pl.Expr, form: str) -> pl.Expr:
-    """Midnight in China as UTC milliseconds; null where the text is no such day."""
-    return text.str.to_date(form, strict=False).cast(pl.Datetime("ms")).dt.epoch("ms") - CHINA_MS
-
-
 def _known(column: str) -> pl.Expr:
-    """The text on one line, null where it is empty or UNKNOWN."""
+    """The text on one line, null if it is empty or UNKNOWN."""
     text = one_line(pl.col(column))
     return pl.when(text != "UNKNOWN").then(text)
 
 
-def _no_rows(schema: Mapping[str, ColumnType]) -> pl.DataFrame:
-    return pl.DataFrame(schema={**schema, "line": pl.Int64})
-
-
 def _played(enough_ms: int, strictly: bool) -> pl.Expr:
-    """Played to the end, or for long enough where the video is longer than that."""
+    """Played to the end, or for long enough if the video is longer than that."""
     play, video = pl.col("play_ms"), pl.col("video_ms")
     long_enough = play > enough_ms if strictly else play >= enough_ms
     return pl.when(video <= enough_ms).then(play >= video).otherwise(long_enough)
@@ -246,19 +225,9 @@ KUAIREC = Domain(
         "complete": lambda _: pl.col("play_ms") >= pl.col("video_ms"),
         "valid_play": lambda _: _played(7_000, strictly=True),
         "long_play": lambda _: _played(18_000, strictly=False),
-        "any": lambda _: pl.lit(True),
+        **EVERY_EVENT,
     },
     clock_ms=1,
-    fields={
-        "title": "static",
-        "cover_text": "static",
-        "category": "static",
-        "duration": "static",
-        "outcome": "static",
-        "seconds": "static",
-        **dict.fromkeys(COUNTS, "as_of"),
-        **dict.fromkeys(("activity", "role", *NUMBERS), "snapshot"),
-    },
     item="{title}< | {cover_text}>< | {category}>< | {duration:.0f} s>",
     option=(
         "{item}< | last counted day: {plays:,.0f} plays, {likes:,.0f} likes, {comments:,.0f} comments, "
@@ -270,6 +239,7 @@ KUAIREC = Domain(
         "Follows: {follows:,}; fans: {fans:,}; friends: {friends:,}"
     ),
     as_of={name: f"latest:{name}" for name in COUNTS},
+    snapshots=("activity", "role", *NUMBERS),
     numbers=("duration",),
     repeats=True,
 )

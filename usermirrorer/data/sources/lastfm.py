@@ -1,16 +1,16 @@
 """Last.fm (HetRec 2011): tags that 1,892 people put on 12,133 of 17,632 artists, August 2005 to May 2011.
 
 Raw files as distributed, tab-separated with a header: `artists.dat` (UTF-8), `tags.dat` (Latin-1), `user_friends.dat`
-(each pair in both directions) and `user_taggedartists.dat`. Of the two files of tag assignments this one is read
-because it says day, month and year; `user_taggedartists-timestamps.dat` holds the same rows as milliseconds of local
-midnights in a zone with summer time, which fall one or two hours before the day in UTC. `user_artists.dat` counts
-plays up to the crawl without saying when: no interactions, and no value as of a scene.
+(each pair in both directions) and `user_taggedartists.dat`. Of the two files of tag assignments this is the one with
+day, month and year; `user_taggedartists-timestamps.dat` holds the same rows as milliseconds of local midnights in a
+zone with summer time, which fall one or two hours before the day in UTC. `user_artists.dat` counts plays up to the
+crawl but not when they were, so it has neither interactions nor values as of a scene.
 
-An interaction is one user's tagging of one artist on one day, with the tags of that day; each is a choice. A tag
-belongs to an artist from the day somebody put it there. Nearly all days are the first of a month, because Last.fm
-showed older taggings by month: the tags of a month are one occasion. Days on which nobody can have tagged are dropped
-and counted. An artist exists from the first tag on. Friendships have no dates: the pairs are those of the crawl,
-counted by what the friends tagged before the scene.
+An interaction is one user's tagging of one artist on one day, with the tags of that day; each is a choice. An artist
+has a tag from the day when somebody gave it. Nearly all days are the first of a month, because Last.fm showed older
+taggings by month: the tags of a month are one occasion. Impossible days are dropped and counted. An artist exists from
+the first tag on. Friendships have no dates: they are those of the crawl, and count what friends tagged before the
+scene.
 """
 
 from __future__ import annotations
@@ -21,20 +21,23 @@ from pathlib import Path
 
 import polars as pl
 
+from usermirrorer.data.sources.cleaning import drop_unknown, keep_first
 from usermirrorer.data.sources.domain import Domain, RawTables
-from usermirrorer.data.sources.readers.lines import as_integers, read_fields, require_files, shorten, unique_ids
+from usermirrorer.data.sources.readers.checks import as_integers, unique_ids
+from usermirrorer.data.sources.readers.delimited import read_fields
+from usermirrorer.data.sources.readers.files import require_files, shorten
 from usermirrorer.data.sources.readers.text import one_line
 from usermirrorer.errors import UserError
 
 
 EARLIEST = date(2002, 1, 1)
-"""Last.fm began in 2002; five assignments of the distribution are dated 1956, 1957 and 1979."""
+"""Last.fm began in 2002; five assignments are dated 1956, 1957 and 1979."""
 
 LATEST = date(2011, 5, 31)
-"""The distribution is of May 2011."""
+"""The files were published in May 2011."""
 
 TAGS_SHOWN = 10
-"""Tags of one history entry: 1 % of the taggings have more, up to 50."""
+"""Tags in one history entry: 1 % of the taggings have more, up to 50."""
 
 PUBLISHER = "https://grouplens.org/datasets/hetrec-2011/"
 ARTISTS = ("id", "name", "url", "pictureURL")
@@ -52,18 +55,17 @@ FILES = {
 def read(raw: Path | None, seed: int) -> RawTables:
     """Parse the four files. Raises UserError with file:line at the first malformed line.
 
-    Dropped and counted: `duplicate_assignment`, `impossible_time` (assignments of days that do not exist or lie
-    outside EARLIEST to LATEST), `unknown_tag` (assignments of a tag that has no text) and `unnamed_artist`.
+    Dropped and counted: `duplicate_assignment`, `impossible_time` (the day does not exist or is not between EARLIEST
+    and LATEST), `unknown_tag` (assignments of a tag without text) and `unnamed_artist`.
     """
     raw = require_files(raw, tuple(FILES), "lastfm", PUBLISHER)
     artists = unique_ids(_table(raw / "artists.dat", ARTISTS), "id", raw / "artists.dat")
-    items = artists.select(item_id="id", name=one_line(pl.col("name"))).drop_nulls("name")
-    friends = (
-        _table(raw / "user_friends.dat", FRIENDS)
-        .select(user_id="userID", friend_id="friendID")
-        .unique(maintain_order=True)
-    )
-    assignments, dropped = _assignments(raw)
+    friends = _table(raw / "user_friends.dat", FRIENDS).select(user_id="userID", friend_id="friendID")
+    friends = friends.unique(maintain_order=True)
+    dropped: dict[str, int] = {}
+    assignments = _assignments(raw, dropped)
+    items = artists.select(item_id="id", name=one_line(pl.col("name")))
+    items = drop_unknown(items, ["name"], dropped, "unnamed_artist")
     tags = pl.col("label")
     more = pl.when(tags.len() > TAGS_SHOWN).then(pl.lit(" …")).otherwise(pl.lit(""))
     users = pl.concat([assignments["userID"], friends["user_id"], friends["friend_id"]])
@@ -77,39 +79,35 @@ def read(raw: Path | None, seed: int) -> RawTables:
         .sort("timestamp", "user_id", "item_id"),
         friends=friends,
         item_labels=assignments.select("timestamp", "label", item_id="artistID"),
-        dropped=dropped | {"unnamed_artist": len(artists) - len(items)},
+        dropped=dropped,
     )
 
 
-def _assignments(raw: Path) -> tuple[pl.DataFrame, dict[str, int]]:
-    """Tag assignments with `timestamp` (start of the day, UTC) and `label`, and what was dropped by reason."""
+def _assignments(raw: Path, dropped: dict[str, int]) -> pl.DataFrame:
+    """Tag assignments with `timestamp` (start of the day, UTC) and `label`."""
     path = raw / "user_taggedartists.dat"
     rows = _table(path, ASSIGNMENTS)
     for column, high in {"day": 31, "month": 12, "year": 9999}.items():
         rows = as_integers(rows, column, path, 1, high)
     day = pl.format("{}-{}-{}", "year", "month", "day").str.to_date("%Y-%m-%d", strict=False)
-    once = rows.unique(list(ASSIGNMENTS), keep="first", maintain_order=True)
-    dated = once.with_columns(day=day).filter(pl.col("day").is_between(EARLIEST, LATEST))
+    once = keep_first(rows, ASSIGNMENTS, dropped, "duplicate_assignment")
+    time = pl.when(day.is_between(EARLIEST, LATEST)).then(day.cast(pl.Datetime("ms")).dt.epoch("ms"))
+    dated = drop_unknown(once.with_columns(timestamp=time), ["timestamp"], dropped, "impossible_time")
 
     tags = unique_ids(_table(raw / "tags.dat", TAGS, "latin-1"), "tagID", raw / "tags.dat")
     tags = tags.select("tagID", label=one_line(pl.col("tagValue"))).drop_nulls()
-    labelled = dated.join(tags, on="tagID", how="inner", maintain_order="left")
-    dropped = {
-        "duplicate_assignment": len(rows) - len(once),
-        "impossible_time": len(once) - len(dated),
-        "unknown_tag": len(dated) - len(labelled),
-    }
-    return labelled.with_columns(timestamp=pl.col("day").cast(pl.Datetime("ms")).dt.epoch("ms")), dropped
+    labelled = dated.join(tags, on="tagID", how="left", maintain_order="left")
+    return drop_unknown(labelled, ["label"], dropped, "unknown_tag")
 
 
 def _table(path: Path, columns: Sequence[str], encoding: str = "utf-8") -> pl.DataFrame:
-    """The lines under the header, after checking it. Raises UserError with file:line."""
+    """The lines under the header. Raises UserError with file:line, also for another header."""
     rows = read_fields(path, "\t", columns, encoding)
     header = tuple(rows.select(columns).row(0)) if len(rows) else ()
     if header != tuple(columns):
         raise UserError(
-            f"{path}:1: the header {shorten(' '.join(columns))!r} (parted by tabs) expected, got "
-            f"{shorten(' '.join(header))!r}; take the file as its publisher distributes it"
+            f"{path}:1: expected the header {shorten(' '.join(columns))!r} (separated by tabs), got "
+            f"{shorten(' '.join(header))!r}; take the file as published"
         )
     return rows.slice(1)
 
@@ -123,9 +121,7 @@ LASTFM = Domain(
     raw_files=FILES,
     read=read,
     event="tagged",
-    choice_rules={"any": lambda _: pl.lit(True)},
     clock_ms=86_400_000,
-    fields={"name": "static", "tags": "static", "top_tags": "as_of", "friends_tagged": "as_of"},
     item="{name}",
     option="{item}< - {top_tags}>< (tagged by {friends_tagged:.0f} of the user's friends)>",
     history="{event} {item}, {time_diff}: {tags}",

@@ -2,14 +2,14 @@
 
 Raw files as distributed and unzipped: folders `train` and `dev` (or `MINDlarge_train`, `MINDsmall_dev`, …) with
 `behaviors.tsv` and `news.tsv`: UTF-8, tab-separated, no header, and no quoting: a quotation mark is text. Times are
-`11/15/2019 8:55:22 AM` without a zone and are read as UTC. Both logs are read where they lie; where the folder `test`
-is there, only its news are read, as its clicks are not published.
+`11/15/2019 8:55:22 AM` without a zone and are taken as UTC. Of a folder `test` only the news are read: its clicks are
+not published.
 
 An interaction is a click, at the time of its impression; each is a choice, and the impression is the exposure. A
-user's click history, from before the log, is the same in all rows of the user (so that it tells no label); the one of
-the earliest row becomes undated interactions. An article exists from its first appearance in an impression, and
-from the start of the log if it stands in a history. Rows that stand twice, as where dev was appended to
-train or to itself, are dropped and counted; numbers of impressions begin anew in each file and get its name.
+user's click history, from before the log, is the same in all rows of the user (so it gives no label away); that of the
+earliest row becomes undated interactions. An article exists from its first appearance in an impression, and from the
+start of the log if it is in a history. Repeated rows, as in a dev appended to train or to itself, are dropped and
+counted. Impressions are numbered from 1 in each file, so their ids get the name of the split.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from pathlib import Path
 import polars as pl
 
 from usermirrorer.data.sources.domain import Domain, RawTables
-from usermirrorer.data.sources.readers.json_lines import read_chunks
-from usermirrorer.data.sources.readers.lines import parse_fields, read_fields, refuse
+from usermirrorer.data.sources.readers.checks import refuse
+from usermirrorer.data.sources.readers.delimited import parse_fields, read_fields
+from usermirrorer.data.sources.readers.files import read_chunks
 from usermirrorer.data.sources.readers.text import one_line
 from usermirrorer.errors import UserError
 
@@ -36,7 +37,7 @@ FILES = {
 
 TIME = "%m/%d/%Y %I:%M:%S %p"
 SHOWN = r"^\S+-[01]( \S+-[01])*$"
-"""News ids, each with 1 where it was clicked and 0 where it was not."""
+"""News ids, each with 1 if it was clicked and 0 if not."""
 
 
 def read(raw: Path | None, seed: int) -> RawTables:
@@ -48,7 +49,7 @@ def read(raw: Path | None, seed: int) -> RawTables:
     parts = [read_behaviors(train / "behaviors.tsv", "train"), read_behaviors(dev / "behaviors.tsv", "dev")]
     rows, appeared, histories = (pl.concat(frames) for frames in zip(*parts, strict=True))
     once = rows["digest"].is_first_distinct()
-    # Filtering copies all lists, so it is left out where it would take nothing away.
+    # Filtering copies all lists, so it is skipped if it would remove nothing.
     impressions = (rows if once.all() else rows.filter(once)).with_columns(impression_id=_unique_numbers())
     past = histories.sort("timestamp", maintain_order=True).unique("user_id", keep="first", maintain_order=True)
     past = past.with_columns(item_id=pl.col("history").str.extract_all(r"\S+")).explode("item_id", empty_as_null=False)
@@ -77,7 +78,7 @@ def read(raw: Path | None, seed: int) -> RawTables:
 
 
 def folder(raw: Path | None, split: str) -> Path:
-    """The folder of a split with both its files, under any of its names. Raises UserError."""
+    """The folder of a split, under any of its names. Raises UserError unless there is one, with both its files."""
     wanted = f"{split}/ or MINDlarge_{split}/ with behaviors.tsv and news.tsv (from {PUBLISHER})"
     if raw is None:
         raise UserError(f"mind needs its raw files: add --raw DIR with {wanted}")
@@ -92,9 +93,9 @@ def folder(raw: Path | None, split: str) -> Path:
 
 
 def read_behaviors(path: Path, split: str) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-    """A log as rows of impressions, first appearances (item_id, timestamp) and histories, each user's earliest.
+    """A log as impressions, first appearances (item_id, timestamp) and each user's earliest history.
 
-    The text is read in chunks, and only a chunk's list of news is ever unrolled. Raises UserError with file:line.
+    It is read in chunks, and lists are unrolled only within a chunk. Raises UserError with file:line.
     """
     rows: list[pl.DataFrame] = []
     appeared: list[pl.DataFrame] = []
@@ -121,7 +122,7 @@ def read_behaviors(path: Path, split: str) -> tuple[pl.DataFrame, pl.DataFrame, 
         first = frame.sort("timestamp", maintain_order=True).unique("user_id", keep="first", maintain_order=True)
         histories.append(first.select("user_id", "timestamp", "history"))
     if not any(len(part) for part in rows):
-        raise UserError(f"{path} has no lines; take the file as its publisher distributes it")
+        raise UserError(f"{path} has no lines; take the file as published")
     return pl.concat(rows), pl.concat(appeared), pl.concat(histories)
 
 
@@ -134,11 +135,8 @@ MIND = Domain(
     raw_files=FILES,
     read=read,
     event="clicked",
-    choice_rules={"any": lambda _: pl.lit(True)},
     clock_ms=1000,
-    fields={"title": "static", "category": "static"},
     item="{title}< (category: {category})>",
-    option="{item}",
     history="{event} {item}, {time_diff}",
     repeats=True,
     exposures=("logged", "natural", "hard", "retrieved"),
@@ -146,7 +144,7 @@ MIND = Domain(
 
 
 def _unique_numbers() -> pl.Expr:
-    """Numbers of impressions with the name of their file, and with a count where a file uses one for several."""
+    """Split and number of each impression, and a count if a file uses one number for several impressions."""
     ordinal = pl.int_range(pl.len()).over("split", "impression_id")
     again = pl.when(ordinal > 0).then(pl.format("-{}", ordinal + 1)).otherwise(pl.lit(""))
     return pl.col("split") + "-" + pl.col("impression_id") + again

@@ -1,7 +1,7 @@
 """MovieLens 100K: 100,000 ratings of 1,682 films by 943 people, September 1997 to April 1998.
 
 Raw files as distributed: `u.data` (tab), `u.item` (`|`, Latin-1), `u.user` (`|`). A film exists from its release
-date; the one without a date from its first rating. Every rating is a choice unless `min_rating=N` says otherwise.
+date, the one without a date from its first rating. Every rating is a choice unless `min_rating=N` says otherwise.
 """
 
 from __future__ import annotations
@@ -10,17 +10,11 @@ from pathlib import Path
 
 import polars as pl
 
-from usermirrorer.data.sources.domain import Domain, RawTables
-from usermirrorer.data.sources.readers.lines import (
-    as_integers,
-    one_of,
-    read_fields,
-    require_files,
-    shorten,
-    unique_ids,
-)
+from usermirrorer.data.sources.domain import EVERY_EVENT, MIN_RATING, Domain, RawTables
+from usermirrorer.data.sources.readers.checks import as_integers, one_of, refuse, unique_ids
+from usermirrorer.data.sources.readers.delimited import read_fields
+from usermirrorer.data.sources.readers.files import require_files
 from usermirrorer.data.sources.readers.places import with_places
-from usermirrorer.errors import UserError
 
 
 GENRES = (
@@ -51,10 +45,8 @@ def read(raw: Path | None, seed: int) -> RawTables:
         pl.when(pl.col(genre) == "1").then(pl.lit(genre)) for genre in GENRES if genre != "unknown"
     ).list.drop_nulls()
     released = pl.col("release_date").str.to_date("%d-%b-%Y", strict=False)
-    undated = items.filter(released.is_null() & (pl.col("release_date").str.strip_chars() != ""))
-    if len(undated):
-        number, bad = undated.select("line", "release_date").row(0)
-        raise UserError(f"{raw / 'u.item'}:{number}: {shorten(bad)!r} is no date like 01-Jan-1995; repair or empty it")
+    malformed = released.is_null() & (pl.col("release_date").str.strip_chars() != "")
+    refuse(items, malformed, "release_date", "a date like 01-Jan-1995", raw / "u.item", "repair or empty it")
     items = items.select(
         "item_id",
         pl.col("title").str.strip_chars(),
@@ -85,19 +77,8 @@ ML_100K = Domain(
     raw_files=FILES,
     read=read,
     event="rated",
-    choice_rules={"any": lambda _: pl.lit(True), "min_rating": lambda value: pl.col("rating") >= value},
+    choice_rules={**EVERY_EVENT, **MIN_RATING},
     clock_ms=1000,
-    fields={
-        "title": "static",
-        "genres": "static",
-        "year": "static",
-        "gender": "static",
-        "age": "static",
-        "occupation": "static",
-        "location": "static",
-        "rating": "static",
-        "new_release": "as_of",
-    },
     item="{title} - {genres}",
     option="<[{new_release}] >{item}",
     history="{event} {item}, {time_diff}: {rating}/5",

@@ -13,7 +13,9 @@ import polars as pl
 
 from usermirrorer.data.sources.domain import RawTables
 from usermirrorer.data.sources.ml_100k import ML_100K
-from usermirrorer.data.sources.readers.lines import as_integers, one_of, read_fields, require_files, unique_ids
+from usermirrorer.data.sources.readers.checks import as_integers, one_of, unique_ids
+from usermirrorer.data.sources.readers.delimited import read_fields
+from usermirrorer.data.sources.readers.files import require_files
 from usermirrorer.data.sources.readers.places import with_places
 
 
@@ -71,5 +73,5 @@ def read(raw: Path | None, seed: int) -> RawTables:
     )
 
 
-# The same people, films and stars as in the smaller release: only the files and their layout differ.
+# Users, films and ratings have the same columns as in the smaller release; only the files and their layout differ.
 ML_1M = replace(ML_100K, name="ml-1m", title="MovieLens 1M", publisher=PUBLISHER, raw_files=FILES, read=read)

@@ -4,12 +4,12 @@ Raw files as distributed, CSV with quoted fields that hold line breaks: `interac
 (app_package, review, rating, votes, date, uid, formated_date, unix_timestamp, app_category) and
 `app_meta/app_meta.csv` (app_package, app_name, developer_name, app_category, description, content_rating, num_reviews,
 price, avg_rating). The day of a review is its formated_date (2018-10-21); unix_timestamp is that day's midnight in the
-collectors' zone and is not read. Price is the caption of the store's button: "Install" where nothing is to pay.
+collectors' zone and is not read. Price is the caption of the store's button: "Install" if the app is free.
 
-A review is an event; every review is a choice unless `min_rating=N` says otherwise. A second review of an app by the
-same person is dropped, as are reviews without an id or a day and apps without a name; all are counted. An app exists
-from its first review. Average rating and number of reviews are counted from the log as of the scene; the store's own,
-and the price, are those of the day of the crawl. All rows are read; the published system reads the first 100,000.
+A review is an event; every review is a choice unless `min_rating=N` says otherwise. Dropped and counted are a second
+review of an app by the same person, reviews without an id or a day, and apps without a name. An app exists from its
+first review. Average rating and number of reviews are computed from the log as of the scene; the store's own, and the
+price, date from the crawl. All rows are read; the published system reads the first 100,000.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from pathlib import Path
 
 import polars as pl
 
-from usermirrorer.data.sources.domain import Domain, RawTables
-from usermirrorer.data.sources.readers.csv_records import read_records
-from usermirrorer.data.sources.readers.lines import require_files
-from usermirrorer.data.sources.readers.prices import dollars
-from usermirrorer.data.sources.readers.text import first_words, one_line
+from usermirrorer.data.sources.cleaning import drop_unknown, first_reviews, keep_first, users_of
+from usermirrorer.data.sources.domain import EVERY_EVENT, MIN_RATING, Domain, RawTables
+from usermirrorer.data.sources.readers.csv_files import read_records
+from usermirrorer.data.sources.readers.files import joined, require_files
+from usermirrorer.data.sources.readers.text import day_ms, dollars, first_words, one_line
 
 
 PUBLISHER = "https://huggingface.co/datasets/recmeapp/mobilerec"
@@ -42,48 +42,32 @@ def read(raw: Path | None, seed: int) -> RawTables:
     dropped: dict[str, int] = {}
     reviews = _reviews(raw / INTERACTIONS, dropped)
     items = _apps(raw / META, dropped)
-    users = reviews.select("user_id").unique(maintain_order=True)
-    return RawTables(users=users, items=items, interactions=reviews, dropped=dropped)
+    return RawTables(users=users_of(reviews), items=items, interactions=reviews, dropped=dropped)
 
 
 def _reviews(path: Path, dropped: dict[str, int]) -> pl.DataFrame:
-    """The reviews that can be used, each person's first of an app; the counts go to `dropped`."""
-    parts = [pl.DataFrame(schema={
-        "user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64, "rating": pl.Float64, "review": pl.String,
-    })]  # fmt: skip
-    lines, whole = 0, 0
-    day = pl.col("formated_date").str.strip_chars().str.to_date("%Y-%m-%d", strict=False)
     rating = pl.col("rating").str.strip_chars().cast(pl.Float64, strict=False)
-    for chunk in read_records(path, ("uid", "app_package", "formated_date", "rating", "review")):
-        part = chunk.select(
+    chunks = (
+        chunk.select(
             one_line(pl.col("uid")).alias("user_id"),
             one_line(pl.col("app_package")).alias("item_id"),
-            day.cast(pl.Datetime("ms")).dt.epoch("ms").alias("timestamp"),
+            day_ms(pl.col("formated_date").str.strip_chars()).alias("timestamp"),
             pl.when(rating.is_between(1, 5)).then(rating).alias("rating"),
             first_words(pl.col("review"), REVIEW_WORDS).alias("review"),
         )
-        named = part.drop_nulls(["user_id", "item_id"])
-        parts.append(named.drop_nulls("timestamp"))
-        lines, whole = lines + len(part), whole + len(named)
-    reviews = pl.concat(parts)
-    dropped["review_without_id"] = lines - whole
-    dropped["review_without_day"] = whole - len(reviews)
-    first = reviews.sort("timestamp", maintain_order=True)
-    first = first.unique(["user_id", "item_id"], keep="first", maintain_order=True)
-    dropped["repeated_review"] = len(reviews) - len(first)
-    return first
+        for chunk in read_records(path, ("uid", "app_package", "formated_date", "rating", "review"))
+    )
+    return first_reviews(path, chunks, dropped, "day")
 
 
 def _apps(path: Path, dropped: dict[str, int]) -> pl.DataFrame:
     columns = (
         "app_package app_name developer_name app_category description content_rating num_reviews price avg_rating"
     ).split()
-    apps = pl.concat([pl.DataFrame(schema={name: pl.String for name in columns}), *read_records(path, columns)])
+    apps = joined(read_records(path, columns), dict.fromkeys(columns, pl.String))
     apps = apps.with_columns(one_line(pl.col(name)).alias(name) for name in columns)
-    named = apps.drop_nulls(["app_package", "app_name"])
-    items = named.unique("app_package", keep="first", maintain_order=True)
-    dropped["app_without_name"] = len(apps) - len(named)
-    dropped["repeated_app"] = len(named) - len(items)
+    named = drop_unknown(apps, ["app_package", "app_name"], dropped, "app_without_name")
+    items = keep_first(named, ["app_package"], dropped, "repeated_app")
     developer = pl.col("developer_name")
     store_rating = pl.col("avg_rating").cast(pl.Float64, strict=False)
     free = pl.col("price") == "Install"
@@ -112,25 +96,8 @@ MOBILEREC = Domain(
     raw_files=FILES,
     read=read,
     event="reviewed",
-    choice_rules={
-        "any": lambda _: pl.lit(True),
-        "min_rating": lambda value: (pl.col("rating") >= value).fill_null(False),
-    },
+    choice_rules={**EVERY_EVENT, **MIN_RATING},
     clock_ms=86_400_000,
-    fields={
-        "app_name": "static",
-        "app_category": "static",
-        "developer_name": "static",
-        "content_rating": "static",
-        "description": "static",
-        "price": "snapshot",
-        "store_rating": "snapshot",
-        "store_reviews": "snapshot",
-        "rating": "static",
-        "review": "static",
-        "average_rating": "as_of",
-        "reviews": "as_of",
-    },
     item=(
         "{app_name}< | {app_category}>< | by {developer_name}>< | {content_rating}>< | {price}>"
         "< | {store_rating:.1f}/5 in the store>< | {store_reviews:,} reviews in the store>< | {description}>"
@@ -138,4 +105,5 @@ MOBILEREC = Domain(
     option="{item}< | rated {average_rating:.1f}/5>< | {reviews:,.0f} reviews>",
     history="{event} {time_diff}: {item}< | rating: {rating:g}/5>< | review: {review}>",
     as_of={"average_rating": "mean:rating", "reviews": "count"},
+    snapshots=("price", "store_rating", "store_reviews"),
 )

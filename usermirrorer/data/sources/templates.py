@@ -1,7 +1,7 @@
 """Templates of a domain, filled column by column.
 
-A template is a format string. A part in <angle brackets> is left out where one of its values is not known; elsewhere
-an unknown value reads "unknown".
+A template is a format string. A part in <angle brackets> is left out if one of its values is unknown; elsewhere an
+unknown value reads "unknown".
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _PART = re.compile(r"<([^<>]*)>|([^<>]+)")
 
 @dataclass(frozen=True)
 class Part:
-    """A stretch of a template: literals, and fields as (name, format spec)."""
+    """A stretch of a template: literals, and placeholders as (name, format spec)."""
 
     optional: bool
     pieces: tuple[str | tuple[str, str], ...]
 
 
 def parse(template: str) -> list[Part]:
-    """The parts of a template. Raises ValueError where it is no format string."""
+    """The parts of a template. Raises ValueError if it is not a format string."""
     parts = []
     for found in _PART.finditer(template):
         pieces: list[str | tuple[str, str]] = []
@@ -40,13 +40,24 @@ def parse(template: str) -> list[Part]:
     return parts
 
 
+def placeholders(template: str) -> list[tuple[str, str]]:
+    """(name, format spec) of every value that a template shows, in order. Raises ValueError as `parse` does."""
+    return [piece for part in parse(template) for piece in part.pieces if isinstance(piece, tuple)]
+
+
 def field_names(template: str) -> set[str]:
     """Names of the values that a template shows."""
-    return {piece[0] for part in parse(template) for piece in part.pieces if isinstance(piece, tuple)}
+    return {name for name, _ in placeholders(template)}
+
+
+def required_names(template: str) -> set[str]:
+    """Names of the values outside of <angle brackets>, which read "unknown" if they are."""
+    parts = [part for part in parse(template) if not part.optional]
+    return {piece[0] for part in parts for piece in part.pieces if isinstance(piece, tuple)}
 
 
 def fill(template: str, columns: Mapping[str, pl.Series | np.ndarray | str], rows: int) -> pl.Series:
-    """One text a row: `(rows,)`. `columns` are `(rows,)` each, or one string for all; null and NaN are unknown."""
+    """One text per row: `(rows,)`. A column is `(rows,)`, or one string for all rows; null and NaN are unknown."""
     texts: dict[str, pl.Series] = {}
     parts: list[pl.Expr] = []
     for part in parse(template):
@@ -70,14 +81,14 @@ def fill(template: str, columns: Mapping[str, pl.Series | np.ndarray | str], row
 
 
 def fill_lines(template: str, columns: Mapping[str, pl.Series], rows: int) -> pl.Series:
-    """As `fill`, but a line with an unknown value is left out: `(rows,)`."""
-    # Every line is an optional part that ends itself.
+    """Like `fill`, but lines with an unknown value are left out: `(rows,)`."""
+    # Every line is an optional part that includes its line break.
     lines = "".join(f"<{line}\n>" for line in template.splitlines())
     return fill(lines, columns, rows).str.strip_chars_end("\n")
 
 
 def as_text(values: pl.Series | np.ndarray, spec: str) -> pl.Series:
-    """Values as text under a format spec, null where unknown. Equal values are formatted once."""
+    """Values as text in a format, null where unknown: `(rows,)`. Equal values are formatted once."""
     series = pl.Series(values) if isinstance(values, np.ndarray) else values
     if series.dtype == pl.String and not spec:
         return series

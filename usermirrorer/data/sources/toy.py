@@ -1,10 +1,10 @@
-"""A synthetic domain whose law is known: lists are shown, users with one latent taste choose from them with noise.
+"""A synthetic domain whose law is known: users with one latent taste choose from lists, with noise.
 
 Every item is a thing with a taste ("sweet cake"). An occasion is drawn in this order: the list (`LIST_LENGTH` items
 of different tastes, within a taste by a Zipf law, so some items are shown far more than others), then the time and
 the user, then the choice, a softmax of `STRENGTH` times "this item has my taste". What is shown does not depend on
-the user, and popularity plays no part in the choice. So the best possible prediction from exactly the text of a
-scene has a closed form, `best_possible`: the bar that no honest model can pass.
+the user, and popularity plays no part in the choice. So the best possible prediction from exactly the text of a scene
+has a closed form, `best_possible`: no honest model can do better.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ STRENGTH = 4.0
 ZIPF = 1.0
 USERS = 1000
 OCCASIONS = (10, 18)
-"""Fewest and most occasions of a user."""
+"""Fewest and most occasions per user."""
 
 _START = 1704067200000
 """1 January 2024, UTC, in ms."""
@@ -43,15 +43,15 @@ def _law(weights: Sequence[float] | np.ndarray) -> np.ndarray:
 
 
 def best_given_taste(taste: str, option_tastes: Sequence[str]) -> np.ndarray:
-    """Probability of every option for a user of this taste, shape `(options,)`: the law that made the choices."""
+    """Probability of every option for a user with this taste, `(options,)`: the law behind the choices."""
     return _law([np.exp(STRENGTH) if option == taste else 1.0 for option in option_tastes])
 
 
 def taste_posterior(history_tastes: Sequence[str]) -> np.ndarray:
-    """Probability of every taste of `TASTES` given the tastes of the items chosen before, shape `(tastes,)`.
+    """Probability of every taste of `TASTES` given the tastes of the items chosen before, `(tastes,)`.
 
     The lists behind those choices are not shown, so they are summed out: a user's taste is on a list with
-    probability n/K and is then chosen by the softmax; else, and by noise, each other taste is equally likely.
+    probability n/K and is then chosen by the softmax; otherwise every other taste is equally likely.
     """
     tastes = len(TASTES)
     own = LIST_LENGTH / tastes * np.exp(STRENGTH) / (np.exp(STRENGTH) + LIST_LENGTH - 1)
@@ -62,7 +62,7 @@ def taste_posterior(history_tastes: Sequence[str]) -> np.ndarray:
 
 
 def best_possible(history_tastes: Sequence[str], option_tastes: Sequence[str]) -> np.ndarray:
-    """Probability of every option given exactly what a scene shows, shape `(options,)`."""
+    """Probability of every option given exactly what a scene shows, `(options,)`."""
     given_taste = np.stack([best_given_taste(taste, option_tastes) for taste in TASTES])
     return taste_posterior(history_tastes) @ given_taste
 
@@ -70,7 +70,7 @@ def best_possible(history_tastes: Sequence[str], option_tastes: Sequence[str]) -
 def posterior_probs(text: SceneText) -> np.ndarray:
     """`best_possible` of a rendered scene (history lines "chose sweet cake", options "sour tea").
 
-    Raises UserError where a line is not of this domain.
+    Raises UserError if a line is not of this domain.
     """
     history = [_taste_of(entry.removeprefix(VERB).strip()) for entry in history_entries(text["history"])]
     return best_possible(history, [_taste_of(option) for option in text["action_list"]])
@@ -79,7 +79,7 @@ def posterior_probs(text: SceneText) -> np.ndarray:
 def _taste_of(title: str) -> str:
     taste = title.split(" ", 1)[0]
     if taste not in TASTES:
-        raise UserError(f'"{title}" is not an item of toy: read only scenes of toy with the toy posterior.')
+        raise UserError(f'"{title}" is not an item of toy; use the toy posterior only on scenes of toy')
     return taste
 
 
@@ -90,9 +90,9 @@ def items() -> pl.DataFrame:
 
 
 def generate(seed: int) -> RawTables:
-    """The whole log of about 14,000 occasions, in order of time; the same seed gives the same rows.
+    """The whole log of about 14,000 occasions in order of time; the same seed gives the same rows.
 
-    `users` carries only ids: the latent tastes are in `latent_tastes`, out of reach of whatever renders a scene.
+    `users` has only ids: the latent tastes are in `latent_tastes`, out of reach of what renders a scene.
     """
     rng = np.random.default_rng([seed, 1])
     taste_of_user = latent_tastes(seed)
@@ -123,7 +123,7 @@ def generate(seed: int) -> RawTables:
 
 
 def latent_tastes(seed: int) -> np.ndarray:
-    """Index into `TASTES` of every user of `generate(seed)`, in order of user id; for tests and bars only."""
+    """Index into `TASTES` of every user of `generate(seed)`, in order of user id; only for tests and bounds."""
     return np.random.default_rng([seed, 0]).integers(len(TASTES), size=USERS)
 
 
@@ -142,14 +142,14 @@ def _occasions(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _lists_and_choices(rng: np.random.Generator, tastes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of the catalogue shown, `(occasions, LIST_LENGTH)`, and the position chosen, `(occasions,)`."""
+    """Rows of the catalogue shown, `(occasions, LIST_LENGTH)`, and positions chosen, `(occasions,)`."""
     occasions = len(tastes)
     exposure = _law(1.0 / np.arange(1, len(THINGS) + 1) ** ZIPF)
     things_by_rank = np.stack([rng.permutation(len(THINGS)) for _ in TASTES])
     shown_tastes = rng.permuted(np.tile(np.arange(len(TASTES)), (occasions, 1)), axis=1)[:, :LIST_LENGTH]
     ranks = rng.choice(len(THINGS), size=shown_tastes.shape, p=exposure)
     shown = shown_tastes * len(THINGS) + things_by_rank[shown_tastes, ranks]
-    # Gumbel noise on the log weights draws from the softmax, all rows at once.
+    # Gumbel noise on the log weights samples from the softmax, all rows at once.
     utility = STRENGTH * (shown_tastes == tastes[:, None]) + rng.gumbel(size=shown.shape)
     return shown, utility.argmax(axis=1)
 
@@ -171,11 +171,8 @@ TOY = Domain(
     raw_files={},
     read=_read,
     event=VERB,
-    choice_rules={"any": lambda _: pl.lit(True)},
     clock_ms=1,
-    fields={"title": "static"},
     item="{title}",
-    option="{item}",
     history="{event} {item}",
     repeats=True,
     exposures=("logged",),
@@ -184,7 +181,7 @@ TOY = Domain(
 TOY_LOG = replace(
     TOY,
     name="toy-log",
-    title="Toy without its impressions: the exposures have to be made",
+    title="Toy without its impressions: exposures have to be constructed",
     read=_read_log,
     exposures=("natural", "hard", "retrieved"),
 )

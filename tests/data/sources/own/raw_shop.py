@@ -1,6 +1,6 @@
 """A made-up shop's own log, as RecBole atomic files and as interchange files, each with the YAML that reads it.
 
-Odd cases: quotation marks, an event of an item that is not listed, an event that stands twice, unknown prices and
+Odd cases: quotation marks, an event of an item that is not listed, a repeated event, unknown prices and
 stars, ids with leading zeros, an undated event, an item from the future, an item of which nothing is known.
 """
 
@@ -44,14 +44,14 @@ def title(item: int) -> str:
 
 def rows() -> list[tuple[str, str, int | None, int | None]]:
     """(user, item, rating, seconds) of every event."""
-    told: list[tuple[str, str, int | None, int | None]] = []
+    log: list[tuple[str, str, int | None, int | None]] = []
     for user, item, day in events():
         rating = 1 + (user * 3 + item) % 5 if (user + item) % 6 else None
-        told.append((f"u{user}", item_id(item), rating, START + day * 86_400 + 3600 * (user % 20)))
-    told.append(told[-1])
-    told.append(("u1", "9999", 3, START + 86_400))
-    told.insert(0, ("u3", item_id(59), 5, None))
-    return told
+        log.append((f"u{user}", item_id(item), rating, START + day * 86_400 + 3600 * (user % 20)))
+    log.append(log[-1])
+    log.append(("u1", "9999", 3, START + 86_400))
+    log.insert(0, ("u3", item_id(59), 5, None))
+    return log
 
 
 def released(item: int) -> int | None:

@@ -1,4 +1,4 @@
-"""A domain from a YAML: defaults, what is refused and where, choice rules, and a scene as a person reads it."""
+"""A domain from a YAML: defaults, refusals with their line, choice rules, and a scene as a person reads it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_every_key_reaches_the_domain() -> None:
         choices={"liked": "stars >= 4", "any": "any"},
     )  # fmt: skip
     assert (shop.title, shop.publisher, shop.licence, shop.redistribute_text) == ("Our shop", "us", "MIT", True)
-    # a format for numbers says that the column is one
+    # a format for numbers makes a column of numbers
     assert set(shop.numbers) == {"year", "price", "seen"}
     assert shop.fields == {
         "title": "static", "year": "static", "price": "static", "seen": "snapshot", "age": "static", "stars": "static",
@@ -74,21 +74,21 @@ def test_every_key_reaches_the_domain() -> None:
         ({"format": "csv"}, "'csv' is not one of interchange, recbole"),
         ({"item": "{title"}, "is not a template"),
         ({"item": "a thing"}, "shows nothing"),
-        ({"item": "{title} < 5"}, "without its partner"),
-        ({"profile": "Age: {age}< years>"}, "mean nothing here"),
-        ({"item": "{title.__class__}"}, "is not a column's name"),
-        ({"item": "{title[0]}"}, "is not a column's name"),
-        ({"item": "{}"}, "is not a column's name"),
-        ({"item": "{title:q}"}, "formats no number"),
+        ({"item": "{title} < 5"}, "has an unmatched < or >"),
+        ({"profile": "Age: {age}< years>"}, "has < or >; delete them"),
+        ({"item": "{title.__class__}"}, "is not a column name"),
+        ({"item": "{title[0]}"}, "is not a column name"),
+        ({"item": "{}"}, "is not a column name"),
+        ({"item": "{title:q}"}, "is not a format for numbers"),
         ({"item": "{title}\n{kind}"}, "put it on one line"),
         ({"item": "{text}"}, "my_text: text"),
         ({"option": "{item} - {title}"}, "columns of the item belong in `item`"),
         ({"option": "<{sld}> {item}<{sold}>", "as_of": {"sold": "count"}}, "did you mean sold?"),
-        ({"option": "{item} ({sold})", "as_of": {"sold": "count"}}, "put its part in <angle brackets>"),
+        ({"option": "{item} ({sold})", "as_of": {"sold": "count"}}, "put it in <angle brackets>"),
         ({"as_of": {"sold": "count"}}, "'sold' is not shown"),
         ({"option": "{item}<{tags}>", "as_of": {"tags": "labels:5"}}, "count, mean:COLUMN or new_release"),
         ({"choices": {"liked": "stars >="}}, "liked: 'stars >=': a rule is any"),
-        ({"choices": {"liked": "stars > many"}}, "words are compared with == and !="),
+        ({"choices": {"liked": "stars > many"}}, "compare words with == or !="),
         ({"choices": {"least": "stars >= value"}}, "which takes no value"),
         ({"choices": {"liked": "__import__('os').getcwd()"}}, "a rule is any"),
         ({"choices": {"any": "any", "a": "kind == buy", "b": "kind > 3"}}, "used as text and as number"),
@@ -98,7 +98,7 @@ def test_every_key_reaches_the_domain() -> None:
         ({"numbers": ["price"]}, "'price' is not shown by `item`, which shows title"),
         ({"fields": {"title": "fixed"}}, "'fixed' is not one of static, snapshot"),
         ({"fields": {"titel": "static"}}, "for one of title"),
-        ({"fields": {"title": "snapshot"}}, "put its part in <angle brackets>"),
+        ({"fields": {"title": "snapshot"}}, "put it in <angle brackets>"),
         ({"columns": {"titel": "name"}}, "nothing uses the name 'titel'"),
         ({"clock": "1 week"}, "is not a length of time"),
         ({"clock": "0s"}, "is not a length of time"),
@@ -184,7 +184,7 @@ def test_yes_and_no_in_the_ways_of_files(tmp_path: Path) -> None:
     events = shop.read(tmp_path, 0).interactions
     assert events["read"].to_list() == [True, False, True, False, True, None]
     (tmp_path / "shop.inter").write_text(header + rows[0] + "u\t7\t1700000000\tperhaps\n")
-    with pytest.raises(UserError, match=r"shop\.inter:3.*perhaps.*neither true nor false"):
+    with pytest.raises(UserError, match=r"shop\.inter:3.*perhaps.*is not true or false"):
         shop.read(tmp_path, 0)
 
 

@@ -10,13 +10,14 @@ from typing import Any
 import polars as pl
 import pytest
 import raw_shop
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from usermirrorer.data.sources.domain import RawTables
 from usermirrorer.data.sources.ml_100k import ML_100K
 from usermirrorer.data.sources.own.columns import OwnLog
-from usermirrorer.data.sources.own.domain_yaml import domain_from_mapping, load_yaml_domain
+from usermirrorer.data.sources.own.domain_yaml import load_yaml_domain, parse_yaml_domain
 from usermirrorer.data.sources.own.interchange import read_interchange, write_interchange
 from usermirrorer.errors import UserError
 
@@ -26,8 +27,8 @@ ITEM = {"item_id": "7", "item_description": {"title": "B"}, "item_features": {}}
 USER = {"user_id": "u1", "user_description": {"town": "Rom"}, "user_features": {"age": 30}}
 LIST = {"impression_id": 4, "user_id": "u1", "timestamp": 1_706_724_300, "items": [7, "0012"], "clicked": ["7"]}
 LOG = OwnLog(
-    name="s", files="s", items={"title": "any"}, users={"town": "any", "age": "any"}, behaviour={"rating": "number"},
-    impressions=True,
+    name="s", files="s", items={"title": "any"}, users={"town": "any", "age": "any"},
+    event_columns={"rating": "number"}, impressions=True,
 )  # fmt: skip
 TIME = 1_706_724_300_000
 
@@ -62,7 +63,7 @@ def test_one_of_each(tmp_path: Path) -> None:
     ]
 
 
-def test_ids_are_strings_for_ever(tmp_path: Path) -> None:
+def test_ids_stay_strings(tmp_path: Path) -> None:
     ids = ["0012", 12, 9007199254740993, "é", "12 "]
     events = [{**EVENT, "item_id": item, "user_id": item} for item in ids]
     items = [{**ITEM, "item_id": item} for item in ids]
@@ -90,18 +91,18 @@ def test_times(tmp_path: Path, written: Any, ms: int | None) -> None:
 @pytest.mark.parametrize(
     "written", ["2024-02-30", "31.01.2024", "2024-01-31 25:00:00", "2024-01-31 10:61", "noon", "nan"]
 )
-def test_what_is_no_time_is_named(tmp_path: Path, written: str) -> None:
-    with pytest.raises(UserError, match=r"s_interaction\.jsonl:2.*is no time"):
+def test_what_is_not_a_time_is_named(tmp_path: Path, written: str) -> None:
+    with pytest.raises(UserError, match=r"s_interaction\.jsonl:2.*is not a time"):
         read(tmp_path, s_interaction=lines(EVENT, {**EVENT, "timestamp": written}))
 
 
 @pytest.mark.parametrize("numbers", [[20240131], [12, 13], [1_706_724_300, 1_706_724_300_000], [-5]])
-def test_numbers_whose_unit_is_not_clear_have_to_be_told(tmp_path: Path, numbers: list[int]) -> None:
+def test_numbers_need_a_unit_unless_it_is_clear(tmp_path: Path, numbers: list[int]) -> None:
     events = lines(*({**EVENT, "timestamp": number} for number in numbers))
     with pytest.raises(UserError, match="`timestamps: s` or `timestamps: ms`"):
         read(tmp_path, s_interaction=events)
-    told = read(tmp_path, OwnLog(name="s", files="s", items={}, timestamps="ms"), s_interaction=events)
-    assert told.interactions["timestamp"].to_list() == numbers
+    scaled = read(tmp_path, OwnLog(name="s", files="s", items={}, timestamps="ms"), s_interaction=events)
+    assert scaled.interactions["timestamp"].to_list() == numbers
 
 
 def test_the_description_comes_before_the_features(tmp_path: Path) -> None:
@@ -188,7 +189,7 @@ def tables(draw: st.DrawFn) -> RawTables:
 def test_what_is_written_is_read_back(written: RawTables) -> None:
     shown = [name for name in written.items.columns if name not in ("item_id", "available_from")]
     log = OwnLog(
-        name="s", files="s", items=dict.fromkeys(shown, "any"), users={"town": "any"}, behaviour={"rating": "any"},
+        name="s", files="s", items=dict.fromkeys(shown, "any"), users={"town": "any"}, event_columns={"rating": "any"},
         impressions=written.impressions is not None,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as directory:
@@ -207,7 +208,7 @@ def test_a_real_log_comes_back(test_data: Path, tmp_path: Path) -> None:
         "name": "films", "format": "interchange", "event": "rated", "item": "{title} - {genres}, {year}",
         "profile": ML_100K.profile, "history": ML_100K.history, "numbers": ["year"],
     }  # fmt: skip
-    back = domain_from_mapping(own, "films.yaml").read(tmp_path, 0)
+    back = parse_yaml_domain(yaml.safe_dump(own), "films.yaml").read(tmp_path, 0)
     for name in ("items", "users", "interactions"):
         before, after = getattr(films, name), getattr(back, name)
         assert after.to_dicts() == before.select(after.columns).to_dicts()

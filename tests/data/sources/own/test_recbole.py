@@ -26,7 +26,7 @@ FILES = {
 }  # fmt: skip
 LOG = OwnLog(
     name="s", files="s", items={"title": "any", "price": "number"}, users={"age": "any"},
-    behaviour={"rating": "number"},
+    event_columns={"rating": "number"},
 )  # fmt: skip
 
 
@@ -40,7 +40,7 @@ def test_columns_are_read_as_they_are_typed(tmp_path: Path) -> None:
     tables = read(tmp_path)
     assert tables.items.rows() == [("0012", 'A "quoted" thing', 12.5), ("7", "B", None)]
     assert tables.users.rows() == [("u1", 30), ("u2", None)]
-    # whole numbers are integers, so that a prompt says 5/5 and not 5.0/5
+    # whole numbers are integers, so that a prompt shows 5/5 and not 5.0/5
     assert tables.interactions.select("user_id", "item_id", "rating", "timestamp").rows() == [
         ("u1", "0012", 5, 1_700_000_000_000), ("u2", "7", None, 1_700_000_100_000)
     ]  # fmt: skip
@@ -49,7 +49,7 @@ def test_columns_are_read_as_they_are_typed(tmp_path: Path) -> None:
 
 def test_columns_can_have_other_names(tmp_path: Path) -> None:
     log = OwnLog(
-        name="s", files="s", items={"title": "any"}, behaviour={"stars": "number"},
+        name="s", files="s", items={"title": "any"}, event_columns={"stars": "number"},
         renamed={"user_id": "uid", "timestamp": "when", "stars": "rating", "title": "name", "available_from": "out"},
     )  # fmt: skip
     tables = read(
@@ -72,7 +72,7 @@ def test_files_of_another_system(tmp_path: Path) -> None:
     assert marked.items.equals(plain.items) and marked.interactions.equals(plain.interactions)
 
 
-def test_users_are_those_of_the_log_where_no_file_says_so(tmp_path: Path) -> None:
+def test_users_are_those_of_the_log_without_a_file_of_users(tmp_path: Path) -> None:
     read(tmp_path)
     (tmp_path / "s.user").unlink()
     tables = read_recbole(tmp_path, 0, OwnLog(name="s", files="s", items={"title": "any"}))
@@ -81,7 +81,7 @@ def test_users_are_those_of_the_log_where_no_file_says_so(tmp_path: Path) -> Non
         read_recbole(tmp_path, 0, LOG)
 
 
-def test_an_item_of_which_nothing_is_known_is_dropped_and_counted(tmp_path: Path) -> None:
+def test_an_item_without_known_values_is_dropped_and_counted(tmp_path: Path) -> None:
     tables = read(tmp_path, **{"s.item": FILES["s.item"] + b"8\t \t\n"})
     assert tables.items["item_id"].to_list() == ["0012", "7"]
     assert tables.dropped == {"item_with_nothing_to_show": 1}
@@ -134,21 +134,21 @@ def test_a_bad_line_is_named(tmp_path: Path, file: str, content: bytes, place: s
     assert "\n" not in str(error.value)
 
 
-def test_a_column_that_is_not_there_is_told_with_the_nearest(tmp_path: Path) -> None:
+def test_a_missing_column_is_named_with_the_nearest(tmp_path: Path) -> None:
     log = OwnLog(name="s", files="s", items={"titel": "any"})
     with pytest.raises(UserError, match=r"s\.item.*titel.*did you mean title"):
         read(tmp_path, log)
 
 
 @pytest.mark.parametrize("column", ["price:float", "price:token"])
-def test_a_number_that_is_shown_has_to_be_told_to_the_probe(tmp_path: Path, column: str) -> None:
+def test_a_number_that_is_shown_must_be_declared(tmp_path: Path, column: str) -> None:
     files = {"s.item": f"item_id:token\ttitle:token\t{column}\n0012\tA\t5\n7\tB\t12.5\n".encode()}
     log = OwnLog(name="s", files="s", items={"title": "any", "price": "any"})
     with pytest.raises(UserError, match=r"numbers: \[price\]"):
         read(tmp_path, log, **files)
 
 
-def test_a_code_with_a_leading_zero_is_no_number(tmp_path: Path) -> None:
+def test_a_code_with_a_leading_zero_is_not_a_number(tmp_path: Path) -> None:
     files = {"s.item": b"item_id:token\ttitle:token\n0012\t0815\n7\t4711\n"}
     tables = read(tmp_path, OwnLog(name="s", files="s", items={"title": "any"}), **files)
     assert tables.items["title"].to_list() == ["0815", "4711"]

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from usermirrorer.data.sources.readers import json_lines
-from usermirrorer.data.sources.readers.json_lines import find_file, read_json_lines
+from usermirrorer.data.sources.readers import files
+from usermirrorer.data.sources.readers.json_lines import read_json_lines
 from usermirrorer.errors import UserError
 
 
@@ -50,7 +50,7 @@ def test_an_empty_file_gives_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("chunk_bytes", [1, 40, 1000])
 def test_chunks_make_no_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk_bytes: int) -> None:
     lines = [json.dumps({"id": f"é{n}", "n": n}) if n % 5 else "" for n in range(100)]
-    monkeypatch.setattr(json_lines, "CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(files, "CHUNK_BYTES", chunk_bytes)
     frame = read(tmp_path / "a.jsonl.gz", "\n".join(lines).encode())
     assert frame["n"].to_list() == [n for n in range(100) if n % 5]
     assert (frame["line"] == frame["n"] + 1).all()
@@ -72,23 +72,6 @@ def test_a_bad_line_is_named(tmp_path: Path, bad: bytes, before: int) -> None:
         read(tmp_path / "a.jsonl", good * before + b"\n" + bad + b"\n" + good * 5, required=("id",))
     assert f"a.jsonl:{before + 2}: " in str(error.value)
     assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b'{"id": 1}\n' * 99)[:-12], b"\x1f\x8b"])
-def test_broken_gzip_is_said(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "a.json.gz").write_bytes(content)
-    with pytest.raises(UserError, match=r"a\.json\.gz:1: not whole gzip"):
-        list(read_json_lines(tmp_path / "a.json.gz", SCHEMA))
-
-
-def test_one_of_several_names_is_found(tmp_path: Path) -> None:
-    names = ("a.json.gz", "a.json")
-    with pytest.raises(UserError, match=r"a\.json\.gz is missing.*example\.org.*a\.json will do"):
-        find_file(tmp_path, names, "d", "https://example.org")
-    with pytest.raises(UserError, match="--raw"):
-        find_file(None, names, "d", "https://example.org")
-    (tmp_path / "a.json").touch()
-    assert find_file(tmp_path, names, "d", "https://example.org") == tmp_path / "a.json"
 
 
 values = st.recursive(

@@ -1,4 +1,4 @@
-"""Lines of printed Python dictionaries: what they say is what Python would read, and garbage is named."""
+"""Lines of printed Python dictionaries: the values that Python would read, and garbage is named."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from raw_steam import printed
 
-from usermirrorer.data.sources.readers import json_lines
+from usermirrorer.data.sources.readers import files
 from usermirrorer.data.sources.readers.python_lines import read_python_lines
 from usermirrorer.errors import UserError
 
@@ -47,7 +47,7 @@ def test_json_lines_are_read_too(tmp_path: Path) -> None:
 
 
 def test_chunks_make_no_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_lines, "CHUNK_BYTES", 50)
+    monkeypatch.setattr(files, "CHUNK_BYTES", 50)
     frame = read(tmp_path / "a.json", [printed({"a": f"é{n}", "n": n}) for n in range(100)])
     assert frame["n"].to_list() == list(range(100))
     assert frame["line"].to_list() == list(range(1, 101))
@@ -73,7 +73,7 @@ dictionaries = st.fixed_dictionaries({"a": st.text(max_size=12)}, optional={
 
 @settings(max_examples=300, deadline=None)
 @given(values=st.lists(dictionaries, min_size=1, max_size=4), python_2=st.booleans())
-def test_printed_dictionaries_say_what_json_says(values: list[dict], python_2: bool) -> None:
+def test_printed_dictionaries_equal_json(values: list[dict], python_2: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
         from_python = read(Path(folder) / "a.json", [printed(value) if python_2 else repr(value) for value in values])
         (Path(folder) / "b.json").write_text("\n".join(json.dumps(value) for value in values))

@@ -1,7 +1,7 @@
-"""What counts as a choice, as a YAML writes it: `any`, `is_read`, `rating >= 4`, `rating >= value`, `kind == bought`.
+"""What counts as a choice in your YAML: `any`, `is_read`, `rating >= 4`, `rating >= value`, `kind == bought`.
 
 A rule is `any`, a column of yes and no, or COLUMN OPERATOR X: numbers are compared with >= > <= < == and !=, words
-with == and !=, and the number called `value` comes from the command line (`--choice NAME=4`). Nothing is evaluated.
+with == and !=; a number called `value` comes from the command line (`--choice NAME=4`). Nothing is evaluated as code.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)")
 
 
 def parse_rule(text: str) -> tuple[Rule, Mapping[str, Kind], bool]:
-    """The rule, the column it reads with what that must hold, and whether it takes a value.
+    """The rule, the column that it reads and what that must hold, and whether it takes a value.
 
-    Raises ValueError with the reason where the text is no rule.
+    Raises ValueError with the reason if the text is not a rule.
     """
     found = _RULE.fullmatch(text.strip())
     if not found:
@@ -42,12 +42,12 @@ def parse_rule(text: str) -> tuple[Rule, Mapping[str, Kind], bool]:
     if _NUMBER.fullmatch(operand):
         return partial(_against, column, sign, float(operand)), {column: "number"}, False
     if sign not in ("==", "!="):
-        raise ValueError(f"{operand!r} is no number; words are compared with == and !=")
+        raise ValueError(f"{operand!r} is not a number; compare words with == or !=")
     quoted = len(operand) > 1 and operand[0] == operand[-1] and operand[0] in "'\""
     return partial(_against, column, sign, operand[1:-1] if quoted else operand), {column: "text"}, False
 
 
-# An unknown value is no choice.
+# An event with an unknown value is not a choice.
 
 
 def _any(value: float) -> pl.Expr:

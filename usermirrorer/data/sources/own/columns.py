@@ -1,9 +1,4 @@
-"""A stranger's columns as the columns of a domain: what is used of a file, and how its values are read.
-
-The rule for times: text is `2024-01-31`, `2024-01-31 18:05:00` or ISO 8601 with an offset, and UTC where none is
-given; numbers are seconds since 1970 where the whole column lies from 1e8 to 1e11 (1973 to 5138), milliseconds where
-it lies from 1e11 to 1e14, and anything else must be said in words (`timestamps: s` or `timestamps: ms`).
-"""
+"""The columns of your own files that a domain uses, under the domain's names."""
 
 from __future__ import annotations
 
@@ -15,33 +10,26 @@ from typing import Literal
 
 import polars as pl
 
-from usermirrorer.data.sources.readers.lines import shorten
+from usermirrorer.data.sources.own.values import Unit, as_flags, as_numbers, as_times, as_whole
 from usermirrorer.errors import UserError
 
 
 Kind = Literal["any", "number", "text", "flag"]
-"""What a column must hold: whatever the file has, numbers (shown, compared, averaged), words, or yes and no."""
-
-Unit = Literal["", "s", "ms"]
-
-SECONDS_FROM, MILLISECONDS_FROM, LATEST = 1e8, 1e11, 1e14
-YES, NO = ("true", "yes", "1", "1.0"), ("false", "no", "0", "0.0", "")
-
-_TIME = r"^(\d{4}-\d\d-\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?\s?(?:([Zz])|([+-])(\d\d):?(\d\d))?)?$"
+"""What a column must hold: whatever the file has, numbers (shown, compared, averaged), words, or yes/no."""
 
 
 @dataclass(frozen=True)
 class OwnLog:
-    """What a domain uses of its files, by the domain's names: column -> what it must hold."""
+    """The columns that a domain uses, under its own names: column -> what it must hold."""
 
     name: str
     files: str
-    """What the names of the files begin with."""
+    """Beginning of the files' names."""
     items: Mapping[str, Kind]
     users: Mapping[str, Kind] = field(default_factory=dict)
-    behaviour: Mapping[str, Kind] = field(default_factory=dict)
+    event_columns: Mapping[str, Kind] = field(default_factory=dict)
     renamed: Mapping[str, str] = field(default_factory=dict)
-    """Name in the domain -> name in the file, where they differ."""
+    """Name in the domain -> name in the file, if they differ."""
     timestamps: Unit = ""
     impressions: bool = False
 
@@ -49,78 +37,36 @@ class OwnLog:
         return self.renamed.get(column, column)
 
 
-def pick(frame: pl.DataFrame, wanted: Mapping[str, Kind], path: Path, log: OwnLog) -> pl.DataFrame:
-    """The wanted columns of a frame that has `line` and the file's columns, under the domain's names, with `line`.
+def select_columns(frame: pl.DataFrame, wanted: Mapping[str, Kind], path: Path, log: OwnLog) -> pl.DataFrame:
+    """`line` and the wanted columns under the domain's names, of a frame with `line` and the file's columns.
 
-    Raises UserError for a column that the file does not have and with file:line for a value of another kind.
+    Raises UserError for a column that the file does not have, and with file:line for a value of another kind.
     """
     for column in wanted:
         if log.in_file(column) not in frame.columns:
             raise UserError(_missing(column, [name for name in frame.columns if name != "line"], path, log))
-    picked = frame.select("line", *(pl.col(log.in_file(column)).alias(column) for column in wanted))
+    selected = frame.select("line", *(pl.col(log.in_file(column)).alias(column) for column in wanted))
     for column, kind in wanted.items():
-        picked = picked.with_columns(_plain(picked[column], column, path))
+        selected = selected.with_columns(_normalised(selected[column], column, path))
         if kind == "number":
-            picked = as_numbers(picked, column, path)
+            selected = as_numbers(selected, column, path)
         elif kind == "flag":
-            picked = _as_flags(picked, column, path)
+            selected = as_flags(selected, column, path)
         elif kind == "text":
-            picked = picked.with_columns(pl.col(column).cast(pl.String))
-    return picked
-
-
-def as_times(frame: pl.DataFrame, column: str, path: Path, unit: Unit) -> pl.DataFrame:
-    """A column of times as UTC milliseconds (Int64), by the rule above; empty is null.
-
-    Raises UserError with file:line at the first value that is no time, and for numbers whose unit is not clear.
-    """
-    text = frame.select("line", _text=pl.col(column).cast(pl.String).str.strip_chars().replace("", None))
-    number = pl.col("_text").cast(pl.Float64, strict=False)
-    read = text.with_columns(_number=number, _date=_from_text(pl.col("_text")))
-    numbers = read.filter(pl.col("_number").is_finite())
-    if len(numbers) and not unit:
-        unit = _unit_of(numbers, column, path)
-    scaled = pl.col("_number") * (1000 if unit == "s" else 1)
-    inside = scaled.is_finite() & (scaled.abs() < LATEST * 10)
-    number_ms = pl.when(inside).then(scaled).round().cast(pl.Int64)
-    read = read.with_columns(_ms=pl.coalesce(pl.col("_date"), number_ms))
-    wrong = read.filter(pl.col("_ms").is_null() & pl.col("_text").is_not_null())
-    if len(wrong):
-        line, bad = wrong.select("line", "_text").row(0)
-        raise UserError(
-            f"{path}:{line}: {column} {shorten(bad)!r} is no time; write 2024-01-31 18:05:00 (UTC), ISO 8601 with an "
-            f"offset, or seconds or milliseconds since 1970"
-        )
-    return frame.with_columns(read["_ms"].alias(column))
+            selected = selected.with_columns(pl.col(column).cast(pl.String))
+    return selected
 
 
 def event_times(events: pl.DataFrame, path: Path, log: OwnLog) -> pl.DataFrame:
-    """The events with their times read. Raises UserError as `as_times` does, and where no event has a time."""
+    """The events, times parsed. Raises UserError as `as_times` does, and if no event has a time."""
     events = as_times(events, "timestamp", path, log.timestamps)
     if events["timestamp"].is_null().all():
-        raise UserError(f"{path}: no event has a {log.in_file('timestamp')}; scenes need to know what came first")
+        raise UserError(f"{path}: no event has a {log.in_file('timestamp')}; export the times, which scenes need")
     return events
 
 
-def as_numbers(frame: pl.DataFrame, column: str, path: Path) -> pl.DataFrame:
-    """A column as numbers: Int64 where all are whole, so that they are shown without decimals; empty is null.
-
-    Raises UserError with file:line at the first value that is no number.
-    """
-    if frame[column].dtype == pl.Boolean:
-        text = frame.select("line", _text=pl.col(column).cast(pl.Int64).cast(pl.String))
-    else:
-        text = frame.select("line", _text=pl.col(column).cast(pl.String).str.strip_chars().replace("", None))
-    read = text.with_columns(_number=pl.col("_text").cast(pl.Float64, strict=False))
-    wrong = read.filter(pl.col("_text").is_not_null() & ~pl.col("_number").is_finite().fill_null(False))
-    if len(wrong):
-        line, bad = wrong.select("line", "_text").row(0)
-        raise UserError(f"{path}:{line}: {column} {shorten(bad)!r} is not a number; repair or empty it")
-    return frame.with_columns(_whole(read["_number"]).alias(column))
-
-
-def showable(items: pl.DataFrame, log: OwnLog) -> tuple[pl.DataFrame, dict[str, int]]:
-    """Items of which something is known, and how many were left out because nothing is."""
+def drop_blank_items(items: pl.DataFrame, log: OwnLog) -> tuple[pl.DataFrame, dict[str, int]]:
+    """The items with at least one known value to show, and the number of those dropped."""
     if not log.items:
         return items, {}
     kept = items.filter(pl.any_horizontal(pl.col(name).is_not_null() for name in log.items))
@@ -128,7 +74,7 @@ def showable(items: pl.DataFrame, log: OwnLog) -> tuple[pl.DataFrame, dict[str, 
 
 
 def check_numbers(items: pl.DataFrame, path: Path, log: OwnLog) -> None:
-    """Raises UserError where an item shows a number that the exposure probe would not be told of."""
+    """Raises UserError if items show numbers that are not declared, which the exposure probe would miss."""
     for column in [name for name, kind in log.items.items() if kind == "any"]:
         values = items[column].drop_nulls()
         number = values.dtype.is_numeric()
@@ -137,19 +83,19 @@ def check_numbers(items: pl.DataFrame, path: Path, log: OwnLog) -> None:
             number = bool(values.str.contains(r"^-?(0|[1-9]\d*)(\.\d+)?$").all())
         if len(values) and number:
             raise UserError(
-                f"{path}: {log.in_file(column)} holds numbers and items show it; add `numbers: [{column}]`, so that "
-                f"the exposure probe reads it too"
+                f"{path}: {log.in_file(column)} holds numbers and items show it; add `numbers: [{column}]` so that "
+                f"the exposure probe uses it too"
             )
 
 
 def _missing(column: str, present: Sequence[str], path: Path, log: OwnLog) -> str:
     near = difflib.get_close_matches(log.in_file(column), present, n=1)
     hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(present) or 'none'}"
-    return f"{path}: there is no column {log.in_file(column)!r}, which {log.name} uses; {hint}"
+    return f"{path}: {log.name} uses a column {log.in_file(column)!r}, which is missing; {hint}"
 
 
-def _plain(values: pl.Series, column: str, path: Path) -> pl.Series:
-    """Lists as text joined by commas, truth values as words, empty text as unknown, whole numbers as integers."""
+def _normalised(values: pl.Series, column: str, path: Path) -> pl.Series:
+    """Lists as text joined by commas, empty text as null, columns of whole numbers as integers."""
     if isinstance(values.dtype, pl.List) and not values.dtype.inner.is_nested():
         values = values.list.eval(pl.element().cast(pl.String)).list.join(", ", ignore_nulls=True)
     elif values.dtype.is_nested():
@@ -160,50 +106,4 @@ def _plain(values: pl.Series, column: str, path: Path) -> pl.Series:
         return values.cast(pl.String)
     if values.dtype == pl.String:
         return values.zip_with(values.str.strip_chars() != "", pl.Series([None], dtype=pl.String))
-    return _whole(values) if values.dtype.is_numeric() else values
-
-
-def _whole(numbers: pl.Series) -> pl.Series:
-    if numbers.dtype.is_float() and bool(((numbers == numbers.round()) & (numbers.abs() < 2**53)).all()):
-        return numbers.cast(pl.Int64)
-    return numbers
-
-
-def _as_flags(frame: pl.DataFrame, column: str, path: Path) -> pl.DataFrame:
-    text = pl.col(column).cast(pl.String).str.strip_chars().str.to_lowercase()
-    read = frame.with_columns(_flag=pl.when(text.is_in(YES)).then(True).when(text.is_in(NO)).then(False))
-    wrong = read.filter(pl.col("_flag").is_null() & pl.col(column).is_not_null())
-    if len(wrong):
-        line, bad = wrong.select("line", pl.col(column).cast(pl.String)).row(0)
-        raise UserError(f"{path}:{line}: {column} {shorten(bad)!r} is neither true nor false; write true or false")
-    return frame.with_columns(read["_flag"].alias(column))
-
-
-def _unit_of(numbers: pl.DataFrame, column: str, path: Path) -> Unit:
-    size = pl.col("_number")
-    if numbers.select(size.is_between(SECONDS_FROM, MILLISECONDS_FROM, closed="left").all()).item():
-        return "s"
-    if numbers.select(size.is_between(MILLISECONDS_FROM, LATEST).all()).item():
-        return "ms"
-    seconds = size.is_between(SECONDS_FROM, MILLISECONDS_FROM, closed="left")
-    line, value = numbers.filter(~seconds).select("line", "_text").row(0)
-    raise UserError(
-        f"{path}:{line}: {column} {shorten(value)!r}: it is not clear whether these numbers are seconds or "
-        f"milliseconds since 1970; write `timestamps: s` or `timestamps: ms` in the YAML, or write dates"
-    )
-
-
-def _from_text(text: pl.Expr) -> pl.Expr:
-    """UTC milliseconds of a date or an ISO 8601 time, by arithmetic: no locale, no time zone of the machine."""
-    parts = text.str.extract_groups(_TIME)
-
-    def part(number: int) -> pl.Expr:
-        return parts.struct.field(str(number))
-
-    hour, minute, second = (part(n).cast(pl.Int64).fill_null(0) for n in (2, 3, 4))
-    fraction = part(5).str.pad_end(3, "0").str.slice(0, 3).cast(pl.Int64).fill_null(0)
-    offset = (part(8).cast(pl.Int64) * 60 + part(9).cast(pl.Int64)) * pl.when(part(7) == "-").then(-1).otherwise(1)
-    day = part(1).str.to_date("%Y-%m-%d", strict=False).cast(pl.Datetime("ms")).dt.epoch("ms")
-    clock = ((hour * 60 + minute - offset.fill_null(0)) * 60 + second) * 1000 + fraction
-    possible = (hour < 24) & (minute < 60) & (second < 60) & (part(9).cast(pl.Int64).fill_null(0) < 60)
-    return pl.when(possible).then(day + clock)
+    return as_whole(values) if values.dtype.is_numeric() else values

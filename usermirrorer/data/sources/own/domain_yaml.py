@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from usermirrorer.data.sources.domain import Domain, FieldKind
+from usermirrorer.data.sources.domain import Domain
 from usermirrorer.data.sources.own.choice_rules import Rule, parse_rule
 from usermirrorer.data.sources.own.columns import Kind, OwnLog, Unit
 from usermirrorer.data.sources.own.interchange import interchange_paths, read_interchange
@@ -29,8 +29,8 @@ from usermirrorer.settings import Places, closest, parse_settings, read_settings
 SAMPLED_EXPOSURES = ("natural", "hard", "retrieved")
 """Exposure modes that need no impressions."""
 
-MADE = ("item", "event", "time_diff")
-TAKEN = ("user_id", "item_id", "timestamp", "available_from", "text", "line", "dataset")
+COMPUTED = ("item", "event", "time_diff")
+RESERVED = ("user_id", "item_id", "timestamp", "available_from", "text", "line", "dataset")
 """Names that the tables use themselves."""
 
 _UNITS = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -89,28 +89,23 @@ def _domain(given: DomainSettings, places: Places) -> Domain:
     _check_as_of(given.as_of, set(column_kinds(given.option, ("item",))), refuse)
     rules, compared = _choice_rules(given.choices, refuse)
     averaged = [how.partition(":")[2] for how in given.as_of.values() if how.startswith("mean:")]
-    history = column_kinds(given.history, MADE)
-    behaviour = _merged([history, *compared, dict.fromkeys(averaged, "number")], "choices", refuse)
+    history = column_kinds(given.history, COMPUTED)
+    event_columns = _merged([history, *compared, dict.fromkeys(averaged, "number")], "choices", refuse)
     items = _merged([item, dict.fromkeys(given.numbers, "number")], "numbers", refuse)
     for column in given.numbers:
         if column not in item:
             refuse("numbers", f"{column!r} is not shown by `item`, which shows {', '.join(sorted(item)) or 'nothing'}")
-    for column in sorted({*behaviour, *items, *users} & {*TAKEN}):
+    for column in sorted({*event_columns, *items, *users} & set(RESERVED)):
         refuse("columns", f"{column!r} is a reserved name; give your column another: `my_{column}: {column}`")
-    kinds: dict[str, FieldKind] = {
-        **dict.fromkeys([*column_kinds(given.item + given.profile, ()), *history], "static"),
-        **dict.fromkeys(given.as_of, "as_of"),
-    }
-    for name, kind in given.fields.items():
+    for name in given.fields:
         if name not in {*items, *users}:
             refuse("fields", f"{name} is not shown; write static or snapshot for one of {', '.join([*items, *users])}")
-        kinds[name] = kind
 
     log = OwnLog(
-        name=given.name, files=given.files or given.name, items=items, users=users, behaviour=behaviour,
+        name=given.name, files=given.files or given.name, items=items, users=users, event_columns=event_columns,
         renamed=given.columns, timestamps=given.timestamps, impressions="logged" in given.exposures,
     )  # fmt: skip
-    unused = {*log.renamed} - {*items, *users, *behaviour, "user_id", "item_id", "timestamp", "available_from"}
+    unused = {*log.renamed} - {*items, *users, *event_columns, "user_id", "item_id", "timestamp", "available_from"}
     if unused:
         refuse("columns", f"nothing uses the name {sorted(unused)[0]!r}; write NAME_HERE: NAME_IN_THE_FILE")
     recbole = given.format == "recbole"
@@ -125,12 +120,12 @@ def _domain(given: DomainSettings, places: Places) -> Domain:
         event=given.event,
         choice_rules=rules,
         clock_ms=_clock(given.clock, refuse),
-        fields=kinds,
         item=given.item,
         option=given.option,
         history=given.history,
         profile=given.profile.rstrip("\n"),
         as_of=given.as_of,
+        snapshots=tuple(snapshots),
         numbers=tuple(name for name, kind in items.items() if kind == "number"),
         repeats=given.repeats,
         exposures=tuple(given.exposures),

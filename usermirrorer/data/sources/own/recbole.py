@@ -1,9 +1,9 @@
-"""RecBole atomic files: `NAME.inter`, `NAME.item` and, where something is known of the users, `NAME.user`.
+"""RecBole atomic files: `NAME.inter`, `NAME.item` and, if users have columns of their own, `NAME.user`.
 
-Tab-separated text without quoting; the first line names and types every column, as in
+Tab-separated text without quoting; the first line gives the name and type of every column, as in
 `user_id:token<tab>item_id:token<tab>rating:float<tab>timestamp:float` (RecBole 1.2, "Atomic Files"). Sequences
-(`token_seq`, `float_seq`) are shown as they are written, with single spaces between their parts. An empty field is a
-value that is not known; an empty time says that the event lies before all others.
+(`token_seq`, `float_seq`) are shown as written, with single spaces between their parts. An empty field is an unknown
+value; an event with an empty time precedes all others.
 """
 
 from __future__ import annotations
@@ -13,18 +13,20 @@ from pathlib import Path
 
 import polars as pl
 
+from usermirrorer.data.sources.cleaning import users_of
 from usermirrorer.data.sources.domain import RawTables
 from usermirrorer.data.sources.own.columns import (
     Kind,
     OwnLog,
-    as_numbers,
-    as_times,
     check_numbers,
+    drop_blank_items,
     event_times,
-    pick,
-    showable,
-)  # fmt: skip
-from usermirrorer.data.sources.readers.lines import read_fields, require_files, shorten, unique_ids
+    select_columns,
+)
+from usermirrorer.data.sources.own.values import as_numbers, as_times
+from usermirrorer.data.sources.readers.checks import unique_ids
+from usermirrorer.data.sources.readers.delimited import read_fields
+from usermirrorer.data.sources.readers.files import require_files, shorten
 from usermirrorer.errors import UserError
 
 
@@ -37,7 +39,7 @@ def read_recbole(raw: Path | None, seed: int, log: OwnLog) -> RawTables:
     raw = require_files(raw, needed, log.name, "your own export")
     inter, item, user = (raw / f"{log.files}.{suffix}" for suffix in ("inter", "item", "user"))
 
-    events = _read(inter, {"user_id": "text", "item_id": "text", **log.behaviour, "timestamp": "text"}, log)
+    events = _read(inter, {"user_id": "text", "item_id": "text", **log.event_columns, "timestamp": "text"}, log)
     events = _with_ids(events, ("user_id", "item_id"), inter)
     events = event_times(events, inter, log)
 
@@ -48,29 +50,29 @@ def read_recbole(raw: Path | None, seed: int, log: OwnLog) -> RawTables:
     if released:
         items = as_times(items, "available_from", item, log.timestamps)
     check_numbers(items, item, log)
-    items, dropped = showable(items, log)
+    items, dropped = drop_blank_items(items, log)
 
     if user.is_file():
         users = _with_ids(_read(user, {"user_id": "text", **log.users}, log), ("user_id",), user)
         users = unique_ids(users, "user_id", user).drop("line")
     else:
-        users = events.select("user_id").unique(maintain_order=True)
+        users = users_of(events)
     return RawTables(users=users, items=items.drop("line"), interactions=events.drop("line"), dropped=dropped)
 
 
 def _read(path: Path, wanted: Mapping[str, Kind], log: OwnLog) -> pl.DataFrame:
-    """The wanted columns of one file, with `line`; columns typed float hold numbers."""
+    """`line` and the wanted columns of one file; columns of type float hold numbers."""
     header = _header(path)
     rows = read_fields(path, "\t", list(header)).filter(pl.col("line") > 1)
-    picked = pick(rows, wanted, path, log)
+    selected = select_columns(rows, wanted, path, log)
     for column, kind in wanted.items():
         if kind == "any" and header[log.in_file(column)] == "float":
-            picked = as_numbers(picked, column, path)
-    return picked
+            selected = as_numbers(selected, column, path)
+    return selected
 
 
 def _header(path: Path) -> dict[str, str]:
-    """Name -> type of every column. Raises UserError where the first line is no such header."""
+    """Name -> type of every column. Raises UserError if the first line is not such a header."""
     with path.open("rb") as file:
         first = file.readline().decode("utf-8-sig", "replace").rstrip("\r\n")
     columns: dict[str, str] = {}
@@ -78,21 +80,21 @@ def _header(path: Path) -> dict[str, str]:
         name, _, kind = column.rpartition(":")
         if not name or kind not in TYPES or name in columns or name == "line":
             raise UserError(
-                f"{path}:1: {shorten(column)!r} does not name a column; the first line must hold different names with "
-                f"their types, tab between them, such as user_id:token item_id:token timestamp:float "
-                f"(types: {', '.join(TYPES)}; `line` is taken)"
+                f"{path}:1: {shorten(column)!r} does not name a column; the first line must hold distinct names with "
+                f"types, separated by tabs, such as user_id:token item_id:token timestamp:float "
+                f"(types: {', '.join(TYPES)}; `line` is reserved)"
             )
         columns[name] = kind
     return columns
 
 
 def _has(path: Path, column: str, log: OwnLog) -> bool:
-    """Whether the file has an optional column; one that the YAML renames has to be there."""
+    """Whether to read an optional column: the file has it, or the YAML renames one to it."""
     return column in log.renamed or column in _header(path)
 
 
 def _with_ids(frame: pl.DataFrame, columns: tuple[str, ...], path: Path) -> pl.DataFrame:
-    """The frame, after checking that no id is empty. Raises UserError with file:line."""
+    """The frame, if no id is empty. Raises UserError with file:line."""
     for column in columns:
         lacking = frame.filter(pl.col(column).is_null())
         if len(lacking):

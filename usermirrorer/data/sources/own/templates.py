@@ -1,4 +1,4 @@
-"""Templates that a stranger wrote: whether they are any, what they show, and what their columns must hold."""
+"""Templates of your own YAML: whether they are valid, what they show, and what their columns must hold."""
 
 from __future__ import annotations
 
@@ -6,29 +6,27 @@ import re
 from collections.abc import Iterable
 
 from usermirrorer.data.sources.own.columns import Kind
-from usermirrorer.data.sources.templates import field_names, parse
+from usermirrorer.data.sources.templates import field_names, placeholders, required_names
 
 
 def check_template(template: str, one_line: bool) -> None:
-    """Raises ValueError with the reason where a text is no template or would break a line of the scene.
+    """Raises ValueError with the reason if a text is not a template or would break a line of the scene.
 
-    A template of several lines (the profile) leaves out lines, and so has no optional parts.
+    A template of several lines (the profile) leaves out whole lines, so it has no optional parts.
     """
     for name, spec in _fields(template):
         if not re.fullmatch(r"[^\W\d][\w -]*", name):
-            raise ValueError(
-                f"{{{name}}} is not a column's name; use letters, digits and _, and rename with `columns`"
-            )
+            raise ValueError(f"{{{name}}} is not a column name; use letters, digits and _, and rename with `columns`")
         try:
             format(1, spec), format(1.5, spec)
         except ValueError:
             raise ValueError(
-                f"{{{name}:{spec}}} formats no number; write {{{name}}} or for example {{{name}:.1f}}"
+                f"{{{name}:{spec}}} is not a format for numbers; write {{{name}}} or for example {{{name}:.1f}}"
             ) from None
     if not one_line and ("<" in template or ">" in template):
-        raise ValueError("has < or >, which mean nothing here; a line whose value is not known is left out as it is")
+        raise ValueError("has < or >; delete them: lines with an unknown value are left out anyway")
     if not re.fullmatch(r"([^<>]|<[^<>]*>)*", template):
-        raise ValueError(f"{template!r} has a < or > without its partner; an optional part stands between < and >")
+        raise ValueError(f"{template!r} has an unmatched < or >; write an optional part between < and >")
     if one_line and len(template.splitlines()) > 1:
         raise ValueError("is shown as one line; put it on one line")
     if one_line and not field_names(template):
@@ -36,16 +34,13 @@ def check_template(template: str, one_line: bool) -> None:
 
 
 def check_optional(template: str, names: Iterable[str]) -> None:
-    """Raises ValueError where a value that can be unknown stands outside <angle brackets>."""
-    always = {
-        piece[0] for part in parse(template) if not part.optional for piece in part.pieces if isinstance(piece, tuple)
-    }
-    for name in sorted(always.intersection(names)):
-        raise ValueError(f"{{{name}}} is not always known; put its part in <angle brackets>, which are then left out")
+    """Raises ValueError if a value that can be unknown is outside of <angle brackets>."""
+    for name in sorted(required_names(template).intersection(names)):
+        raise ValueError(f"{{{name}}} is not always known; put it in <angle brackets>, to be left out when unknown")
 
 
 def column_kinds(template: str, leave_out: Iterable[str]) -> dict[str, Kind]:
-    """What each column of a template must hold, in the order shown: one with a format for numbers, numbers."""
+    """What each column of a template must hold, in the order shown: numbers if its format is one for numbers."""
     kinds: dict[str, Kind] = {}
     for name, spec in _fields(template):
         if name not in leave_out and kinds.get(name) != "number":
@@ -55,7 +50,7 @@ def column_kinds(template: str, leave_out: Iterable[str]) -> dict[str, Kind]:
 
 def _fields(template: str) -> list[tuple[str, str]]:
     try:
-        return [piece for part in parse(template) for piece in part.pieces if isinstance(piece, tuple)]
+        return placeholders(template)
     except ValueError as error:
         raise ValueError(f"{template!r} is not a template ({error}); write {{column}}, {{{{ for a brace") from None
 

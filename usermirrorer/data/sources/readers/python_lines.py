@@ -1,8 +1,8 @@
-"""Reading of files whose lines are printed Python dictionaries, `{u'id': u'10', u'early_access': False}`.
+"""Files whose lines are printed Python dictionaries, `{u'id': u'10', u'early_access': False}`.
 
-Older releases of the McAuley group were printed that way. Nothing is evaluated: a line becomes JSON by replacing
-tokens, all lines of a chunk at once; what does not come out as JSON is parsed by `ast.literal_eval`, which is some
-twenty times slower and knows literals only.
+Older releases of the McAuley group were printed that way. Nothing is evaluated: replacing tokens turns all lines of a
+chunk into JSON at once; what does not come out as JSON is parsed by `ast.literal_eval`, which accepts only literals
+and is some twenty times slower.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from pathlib import Path
 
 import polars as pl
 
-from usermirrorer.data.sources.readers.json_lines import ColumnType, parse_chunk, read_chunks
-from usermirrorer.data.sources.readers.lines import shorten
+from usermirrorer.data.sources.readers.files import ColumnType, decoded, read_chunks, shorten
+from usermirrorer.data.sources.readers.json_lines import parse_chunk
 from usermirrorer.errors import UserError
 
 
 OPEN, CLOSE = "\x01", "\x02"
-"""Stand for the quotes of a string while it is rewritten; a printed string never holds them unescaped."""
+"""Placeholders for the quotes of a string during rewriting; a printed string never holds them unescaped."""
 
 _STRING = r"""[uU]?(?:'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)")"""
 _TOKENS = {
@@ -37,7 +37,7 @@ _TOKENS = {
     CLOSE: '"',
 }
 _IRREGULAR = r"[\x00-\x08\x0b-\x1f]|\\[UNav0-7]"
-"""Escapes that JSON lacks or means otherwise, and bytes that only a foreign hand can have put there."""
+"""Escapes that JSON lacks or reads differently, and bytes that printing never leaves in a line."""
 
 
 def read_python_lines(
@@ -54,23 +54,15 @@ def read_python_lines(
         if not printed:
             frame = parse_chunk(path, first_line, chunk, schema, required)
         else:
-            lines = _lines(path, first_line, chunk)
+            text = decoded(path, first_line, chunk).removesuffix("\n")
+            lines = pl.Series(text.split("\n"), dtype=pl.String).str.strip_chars(" \r")
             try:
                 frame = parse_chunk(path, first_line, _rewritten(path, first_line, lines), schema, required)
-            except UserError:  # a literal that the rewriting does not know, or a bad line, which is then named
+            except UserError:  # a literal that rewriting does not cover, or a bad line, which is then named
                 evaluated = "\n".join(_evaluated(path, first_line + row, line) for row, line in enumerate(lines))
                 frame = parse_chunk(path, first_line, evaluated.encode(), schema, required)
         if len(frame):
             yield frame
-
-
-def _lines(path: Path, first_line: int, chunk: bytes) -> pl.Series:
-    try:
-        text = chunk.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = first_line + chunk.count(b"\n", 0, error.start)
-        raise UserError(f"{path}:{line}: not utf-8 text; repair or delete the line") from None
-    return pl.Series(text.removesuffix("\n").split("\n"), dtype=pl.String).str.strip_chars(" \r")
 
 
 def _rewritten(path: Path, first_line: int, lines: pl.Series) -> bytes:

@@ -1,4 +1,4 @@
-"""Comma-separated records: what Python's own reader says, in chunks of any size; damage is named."""
+"""Comma-separated records: the same as Python's reader gives, in chunks of any size; damage is named."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from usermirrorer.data.sources.readers import csv_records, json_lines
-from usermirrorer.data.sources.readers.csv_records import read_records
+from usermirrorer.data.sources.readers import csv_files, files
+from usermirrorer.data.sources.readers.csv_files import read_records
 from usermirrorer.errors import UserError
 
 
@@ -46,8 +46,8 @@ def test_damage_is_named(tmp_path: Path, content: bytes, place: str) -> None:
 
 
 def test_an_open_quote_does_not_swallow_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(csv_records, "LONGEST_RECORD", 1000)
-    monkeypatch.setattr(json_lines, "CHUNK_BYTES", 100)
+    monkeypatch.setattr(csv_files, "LONGEST_RECORD", 1000)
+    monkeypatch.setattr(files, "CHUNK_BYTES", 100)
     with pytest.raises(UserError, match=r"a\.csv:3: "):
         read(tmp_path / "a.csv", b'a,b\n1,2\n1,"open\n' + b"3,4\n" * 10_000)
 
@@ -60,12 +60,12 @@ fields = st.text(st.sampled_from('ab",\n\r é'), max_size=6)
 def test_records_are_what_was_written(rows: list[tuple[str, str]], chunk: int) -> None:
     text = io.StringIO()
     csv.writer(text).writerows([("a", "b"), *rows])
-    before, json_lines.CHUNK_BYTES = json_lines.CHUNK_BYTES, chunk
+    before, files.CHUNK_BYTES = files.CHUNK_BYTES, chunk
     try:
         with tempfile.TemporaryDirectory() as folder:
             frame = read(Path(folder) / "a.csv", text.getvalue().encode())
     finally:
-        json_lines.CHUNK_BYTES = before
+        files.CHUNK_BYTES = before
     assert frame.rows() == [(b, a or None) for a, b in rows]
 
 
