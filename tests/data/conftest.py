@@ -14,8 +14,8 @@ from small_log import write_small_log
 from usermirrorer.data.items.embeddings import embed_items, load_vectors
 from usermirrorer.data.log.prepare import prepare
 from usermirrorer.data.log.tables import Cuts, Tables, load_cuts, load_tables
-from usermirrorer.data.scenes.choices import USER_CAP, Choices, eligible
 from usermirrorer.data.scenes.draw import SceneSettings
+from usermirrorer.data.scenes.targets import USER_CAP, Targets, eligible_targets
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Prepared:
     cuts: Cuts
     vectors: np.ndarray
 
-    def choices(self, settings: SceneSettings) -> Choices:
-        return eligible(
+    def targets(self, settings: SceneSettings) -> Targets:
+        return eligible_targets(
             self.tables, self.cuts, settings.split, settings.choice, settings.exposure == "logged", settings.seed,
             USER_CAP[settings.split],
         )[0]  # fmt: skip

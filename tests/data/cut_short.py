@@ -29,18 +29,18 @@ def check(prepared, settings: SceneSettings, times: int) -> int:
     `prepared` has `tables`, `cuts`, `vectors` and `choices(settings)`. The cut tables are fitted once for each of
     `times` moments, spread over the window. Returns how many scenes there were to compare.
     """
-    choices = prepared.choices(settings)
-    moments = np.unique(choices.time)
+    targets = prepared.targets(settings)
+    moments = np.unique(targets.time)
     spread = moments[np.linspace(0, len(moments) - 1, times).astype(int)]
-    around = np.concatenate([np.argsort(np.abs(choices.time - moment), kind="stable")[:1] for moment in spread])
-    rows = np.unique(np.concatenate([around, np.arange(min(SCENES, len(choices)))]))
+    around = np.concatenate([np.argsort(np.abs(targets.time - moment), kind="stable")[:1] for moment in spread])
+    rows = np.unique(np.concatenate([around, np.arange(min(SCENES, len(targets)))]))
     window = open_window(prepared.tables, prepared.cuts, settings.split, settings.choice, prepared.vectors)
-    drawn, names = draw(window, choices.take(rows), settings)
+    drawn, names = draw(window, targets.take(rows), settings)
     table = scene_table(window, drawn, settings, names).to_pylist()
     whole = {scene["scene_id"]: scene for scene in table}
     compared = 0
     for row in around:
-        choice = choices.take(np.array([row]))
+        choice = targets.take(np.array([row]))
         cut = prepared.tables.before(int(choice.time[0]))
         assert not len(cut.log) or cut.log.time.max() < choice.time[0]
         alone = scene_of(cut, prepared.cuts, choice, settings, prepared.vectors)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from usermirrorer.data.items import histories as asked_module
-from usermirrorer.data.items.histories import ask
+from usermirrorer.data.items import histories as histories_module
+from usermirrorer.data.items.histories import histories_in_blocks
 from usermirrorer.data.items.models import LOW_PASS_WEIGHT, RANK, WINDOW, fit_models
 from usermirrorer.data.log.side_tables import Friends
 
@@ -29,8 +29,8 @@ def world(ml_100k):
 
 def scores_of(model, log, user, time) -> np.ndarray:
     found = np.empty((len(user), log.items), dtype=np.float32)
-    for rows, asked in ask(log, user, time):
-        found[rows] = model.scores(asked)
+    for rows, histories in histories_in_blocks(log, user, time):
+        found[rows] = model.scores(histories)
     return found
 
 
@@ -98,11 +98,11 @@ def test_popularity_counts_recent_choices_and_friends_count_once(world) -> None:
 def test_options_and_other_portions_have_the_same_bits(world, monkeypatch) -> None:
     log, _, models, user, time, _, _ = world
     whole = {name: scores_of(model, log, user, time) for name, model in models.items()}
-    monkeypatch.setattr(asked_module, "BLOCK", 7)
+    monkeypatch.setattr(histories_module, "BLOCK", 7)
     item = np.random.default_rng(1).integers(-20, log.items, size=(len(user), 4)).clip(-1)
     for name, model in models.items():
         np.testing.assert_array_equal(scores_of(model, log, user, time), whole[name])
-        for rows, asked in ask(log, user, time):
+        for rows, histories in histories_in_blocks(log, user, time):
             shown = item[rows]
             expected = np.take_along_axis(whole[name][rows], np.maximum(shown, 0), axis=1)
-            np.testing.assert_array_equal(model.options(asked, shown)[shown >= 0], expected[shown >= 0])
+            np.testing.assert_array_equal(model.option_scores(histories, shown)[shown >= 0], expected[shown >= 0])

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from usermirrorer.data.artefacts.schema import DECISIONS, PAIRS, PREDICTIONS, SCENES, scene_id
 from usermirrorer.data.artefacts.store import fingerprint, open_step, read_parts
-from usermirrorer.data.pairs.candidates import chance_of, min_accepted, read_behaviour
+from usermirrorer.data.pairs.candidates import chance_of, min_accepted, predicted_behaviour
 from usermirrorer.data.pairs.diagnostics import rule_accuracies
 from usermirrorer.data.pairs.distill import DistillSettings, distill
 from usermirrorer.data.pairs.selection import quotas
@@ -311,16 +311,16 @@ def test_min_accepted_is_the_smallest_that_chance_rarely_reaches(samples: int, o
 
 @settings(max_examples=30)
 @given(st.integers(0, 1000))
-def test_read_behaviour(seed: int) -> None:
+def test_predicted_behaviour(seed: int) -> None:
     """The arg-max whatever the draw, ties shared evenly; a draw follows the probabilities and skips padding."""
     rng = np.random.default_rng(seed)
     probs, draws = rng.dirichlet(np.ones(4), 2000), rng.random(2000)
-    assert (read_behaviour(probs, draws, "argmax") == probs.argmax(axis=1)).all()
+    assert (predicted_behaviour(probs, draws, "argmax") == probs.argmax(axis=1)).all()
     even = np.tile([0.4, 0.0, 0.4, 0.2, 0.0], (2000, 1))
-    assert np.bincount(read_behaviour(even, draws, "argmax"), minlength=5) / 2000 == pytest.approx(
+    assert np.bincount(predicted_behaviour(even, draws, "argmax"), minlength=5) / 2000 == pytest.approx(
         [0.5, 0, 0.5, 0, 0], abs=0.08
     )
-    assert np.bincount(read_behaviour(even, draws, "sample"), minlength=5) / 2000 == pytest.approx(even[0], abs=0.08)
+    assert np.bincount(predicted_behaviour(even, draws, "sample"), minlength=5) / 2000 == pytest.approx(even[0], abs=0.08)
 
 
 def test_rules_find_what_is_there_and_nothing_else() -> None:

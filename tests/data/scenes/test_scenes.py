@@ -14,9 +14,9 @@ from scipy import stats
 from usermirrorer.data.artefacts.store import MANIFEST, read_manifest, read_parts
 from usermirrorer.data.scenes import draw as draw_module
 from usermirrorer.data.scenes import make as scenes_module
-from usermirrorer.data.scenes.choices import MIN_OCCASIONS
 from usermirrorer.data.scenes.draw import SceneSettings, draw
 from usermirrorer.data.scenes.make import make_scenes
+from usermirrorer.data.scenes.targets import MIN_OCCASIONS
 from usermirrorer.errors import StepFailed, UserError
 
 
@@ -144,7 +144,7 @@ def test_the_position_of_the_choice_is_uniform(toy_log) -> None:
     for mode in MODES:
         settings = SceneSettings("train", 3000, mode, max_exposure=6)
         window = open_window(toy_log.tables, toy_log.cuts, "train", "any", toy_log.vectors)
-        drawn, _ = draw(window, toy_log.choices(settings).take(np.arange(3000)), settings)
+        drawn, _ = draw(window, toy_log.targets(settings).take(np.arange(3000)), settings)
         for count in range(2, 7):
             positions = drawn.position[drawn.count == count]
             assert len(positions) > 200
@@ -269,14 +269,14 @@ def test_choices_keep_to_their_rule(small, tmp_path: Path) -> None:
     make_scenes("ml-100k", copy_work(small, tmp_path), SceneSettings("train", 200, choice="min_rating=4"))
     rating = {}
     users, items, log = small.tables.users["user_id"], small.tables.items["item_id"], small.tables.log
-    for row, value in enumerate(small.tables.behaviour["rating"].to_list()):
+    for row, value in enumerate(small.tables.event_columns["rating"].to_list()):
         rating[users[int(log.user[row])], items[int(log.item[row])]] = value
     assert {rating[scene["user_id"], scene["item_id"]] for scene in read(tmp_path, "train")} == {4, 5}
 
 
 def test_the_first_scenes_are_a_fair_sample_of_all(ml_100k) -> None:
     """Neither crowded occasions nor busy people come first, whatever decided which of their events are left in."""
-    choices = ml_100k.choices(SceneSettings("test", 1))
-    half = len(choices) // 2
-    for numbers in (choices.peer_count, np.bincount(choices.user)[choices.user]):
+    targets = ml_100k.targets(SceneSettings("test", 1))
+    half = len(targets) // 2
+    for numbers in (targets.peer_count, np.bincount(targets.user)[targets.user]):
         assert stats.mannwhitneyu(numbers[:half], numbers[half:]).pvalue > 0.01
