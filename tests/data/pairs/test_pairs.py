@@ -317,10 +317,9 @@ def test_predicted_behaviour(seed: int) -> None:
     probs, draws = rng.dirichlet(np.ones(4), 2000), rng.random(2000)
     assert (predicted_behaviour(probs, draws, "argmax") == probs.argmax(axis=1)).all()
     even = np.tile([0.4, 0.0, 0.4, 0.2, 0.0], (2000, 1))
-    assert np.bincount(predicted_behaviour(even, draws, "argmax"), minlength=5) / 2000 == pytest.approx(
-        [0.5, 0, 0.5, 0, 0], abs=0.08
-    )
-    assert np.bincount(predicted_behaviour(even, draws, "sample"), minlength=5) / 2000 == pytest.approx(even[0], abs=0.08)
+    for how, shares in (("argmax", [0.5, 0, 0.5, 0, 0]), ("sample", even[0])):
+        found = np.bincount(predicted_behaviour(even, draws, how), minlength=5) / 2000
+        assert found == pytest.approx(shares, abs=0.08)
 
 
 def test_rules_find_what_is_there_and_nothing_else() -> None:

@@ -53,7 +53,9 @@ def test_a_changed_future_changes_nothing_either(small) -> None:
     other = replace(
         tables,
         log=Log(user, item, log.time, log.users, log.items),
-        event_columns=tables.event_columns.with_columns(rating=pl.when(pl.lit(after)).then(1).otherwise(pl.col("rating"))),
+        event_columns=tables.event_columns.with_columns(
+            rating=pl.when(pl.lit(after)).then(1).otherwise(pl.col("rating"))
+        ),
     )
     made = []
     for world in (tables, other):

@@ -134,9 +134,8 @@ def _inputs(work: Path, name: str) -> dict[str, Any]:
         found["shed"][variant] = scored["shed"]
         found["fingerprints"] |= {f"{step}/{variant}": print_ for step, print_ in prints.items()}
     if found["shed"]["strong"] != found["shed"]["weak"]:
-        raise UserError(
-            f"{work / 'predictions' / name}: strong and weak shed different history; delete it, rerun score"
-        )
+        directory = work / "predictions" / name
+        raise UserError(f"{directory}: strong and weak shed different history; delete it and rerun score")
     return found
 
 
