@@ -1,4 +1,4 @@
-"""Where the time of `scenes` goes: wall seconds of each part, in the order in which they end, on existing tables.
+"""Wall seconds of each part of `scenes` on existing tables, in the order in which the parts end.
 
 python benchmarks/profile_scenes.py WORK ml-1m 100000 retrieved
 """

@@ -59,7 +59,7 @@ def scenes(work: Path, num: int, exposure: str, workers: int) -> tuple[float, fl
 
 
 def floor(work: Path) -> float:
-    """Seconds to start Python, read the tables and copy the same scenes on disk: the time without making anything."""
+    """Seconds to start Python, read the tables and copy the same scenes on disk: the least that any run takes."""
     code = (
         "import sys, pyarrow.parquet as pq; from pathlib import Path;"
         "from usermirrorer.data.log.tables import load_tables;"
@@ -110,7 +110,7 @@ def main() -> None:
                 each, each_written = ((last[k] - first[k]) / (many - few) * 1000 for k in (0, 1))
                 print(f"{exposure}, each further scene: {each:.3f} ms in total, {each_written:.3f} ms to be written")
             num = arguments.num[-1]
-            print(f"{exposure}, floor of {num:,} scenes (tables read, scenes copied): {floor(work):.1f} s")
+            print(f"{exposure}, floor of {num:,} scenes (read tables, copy scenes): {floor(work):.1f} s")
 
 
 def _model() -> str:

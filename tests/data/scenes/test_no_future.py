@@ -39,7 +39,7 @@ def test_scenes_of_toy_log(toy_log) -> None:
 
 
 def test_a_changed_future_changes_nothing_either(small) -> None:
-    """Later events with other items and people, not only no later events."""
+    """Later events with other items and users, instead of no later events."""
     settings = SceneSettings("test", SCENES, "natural")
     targets = small.targets(settings)
     middle = np.sort(targets.time)[len(targets) // 2]
@@ -57,12 +57,12 @@ def test_a_changed_future_changes_nothing_either(small) -> None:
             rating=pl.when(pl.lit(after)).then(1).otherwise(pl.col("rating"))
         ),
     )
-    made = []
+    both = []
     for world in (tables, other):
         window = open_window(world, small.cuts, "test", "any", small.vectors)
-        made.append(scene_table(window, *_drawn(window, targets.take(early), settings)).to_pylist())
-    assert [as_bytes(scene) for scene in made[0]] == [as_bytes(scene) for scene in made[1]]
-    assert made[0] != made[1], "the audit of the future alone may differ, and does"
+        both.append(scene_table(window, *_drawn(window, targets.take(early), settings)).to_pylist())
+    assert [as_bytes(scene) for scene in both[0]] == [as_bytes(scene) for scene in both[1]]
+    assert both[0] != both[1], "only `later_chosen` may differ, and it does"
 
 
 def _drawn(window, targets, settings):

@@ -55,7 +55,7 @@ def distractors(
 
 
 def logged(window: Window, targets: Targets, most: int) -> np.ndarray:
-    """The other items of the impression in which the choice was made, -2 for unknown ones."""
+    """The other items of the impression in which the choice was made, -2 if unknown."""
     items, start = window.shown
     scene, index = ragged_ranges(start[targets.impression], np.diff(start)[targets.impression])
     item = items[index]
