@@ -49,7 +49,7 @@ def prepare(name: str, raw: Path | None, work: Path, seed: int = 0, snapshot: bo
         frames, dropped, undated = _frames(tables, domain)
         events = frames["interactions"]
         if not len(events):
-            raise StepFailed(f"{name}: no usable interaction in {raw}; dropped: {dropped}")
+            raise StepFailed(f"{name}: no usable interaction in {raw} (dropped: {dropped}); check the raw files")
         cuts = cut_times(events["timestamp"].to_numpy()[undated:])
         for table, frame in frames.items():
             write_parquet(frame.to_arrow(), step.directory / f"{table}.parquet")

@@ -85,7 +85,8 @@ def distill(work: Path, domains: Sequence[str], settings: DistillSettings) -> di
         counts = {name: one.counts for name, one in found.items()}
         candidates = pl.concat([one.pairs for one in found.values()])
         if not len(candidates):
-            raise StepFailed(f"{', '.join(domains)}: no scene gives a pair; counted: {counts}")
+            listed = ", ".join(domains)
+            raise StepFailed(f"{listed}: no scene gives a pair (counted: {counts}); decide more samples per scene")
         kept, strata = _select(pl.concat([one.scenes for one in found.values()]), candidates, settings)
         for side in ("chosen", "rejected"):
             kept = kept.join(_texts(work, kept, side), on="scene_id", maintain_order="left")
@@ -254,9 +255,9 @@ def _warnings(kept: int, num: int, diagnostics: Mapping[str, Any]) -> list[str]:
     """One line for each problem of these pairs."""
     lines = []
     if kept < num:
-        lines.append(f"{kept:,} pairs, although {num:,} were asked for: no other scene gives one")
+        lines.append(f"{kept:,} pairs where {num:,} were asked for: no more scenes give one")
     for name, rule in diagnostics["rules"].items():
         if rule["value"] > WARN_ABOVE:
-            remedy = "; fewer pairs from more scenes balance better" if name == "letter" else ""
+            remedy = "; fewer pairs from more scenes can be balanced better" if name == "letter" else ""
             lines.append(f"{name} alone tells chosen from rejected in {rule['value']:.0%} of pairs{remedy}")
     return lines

@@ -116,17 +116,17 @@ def make_scenes(
     with open_step(work / "scenes" / name / settings.split, recipe, SCENES) as step, threadpool_limits(1):
         if step.complete:
             return step.content
-        cap = USER_CAP[settings.split]
+        place, cap = f"{name} {settings.split}", USER_CAP[settings.split]
         targets, counts = eligible_targets(
             tables, cuts, settings.split, settings.choice, settings.exposure == "logged", settings.seed, cap
         )
         if not len(targets):
-            raise StepFailed(f"{name} {settings.split}: no choice qualifies; counted: {counts}")
+            raise StepFailed(f"{place}: no choice qualifies (counted: {counts}); loosen --choice or use a longer log")
         vectors = load_vectors(work, name, tables)
         window = open_window(tables, cuts, settings.split, settings.choice, vectors, workers)
         drawn, names, tried = draw_until(window, targets, settings, workers, progress)
         if not len(drawn):
-            raise StepFailed(f"{name} {settings.split}: no choice gave a scene; counted: {counts}")
+            raise StepFailed(f"{place}: no choice gave a scene (counted: {counts}); allow fewer options")
         counts |= {"drawn": tried, "exposure_too_short": tried - len(drawn), "kept": len(drawn)}
         drawn = drawn.take(np.argsort(drawn.targets.scene_id, kind="stable"))
         writer = SceneWriter(window, settings, names, drawn, workers, progress)
