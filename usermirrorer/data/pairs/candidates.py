@@ -140,7 +140,7 @@ def _scored(
     uneven = rows.filter(pl.col("probs").list.len() != pl.col("choice_cnt"))
     if len(uneven):
         first = uneven["scene_id"][0]
-        raise UserError(f"{scored}: scene {first} has not one probability per option; delete it and score again")
+        raise UserError(f"{scored}: scene {first} lacks one probability per option; delete it and rerun score")
     cut, unlabelled = pl.col("finish_reason") == "length", pl.col("behavior").is_null()
     counts = {
         "decisions": len(decisions),

@@ -110,7 +110,7 @@ def make_scenes(
     train_directory = work / "features" / name / "train"
     train = load_features(train_directory, tables, SAMPLE_SCENES) if settings.split == "test" else None
     if train is not None:
-        # The probe and the baselines of test scenes are fitted on them.
+        # The probe and the baselines of test scenes are fitted on these features.
         recipe["train_features"] = fingerprint(train_directory)
     # One thread per library call: our own threads run in parallel, and the order of sums is kept.
     with open_step(work / "scenes" / name / settings.split, recipe, SCENES) as step, threadpool_limits(1):
