@@ -1,4 +1,4 @@
-"""A log of a given shape in the raw format of MovieLens 1M: people enter over time and choose by taste and fashion."""
+"""A generated log in the raw format of MovieLens 1M: users join over time and choose by taste and popularity."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import polars as pl
 
 
 START = 956_700_000
-"""April 2000, in seconds: where the real log begins."""
+"""Seconds; April 2000, when the real log begins."""
 
 DAYS = 1000
 GROUPS = 20
@@ -17,16 +17,16 @@ WORDS = 2000
 
 
 def write_log(directory: Path, users: int, items: int, interactions: int, seed: int = 0) -> None:
-    """Write ratings.dat, users.dat and movies.dat. No user rates a film twice; sessions have one to eight ratings.
+    """Write ratings.dat, users.dat and movies.dat. No user rates a film twice; a session has four ratings on average.
 
-    Films have a Zipf law and one of `GROUPS` groups; two thirds of a user's ratings are of the user's own group.
+    Popularity is skewed. Films and users belong to one of `GROUPS` groups; two thirds of a user's ratings stay in it.
     """
     directory.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     group_of = rng.integers(GROUPS, size=items)
     by_group = np.argsort(group_of, kind="stable")
     begin = np.searchsorted(group_of[by_group], np.arange(GROUPS + 1))
-    # How much people rate is log-normal, with at least 20 each as in the real log.
+    # The number of ratings per user is log-normal and at least 20, as in the real log.
     share = rng.lognormal(0, 1.1, size=users)
     wanted = np.minimum(20 + share / share.sum() * max(interactions - 20 * users, 0), items / 3)
     tastes = rng.integers(GROUPS, size=users)

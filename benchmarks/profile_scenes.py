@@ -1,4 +1,4 @@
-"""Where the time of `scenes` goes: wall seconds of each part, one after the other as they run, on tables that exist.
+"""Wall seconds of each part of `scenes` on existing tables, in the order in which the parts end.
 
 python benchmarks/profile_scenes.py WORK ml-1m 100000 retrieved
 """
@@ -12,15 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from usermirrorer.data.scenes import draw
-from usermirrorer.data.scenes import make as scenes
+from usermirrorer.data.scenes import draw, make
 from usermirrorer.steps import SceneSettings
 
 
 PARTS = {
-    scenes: ("load_tables", "eligible", "load_vectors", "draw_until", "score_all", "run_probe", "fit_baselines"),
-    scenes.Made: ("write_scenes", "write_baselines"),
-    draw: ("_observe",),
+    make: ("load_tables", "eligible_targets", "load_vectors", "draw_until", "score_all", "run_probe", "fit_baselines"),
+    make.SceneWriter: ("write_scenes", "write_baselines"),
+    draw: ("_precompute",),
 }
 
 
@@ -37,15 +36,15 @@ def timed(name: str, function: Callable[..., Any], seconds: dict[str, float]) ->
 
 def main(work: Path, name: str, num: int, exposure: str) -> None:
     seconds: dict[str, float] = {}
-    for place, names in PARTS.items():
+    for owner, names in PARTS.items():
         for part in names:
-            setattr(place, part, timed(part, getattr(place, part), seconds))
+            setattr(owner, part, timed(part, getattr(owner, part), seconds))
     for step in ("scenes", "features", "baselines"):
         shutil.rmtree(work / step, ignore_errors=True)
     started = time.perf_counter()
-    scenes.make_scenes(name, work, SceneSettings("train", num, exposure), workers=2)
+    make.make_scenes(name, work, SceneSettings("train", num, exposure), workers=2)
     total = time.perf_counter() - started
-    within = {"_observe": "draw_until", "score_all": "write_baselines", "run_probe": "write_baselines"}
+    within = {"_precompute": "draw_until", "score_all": "write_baselines", "run_probe": "write_baselines"}
     within["fit_baselines"] = "write_baselines"
     for part, spent in seconds.items():
         print(f"{part:16} {spent:6.2f} s{f'  (within {within[part]})' if part in within else ''}")

@@ -1,9 +1,9 @@
-"""The published scene sampler, re-created from its description, as the baseline of `benchmarks/scenes.py`.
+"""The published scene sampler, re-created from its description: the baseline of `benchmarks/scenes.py`.
 
-Sources random, collaborative (spectral GF-CF, 64 vectors) and content; a dense (scenes, items) score matrix of each,
-softmax, top k = max(32, 3 x longest list); lists interleaved at random, filtered and cut scene by scene; texts by
-format strings, one entry at a time. It has the published shape of work, row by row, without the published faults
-that would make it crash. Reads the tables of a work directory, writes JSON lines.
+Sources are random, collaborative (spectral GF-CF, 64 vectors) and content: a dense (scenes, items) score matrix each,
+softmax, top k = max(32, 3 x longest list). Lists are interleaved at random, filtered and cut scene by scene; texts are
+format strings, one entry at a time. The work has the published shape, row by row, without the bugs that crash the
+published code. It reads the tables of a work directory and writes JSON lines.
 
     python benchmarks/published_way.py WORK DOMAIN NUM
 """
@@ -33,7 +33,7 @@ def main(work: Path, name: str, num: int) -> None:
     log, vectors = tables.log, load_vectors(work, name, tables)
     rng = np.random.default_rng(0)
     history: dict[int, list[tuple[int, int, float]]] = defaultdict(list)
-    ratings = tables.behaviour["rating"].to_list()
+    ratings = tables.event_columns["rating"].to_list()
     for user, item, when, rating in zip(log.user.tolist(), log.item.tolist(), log.time.tolist(), ratings, strict=True):
         history[user].append((when, item, rating))
     chosen = rng.choice(len(log), size=num, replace=False)

@@ -1,12 +1,12 @@
-"""How long scenes take and how much memory, on a generated log of the shape of MovieLens 1M or of 20 M interactions.
+"""Time and memory of `scenes` on a generated log, shaped like MovieLens 1M or with 20 M interactions.
 
     python benchmarks/scenes.py --shape 1m
     python benchmarks/scenes.py --shape 20m --num 1000000 --exposure natural
 
-Every line is a command of its own, a fresh process from its start to its end: tables on disk to scenes, probe and
-baselines on disk. "Scenes written" is when the last shard of scenes lay there. The baseline is the published sampler
-re-created from its description (`published_way.py`), in the same run; the published code itself, on a like machine and
-the same log with embeddings given, took 23 s for 1,024 scenes, 47 s for 8,192 and 2.2 GB.
+Every line times a whole process: from tables on disk to scenes, probe and baselines on disk. "Written after" is the
+time until the last shard of scenes was on disk. The baseline, in the same run, is the published sampler re-created
+from its description (`published_way.py`). The published code itself, on a similar machine and the same log with
+embeddings given, took 23 s for 1,024 scenes, 47 s for 8,192, and 2.2 GB.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def run(command: list[str]) -> tuple[float, float, str]:
 
 
 def scenes(work: Path, num: int, exposure: str, workers: int) -> tuple[float, float, float, int]:
-    """Wall seconds in all and until the scenes were written, peak MB, scenes."""
+    """Wall seconds in total and until the scenes were written, peak memory in MB, number of scenes."""
     for step in ("scenes", "features", "baselines"):
         subprocess.run(["rm", "-rf", str(work / step)], check=True)
     began = time.time()
@@ -59,7 +59,7 @@ def scenes(work: Path, num: int, exposure: str, workers: int) -> tuple[float, fl
 
 
 def floor(work: Path) -> float:
-    """Seconds to start Python, read the tables and write the same scenes anew, copied from disk: nothing is made."""
+    """Seconds to start Python, read the tables and copy the same scenes on disk: the least that any run takes."""
     code = (
         "import sys, pyarrow.parquet as pq; from pathlib import Path;"
         "from usermirrorer.data.log.tables import load_tables;"
@@ -76,14 +76,14 @@ def main() -> None:
     parser.add_argument("--exposure", nargs="*", default=["natural", "retrieved"])
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--baseline", type=int, nargs="*", default=[1024, 8192], help="scenes of the baseline")
-    parser.add_argument("--work", type=Path, default=None)
-    asked = parser.parse_args()
+    parser.add_argument("--work", type=Path, help="directory to keep; default: a temporary one")
+    arguments = parser.parse_args()
     print(f"{platform.machine()}, {os.cpu_count()} cores, {_model()}; Python {platform.python_version()}")
     print(", ".join(f"{name} {version(name)}" for name in ("numpy", "scipy", "polars", "pyarrow", "scikit-learn")))
     with tempfile.TemporaryDirectory() as temporary:
-        place = asked.work or Path(temporary)
-        raw, work = place / "raw", place / "work"
-        write_log(raw, *SHAPES[asked.shape])
+        directory = arguments.work or Path(temporary)
+        raw, work = directory / "raw", directory / "work"
+        write_log(raw, *SHAPES[arguments.shape])
         prepare = [sys.executable, "-m", "usermirrorer", "prepare", "ml-1m", "--raw", str(raw), "--work", str(work)]
         tables = "import sys; from pathlib import Path; from usermirrorer.data.log.prepare import prepare as p;"
         tables += "p('ml-1m', Path(sys.argv[1]), Path(sys.argv[2]))"
@@ -92,24 +92,25 @@ def main() -> None:
         seconds, peak, output = run(prepare)
         print(f"prepare, item vectors: {seconds:.1f} s, {peak:,.0f} MB; {output.splitlines()[-1]}")
         baseline = {}
-        for num in asked.baseline:
+        for num in arguments.baseline:
             command = [sys.executable, str(Path(__file__).parent / "published_way.py"), str(work), "ml-1m", str(num)]
             seconds, peak, _ = run(command)
             baseline[num] = seconds
             print(f"baseline, {num:,} scenes: {seconds:.1f} s, {peak:,.0f} MB")
-        for exposure in asked.exposure:
+        for exposure in arguments.exposure:
             totals = {}
-            for num in asked.num:
-                seconds, written, peak, kept = scenes(work, num, exposure, asked.workers)
+            for num in arguments.num:
+                seconds, written, peak, kept = scenes(work, num, exposure, arguments.workers)
                 totals[num] = seconds, written
                 ratio = f", {baseline[num] / seconds:.1f} x the baseline's speed" if num in baseline else ""
-                times = f"{seconds:.1f} s in all, written after {written:.1f} s, {peak:,.0f} MB"
+                times = f"{seconds:.1f} s in total, written after {written:.1f} s, {peak:,.0f} MB"
                 print(f"{exposure}, {kept:,} scenes: {times}{ratio}")
             if len(totals) > 1:
                 (few, first), (many, last) = list(totals.items())[-2:]
                 each, each_written = ((last[k] - first[k]) / (many - few) * 1000 for k in (0, 1))
-                print(f"{exposure}, each further scene: {each:.3f} ms in all, {each_written:.3f} ms to be written")
-            print(f"{exposure}, floor of {asked.num[-1]:,} scenes (tables read, scenes copied): {floor(work):.1f} s")
+                print(f"{exposure}, each further scene: {each:.3f} ms in total, {each_written:.3f} ms to be written")
+            num = arguments.num[-1]
+            print(f"{exposure}, floor of {num:,} scenes (read tables, copy scenes): {floor(work):.1f} s")
 
 
 def _model() -> str:

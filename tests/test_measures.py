@@ -1,4 +1,4 @@
-"""Every measure against the plainest way of computing it, on scenes of different lengths."""
+"""Every measure against its most direct computation, on scenes of different lengths."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def test_interval_covers_the_truth_when_scenes_of_a_user_resemble_each_other():
     assert covered >= 85  # scenes resampled instead of users: about 55
 
 
-def test_users_with_one_name_in_two_domains_are_two_people():
+def test_users_with_the_same_name_in_two_domains_are_two_people():
     values, users = np.array([0.0, 1.0]), np.array(["7", "7"])
     alone = measures.interval(values, users, domains=np.array(["a", "b"]))
     assert alone["low"] == alone["high"] == 0.5

@@ -1,4 +1,4 @@
-"""Random numbers of a scene depend on its key and stream only, and never change."""
+"""Random numbers of a scene depend only on its key and stream, and never change."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GOLDEN_ID = "06f0d2c2b89df953"
 
 
 def test_golden() -> None:
-    """Other numbers here mean that every published scene would be drawn anew."""
+    """If these change, every published scene would be drawn differently."""
     keys = scene_keys(7, np.array([b"0123456789abcdef", b"ffffffffffffffff"], dtype="S16"))
     assert keys.tolist() == GOLDEN_KEYS
     np.testing.assert_allclose(uniforms(keys, 3, 2), GOLDEN_UNIFORMS, rtol=0, atol=1e-15)
@@ -28,10 +28,10 @@ def test_golden() -> None:
 
 
 @given(ids, st.integers(-(2**40), 2**40), st.integers(0, 60), st.integers(1, 8), st.integers(0, 8), st.data())
-def test_a_number_is_its_own(
+def test_a_number_depends_on_nothing_around_it(
     found: list[bytes], seed: int, stream: int, count: int, more: int, data: st.DataObject
 ) -> None:
-    """Neither the scenes around it nor how many numbers are drawn change any of them."""
+    """Neither other scenes nor how many numbers are drawn change any of them."""
     keys = scene_keys(seed, np.array(found, dtype="S16"))
     row = data.draw(st.integers(0, len(found) - 1))
     alone = uniforms(scene_keys(seed, np.array([found[row]], dtype="S16")), stream, count)[0]
@@ -49,7 +49,7 @@ def test_streams_and_seeds_are_independent() -> None:
     assert np.abs(columns.mean(axis=0) - 0.5).max() < 0.01
 
 
-def test_keys_name_scenes() -> None:
+def test_keys_of_different_scenes_and_seeds_differ() -> None:
     scenes = np.array([scene_id("d", str(number), "i", 0) for number in range(20_000)], dtype="S16")
     assert len(np.unique(scene_keys(0, scenes))) == 20_000
     assert (scene_keys(0, scenes) != scene_keys(1, scenes)).all()

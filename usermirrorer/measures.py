@@ -1,11 +1,11 @@
 """Measures of predictions and their error bars: one definition for every room.
 
 Lists of options differ in length, so predictions are a zero-padded matrix `probs` of shape `(scenes, options)`, with
-`counts` of shape `(scenes,)` saying how many options each row really has and `choice` of shape `(scenes,)` the
-0-based option really chosen. Several decision processes of one scene are several rows, `(rows, options)`, with `group`
-of shape `(rows,)` naming each row's scene as an index 0…groups−1.
+`counts` of shape `(scenes,)`, the number of real options, and `choice` of shape `(scenes,)`, the 0-based option really
+chosen. Several decision processes of one scene are several rows, `(rows, options)`, with `group` of shape `(rows,)`
+giving each row's scene as an index 0…groups−1.
 
-An arg-max is shared: options within `TIE` of the highest probability split the hit.
+An arg-max can be shared: options within `TIE` of the highest probability split the hit.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import numpy as np
 
 
 TIE = 1e-12
-"""Probabilities closer than this are equal: averaging ten times 0.2 does not give 0.2 exactly."""
+"""Probabilities closer than this are equal: the mean of ten times 0.2 is not exactly 0.2."""
 
 FLOOR = 1e-10
-"""Lowest probability a log loss sees (as published); a scene costs at most 33.2 bits."""
+"""Lowest probability in a log loss (as published); a scene costs at most 33.2 bits."""
 
 TEMPERATURES = (0.02, 50.0)
-"""Range in which a temperature is sought; a predictor that knows nothing ends at the upper end."""
+"""Range of fitted temperatures; a predictor that knows nothing gets the upper end."""
 
 
 class Estimate(TypedDict):
@@ -45,7 +45,7 @@ def padded(probs: Sequence[Sequence[float]]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def mean_by(values: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """Means of `values`, `(rows,)` or `(rows, columns)`, over the rows of each group; every group has a row."""
+    """Means of `values`, `(rows,)` or `(rows, columns)`, by group; every group has at least one row."""
     sums = np.zeros((group.max(initial=-1) + 1, *values.shape[1:]))
     np.add.at(sums, group, values)
     sizes = np.bincount(group)
@@ -58,7 +58,7 @@ def mean_by(values: np.ndarray, group: np.ndarray) -> np.ndarray:
 def entropy(probs: np.ndarray) -> np.ndarray:
     """Entropy of each row of `(rows, options)` in bits, `(rows,)`; padding adds nothing."""
     logs = np.log2(probs, out=np.zeros_like(probs), where=probs > 0)
-    return np.abs(-(probs * logs).sum(axis=-1))  # a certain row gives -0.0
+    return np.abs(-(probs * logs).sum(axis=-1))  # a certain row would give -0.0
 
 
 def entropy_expected(probs: np.ndarray, group: np.ndarray) -> np.ndarray:
@@ -77,7 +77,7 @@ def disagreement(probs: np.ndarray, group: np.ndarray) -> np.ndarray:
 
 
 def normalised(bits: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Bits as a share of the most that `counts` options allow, log2 n; 0 for a single option."""
+    """Bits as a share of the maximum for `counts` options, log2 n; 0 for a single option."""
     most = np.log2(counts)
     return np.divide(bits, most, out=np.zeros(len(bits)), where=most > 0)
 
@@ -91,18 +91,18 @@ def choice_probability(probs: np.ndarray, choice: np.ndarray) -> np.ndarray:
 
 
 def argmax_hit(probs: np.ndarray, choice: np.ndarray) -> np.ndarray:
-    """1 where the most probable option is the choice, 1/k where it is one of k equally probable ones, else 0."""
+    """1 if the most probable option is the choice, 1/k if it is one of k equally probable ones, else 0."""
     top = probs >= probs.max(axis=1, keepdims=True) - TIE
     return top[np.arange(len(probs)), choice] / top.sum(axis=1)
 
 
 def information_gain(probs: np.ndarray, choice: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """log2 n + log2 p(choice) in bits: what the prediction adds to a uniform guess; p not below `FLOOR`."""
+    """log2 n + log2 p(choice) in bits: the gain over a uniform guess; p is at least `FLOOR`."""
     return np.log2(counts) + np.log2(np.maximum(choice_probability(probs, choice), FLOOR))
 
 
 def reciprocal_rank(probs: np.ndarray, choice: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """1 / rank of the choice; equally probable options share the middle of their ranks."""
+    """1 / rank of the choice; equally probable options share the mean of their ranks."""
     own = choice_probability(probs, choice)[:, None]
     real = np.arange(probs.shape[1]) < counts[:, None]
     above = (real & (probs > own + TIE)).sum(axis=1)
@@ -126,7 +126,7 @@ def confidence_bins(probs: np.ndarray, bins: int = 15) -> np.ndarray:
 
 
 def calibration_gaps(probs: np.ndarray, choice: np.ndarray, bins: int = 15) -> np.ndarray:
-    """max p − hit of each row in the column of its bin, `(scenes, bins)`; `ece_of` makes the error of its means."""
+    """max p − hit of each row in the column of its bin, `(scenes, bins)`; `ece_of` turns its means into the error."""
     gaps = np.zeros((len(probs), bins))
     gaps[np.arange(len(probs)), confidence_bins(probs, bins)] = probs.max(axis=1) - argmax_hit(probs, choice)
     return gaps
@@ -156,7 +156,7 @@ def position_bias(probs: np.ndarray, counts: np.ndarray) -> dict[int, float]:
 
 
 def apply_temperature(probs: np.ndarray, counts: np.ndarray, temperature: float) -> np.ndarray:
-    """p^(1/T), renormalised, over the real options of each row; probabilities not below `FLOOR`."""
+    """p^(1/T), renormalised over the real options of each row; p is at least `FLOOR`."""
     real = np.arange(probs.shape[1]) < counts[:, None]
     logits = np.where(real, np.log(np.maximum(probs, FLOOR)) / temperature, -np.inf)
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -164,9 +164,9 @@ def apply_temperature(probs: np.ndarray, counts: np.ndarray, temperature: float)
 
 
 def fit_temperature(probs: np.ndarray, choice: np.ndarray, counts: np.ndarray) -> float:
-    """The one temperature with the least log loss over these scenes, within `TEMPERATURES`.
+    """The temperature with the lowest log loss over these scenes, within `TEMPERATURES`.
 
-    The loss is convex in 1/T, so its slope, E_T[log p] − log p(choice) averaged, is brought to zero by halving.
+    The loss is convex in 1/T, so bisection finds the zero of its slope, the mean of E_T[log p] − log p(choice).
     """
     logs = np.log(np.maximum(probs, FLOOR))
     chosen = choice_probability(logs, choice)
@@ -191,11 +191,11 @@ def fit_temperature(probs: np.ndarray, choice: np.ndarray, counts: np.ndarray) -
 def resample(
     values: np.ndarray, users: np.ndarray, domains: np.ndarray, draws: int = 2000, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Bootstrap sums over scenes: `(domains, draws, columns)`, and the scenes drawn, `(domains, draws)`.
+    """Bootstrap sums over scenes: `(domains, draws, columns)`, and the number of scenes drawn, `(domains, draws)`.
 
-    `values` is `(scenes, columns)`, `users` and `domains` are labels `(scenes,)`. Each draw takes, in every domain, as
-    many users as it has, with replacement, and all scenes of each. The same users, domains and seed give the same
-    draws, so that comparisons are paired.
+    `values` is `(scenes, columns)`, `users` and `domains` are labels `(scenes,)`. In each domain a draw takes as many
+    users as there are, with replacement, and all scenes of each. The same users, domains and seed give the same draws,
+    so comparisons are paired.
     """
     names = np.unique(domains)
     sums, scenes = np.empty((len(names), draws, values.shape[1])), np.empty((len(names), draws))
@@ -244,7 +244,7 @@ def scoped_intervals(
     """Statistics of means over scenes with 95 % percentile intervals, users resampled within domain.
 
     `columns` is `(scenes, columns)`. Statistics that are sums of absolute values (ECE, position bias) are biased
-    upwards in a bootstrap: near 0 the interval may lie above the value.
+    upwards in a bootstrap: near 0 the interval can lie above the value.
     """
     names = np.unique(domains)
     sums, scenes = resample(columns, users, domains, draws, seed)
@@ -272,7 +272,7 @@ def interval(
 ) -> Estimate:
     """The mean of `values` `(scenes,)`, or a statistic of `(scenes, columns)`, with its interval.
 
-    With several domains it is the mean of the domains' values, or, `pooled`, the one of all scenes together.
+    With several domains it is the mean of the domains' values or, if `pooled`, that of all scenes together.
     """
     columns = values[:, None] if values.ndim == 1 else values
     labels = np.zeros(len(users), dtype=np.int64) if domains is None else domains

@@ -1,4 +1,4 @@
-"""Random numbers that belong to a scene: a function of (seed, scene_id, stream), whatever else is drawn around it."""
+"""Random numbers of a scene: a function of (seed, scene_id, stream), whatever else is drawn around it."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import numpy as np
 
 
 class Stream(IntEnum):
-    """What `uniforms` are drawn for. Streams of a scene are independent; a new one takes a number not in use."""
+    """What `uniforms` are drawn for. The streams of a scene are independent; give a new one an unused number."""
 
     LENGTH = 0
     POSITION = 1
     HISTORY = 2
     OLDER = 3
     EXPOSURE = 16
-    """16 to 63: draws of distractors, of whichever mode makes the scene"""
-    READ = 64
-    """64 for strong, 65 for weak decisions"""
+    """16 to 63: distractors, in every exposure mode"""
+    BEHAVIOUR = 64
+    """Predicted behaviour: 64 for strong, 65 for weak decisions"""
     SELECT = 72
 
 
 class Order(IntEnum):
-    """What `other_keys` put scenes in order for."""
+    """What `other_keys` order scenes for."""
 
     OCCASION = 1
     CAP = 2
@@ -33,22 +33,22 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def scene_keys(seed: int, scene_ids: np.ndarray) -> np.ndarray:
-    """A 64-bit key for each scene id (16 hex digits): `(scenes,)`, uint64. Their order is the order of draws."""
+    """A 64-bit key for each scene id (16 hex digits): uint64 `(scenes,)`. Scenes are drawn in key order."""
     return number_keys(seed, numbers(scene_ids))
 
 
 def number_keys(seed: int, ids: np.ndarray) -> np.ndarray:
-    """The same for scene ids as numbers, uint64."""
+    """The same for scene ids as uint64 numbers."""
     return _mix(ids ^ _mix(np.array([seed], dtype=np.int64).astype(np.uint64) + _GOLDEN))
 
 
 def other_keys(keys: np.ndarray, stream: int) -> np.ndarray:
-    """Keys of the same scenes in another order, independent of theirs: uint64 `(scenes,)`."""
+    """Keys that put the same scenes in another, independent order: uint64 `(scenes,)`."""
     return _mix(keys + (np.uint64(stream) << np.uint64(48)))
 
 
 def numbers(scene_ids: np.ndarray) -> np.ndarray:
-    """Scene ids (16 hex digits) as numbers, in the same order: `(scenes,)`, uint64."""
+    """Scene ids (16 hex digits) as numbers, which sort the same way: uint64 `(scenes,)`."""
     digits = np.ascontiguousarray(scene_ids, dtype="S16").view(np.uint8).reshape(-1, 16)
     nibbles = np.where(digits >= ord("a"), digits - ord("a") + 10, digits - ord("0")).astype(np.uint64)
     ids = np.zeros(len(nibbles), dtype=np.uint64)
@@ -72,12 +72,12 @@ def uniforms(keys: np.ndarray, stream: int, count: int) -> np.ndarray:
 
 
 def event_keys(user: np.ndarray, item: np.ndarray, time: np.ndarray) -> np.ndarray:
-    """A 64-bit key for each event, for draws within an occasion: `(events,)`, uint64."""
+    """A 64-bit key for each event, for draws within an occasion: uint64 `(events,)`."""
     return _mix(_mix(_mix(user.astype(np.uint64)) + item.astype(np.uint64)) + time.astype(np.uint64))
 
 
 def scene_seed(seed: int, key: str) -> int:
-    """The seed of one scene's samples, from the run's seed and the scene's id (or text): 31 bits."""
+    """The 31-bit seed of one scene's samples, from the run's seed and the scene's id (or text)."""
     digest = hashlib.blake2b(f"{seed}\x1f{key}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 33
 

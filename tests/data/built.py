@@ -1,4 +1,4 @@
-"""A --work in which every step has run, and ways to spoil what it holds."""
+"""A --work in which every step has run, and ways to corrupt it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from usermirrorer.steps import DecideSettings, DistillSettings, Sampling
 
 
 class Guesser:
-    """A predictor whose probabilities are a function of the text: mostly for the label that the decision speaks of."""
+    """A predictor whose probabilities depend only on the text and favour the option that the decision mentions."""
 
     name = "openai:guesser"
     max_length = None
@@ -58,7 +58,7 @@ class Guesser:
 
 
 def build(work: Path, name: str, raw: Path | None = None, train: int = 400, test: int = 150) -> Path:
-    """All steps of a domain in `work`, with scripted writers; returns `work`."""
+    """Run all steps of a domain in `work`, with scripted writers; returns `work`."""
     prepare(name, raw, work)
     embed_items(name, work)
     exposure = "logged" if name == "toy" else "natural"
@@ -72,7 +72,7 @@ def build(work: Path, name: str, raw: Path | None = None, train: int = 400, test
 
 
 def edit(directory: Path, change: Callable[[pl.DataFrame], pl.DataFrame], **content: object) -> None:
-    """Rewrite the rows of a step, and entries of its manifest, so that the files agree with it all the same."""
+    """Rewrite the rows of a step and entries of its manifest, keeping files and manifest consistent."""
     [artefact] = find_artefacts(directory)
     frame = change(pl.concat([pl.read_parquet(file) for file in artefact.files]))
     for file in artefact.files:
@@ -92,7 +92,7 @@ def edit_table(file: Path, change: Callable[[pl.DataFrame], pl.DataFrame]) -> No
 
 
 def edit_manifest(directory: Path, **content: object) -> None:
-    """Set entries of a manifest (None takes one out), and the digests of the files that are there."""
+    """Set entries of a manifest (None removes one) and the digests of the files."""
     path = directory / MANIFEST
     manifest = json.loads(path.read_text())
     files = {file.name: file_digest(file) for file in sorted(directory.glob("*.parquet"))}
@@ -102,7 +102,7 @@ def edit_manifest(directory: Path, **content: object) -> None:
 
 
 def first_row(change: Callable[[dict], dict]) -> Callable[[pl.DataFrame], pl.DataFrame]:
-    """A change of the first row, as a dictionary."""
+    """Change the first row, given as a dictionary."""
 
     def apply(frame: pl.DataFrame) -> pl.DataFrame:
         row = change(frame.row(0, named=True))

@@ -1,4 +1,4 @@
-"""Prepared work directories that the tests of `data` share; each is made once a session."""
+"""Prepared work directories shared by the tests of `data`; each is made once per session."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from small_log import write_small_log
 from usermirrorer.data.items.embeddings import embed_items, load_vectors
 from usermirrorer.data.log.prepare import prepare
 from usermirrorer.data.log.tables import Cuts, Tables, load_cuts, load_tables
-from usermirrorer.data.scenes.choices import USER_CAP, Choices, eligible
+from usermirrorer.data.scenes.targets import USER_CAP, Targets, eligible_targets
 from usermirrorer.steps import SceneSettings
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A prepared domain: its work directory and what lies in it."""
+    """A prepared domain: its work directory and contents."""
 
     name: str
     work: Path
@@ -33,9 +33,9 @@ class Prepared:
         domain = self.tables.domain
         return settings.for_domain(self.name, domain.exposures, domain.choice_rules)
 
-    def choices(self, settings: SceneSettings) -> Choices:
+    def targets(self, settings: SceneSettings) -> Targets:
         settings = self.filled_in(settings)
-        return eligible(
+        return eligible_targets(
             self.tables, self.cuts, settings.split, settings.choice, settings.exposure == "logged", settings.seed,
             USER_CAP[settings.split],
         )[0]  # fmt: skip
@@ -43,7 +43,7 @@ class Prepared:
 
 @pytest.fixture(scope="session")
 def ready(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Prepared]:
-    """Prepare a domain, named or given by its YAML, from raw files in a new work directory."""
+    """Prepare a domain, by name or by its YAML, from raw files in a new work directory."""
 
     def make(name: str, raw: Path | None = None) -> Prepared:
         work = tmp_path_factory.mktemp("work")
@@ -72,7 +72,7 @@ def ml_100k(ready: Callable[..., Prepared], test_data: Path) -> Prepared:
 
 @pytest.fixture(scope="session")
 def small(ready: Callable[..., Prepared], tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    """A generated log in the raw format of ml-100k: few items, occasions of several ratings, dates of release."""
+    """A generated log in the raw format of ml-100k: few items, occasions with several ratings, release dates."""
     raw = tmp_path_factory.mktemp("raw")
     write_small_log(raw)
     return ready("ml-100k", raw)
@@ -88,11 +88,11 @@ def small_raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def built_films(small_raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A --work in which every step has run on the small log; copy it before you change it."""
+    """A --work in which every step has run on the small log; copy it before changing it."""
     return build(tmp_path_factory.mktemp("films"), "ml-100k", small_raw)
 
 
 @pytest.fixture(scope="session")
 def built_toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same of the toy domain, whose scenes are logged."""
+    """The same for the toy domain, whose scenes are logged."""
     return build(tmp_path_factory.mktemp("toy"), "toy")

@@ -1,4 +1,4 @@
-"""Scenes of the full tables against scenes of tables that end where the scene begins."""
+"""Scenes of the full tables against scenes of tables that end when the scene begins."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ SCENES = 40
 
 
 def as_bytes(scene: dict[str, Any] | None) -> bytes | None:
-    """A scene without the audit of the future, as text that shows every difference."""
+    """A scene without `later_chosen`, as text that shows every difference."""
     if scene is None:
         return None
     return json.dumps({**scene, "later_chosen": None}, default=str, sort_keys=True).encode()
 
 
 def check(prepared, settings: SceneSettings, times: int) -> int:
-    """Compare scenes of the full tables, drawn in one batch, with those of tables cut at their own times.
+    """Compare scenes of the full tables, drawn in one batch, with those of tables cut at the scenes' own times.
 
-    `prepared` has `tables`, `cuts`, `vectors` and `choices(settings)`. The cut tables are fitted once for each of
-    `times` moments, spread over the window. Returns how many scenes there were to compare.
+    `prepared` has `tables`, `cuts`, `vectors` and `targets(settings)`. Models are fitted on the cut tables for each of
+    `times` moments, spread over the window. Returns the number of scenes compared.
     """
-    choices = prepared.choices(settings)
-    moments = np.unique(choices.time)
+    targets = prepared.targets(settings)
+    moments = np.unique(targets.time)
     spread = moments[np.linspace(0, len(moments) - 1, times).astype(int)]
-    around = np.concatenate([np.argsort(np.abs(choices.time - moment), kind="stable")[:1] for moment in spread])
-    rows = np.unique(np.concatenate([around, np.arange(min(SCENES, len(choices)))]))
+    around = np.concatenate([np.argsort(np.abs(targets.time - moment), kind="stable")[:1] for moment in spread])
+    rows = np.unique(np.concatenate([around, np.arange(min(SCENES, len(targets)))]))
     settings = prepared.filled_in(settings)
     window = open_window(prepared.tables, prepared.cuts, settings.split, settings.choice, prepared.vectors)
-    drawn, names = draw(window, choices.take(rows), settings)
+    drawn, names = draw(window, targets.take(rows), settings)
     table = scene_table(window, drawn, settings, names).to_pylist()
     whole = {scene["scene_id"]: scene for scene in table}
     compared = 0
     for row in around:
-        choice = choices.take(np.array([row]))
-        cut = prepared.tables.before(int(choice.time[0]))
-        assert not len(cut.log) or cut.log.time.max() < choice.time[0]
-        alone = scene_of(cut, prepared.cuts, choice, settings, prepared.vectors)
-        assert as_bytes(alone) == as_bytes(whole.get(hex_digits(choice.scene_id)[0].decode()))
+        target = targets.take(np.array([row]))
+        cut = prepared.tables.before(int(target.time[0]))
+        assert not len(cut.log) or cut.log.time.max() < target.time[0]
+        alone = scene_of(cut, prepared.cuts, target, settings, prepared.vectors)
+        assert as_bytes(alone) == as_bytes(whole.get(hex_digits(target.scene_id)[0].decode()))
         compared += alone is not None
     return compared

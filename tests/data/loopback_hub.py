@@ -1,4 +1,4 @@
-"""The few calls of the Hub that publishing makes, answered on this machine and remembered."""
+"""A local server that answers and records the few Hub calls that publishing makes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 @dataclass
 class Hub:
-    """What arrived, and what is there: `files` by path, `bodies` of all requests, `headers` of authorization."""
+    """What was received: `files` by path, `bodies` of all requests, `tokens` of their authorization headers."""
 
     url: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
@@ -29,7 +29,7 @@ class Hub:
 
 @contextmanager
 def loopback_hub() -> Iterator[Hub]:
-    """A Hub for one test; HF_ENDPOINT must be its `url`."""
+    """A Hub for one test; set HF_ENDPOINT to its `url`."""
     hub = Hub()
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(hub))
     hub.url = f"http://127.0.0.1:{server.server_port}"

@@ -8,7 +8,7 @@ import numpy as np
 
 
 def write_small_log(raw: Path, users: int = 120, items: int = 80, seed: int = 0) -> None:
-    """Write u.data, u.item and u.user of people who rate one to three films at a time; no film twice."""
+    """Write u.data, u.item and u.user: users rate one to three films at a time, and no film twice."""
     rng = np.random.default_rng(seed)
     flags = "|".join(["0", "1"] + ["0"] * 17)
     dates = ["" if item % 20 == 0 else f"01-Jan-{1980 + item % 20}" for item in range(items)]

@@ -32,8 +32,8 @@ def scene(number: int, options: int = 3) -> SceneText:
     }
 
 
-class Told:
-    """The engine, with the writing done by the test: what is read is still read by the real model."""
+class WrittenByTest:
+    """The engine, except that the test writes the texts: probabilities still come from the real model."""
 
     def __init__(self, model: VLLMModel, texts: list[str], reason: str = "stop") -> None:
         self.name = model.name
@@ -53,20 +53,20 @@ def test_importing_the_package_loads_neither_torch_nor_vllm() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_a_choice_is_the_mean_of_its_processes(engine: VLLMModel) -> None:
+def test_an_answer_is_the_mean_of_its_processes(engine: VLLMModel) -> None:
     scenes = [scene(1), scene(2, 5)]
-    choices = Simulator(engine, prompt="plain", samples=4, seed=3).simulate(scenes, SAMPLING)
-    for text, choice in zip(scenes, choices, strict=True):
-        assert len(choice.rationales) == 4
-        stacked = np.array([process.probs for process in choice.rationales])
+    answers = Simulator(engine, prompt="plain", samples=4, seed=3).simulate(scenes, SAMPLING)
+    for text, answer in zip(scenes, answers, strict=True):
+        assert len(answer.rationales) == 4
+        stacked = np.array([process.probs for process in answer.rationales])
         assert stacked.shape == (4, len(text["action_list"]))
-        np.testing.assert_allclose(choice.probs, stacked.mean(axis=0))
-        assert choice.probs.sum() == pytest.approx(1)
-        assert choice.option == text["action_list"][choice.picked] == text["action_list"][int(choice.probs.argmax())]
-        assert choice.unfinished == sum(process.behavior is None for process in choice.rationales)
+        np.testing.assert_allclose(answer.probs, stacked.mean(axis=0))
+        assert answer.probs.sum() == pytest.approx(1)
+        assert answer.option == text["action_list"][answer.picked] == text["action_list"][int(answer.probs.argmax())]
+        assert answer.unfinished == sum(process.behavior is None for process in answer.rationales)
 
 
-def test_a_scene_has_the_same_choice_in_any_list(engine: VLLMModel) -> None:
+def test_a_scene_has_the_same_answer_in_any_list(engine: VLLMModel) -> None:
     user = Simulator(engine, prompt="plain", samples=2, seed=1)
     many = user.simulate([scene(i) for i in range(6)], SAMPLING)
     [one] = user.simulate([scene(4)], SAMPLING)
@@ -76,36 +76,37 @@ def test_a_scene_has_the_same_choice_in_any_list(engine: VLLMModel) -> None:
     assert [process.text for process in one.rationales] != [process.text for process in other.rationales]
 
 
-def test_direct_mode_reads_without_writing(engine: VLLMModel) -> None:
-    [choice] = Simulator(engine, mode="direct").simulate([scene(1)])
+def test_direct_mode_scores_without_writing(engine: VLLMModel) -> None:
+    [answer] = Simulator(engine, mode="direct").simulate([scene(1)])
     [expected] = engine.choice_probs([opened(conversation(scene(1), "direct"), None)], [list("ABC")])
-    np.testing.assert_array_equal(choice.probs, expected)
-    assert [process.text for process in choice.rationales] == [""]
-    assert choice.unfinished == 0
+    np.testing.assert_array_equal(answer.probs, expected)
+    assert [process.text for process in answer.rationales] == [""]
+    assert answer.unfinished == 0
 
 
-def read_behind(engine: VLLMModel, text: str) -> np.ndarray:
+def probs_after(engine: VLLMModel, text: str) -> np.ndarray:
     return engine.choice_probs([opened(conversation(scene(1), "plain"), text)], [list("ABC")])[0]
 
 
-def test_a_process_is_read_behind_its_own_text(engine: VLLMModel) -> None:
-    """Whatever label the writer gave, and however it closed, the label itself is not read."""
-    told = Told(engine, ["I like tea.\nBehavior: [B]", "I like tea.\nBehavior: [C]", "No tea.\n**Behavior: A**"])
+def test_a_process_is_scored_after_its_own_text(engine: VLLMModel) -> None:
+    """The writer's label, however it is written, is not part of what the predictor sees."""
+    texts = ["I like tea.\nBehavior: [B]", "I like tea.\nBehavior: [C]", "No tea.\n**Behavior: A**"]
+    model = WrittenByTest(engine, texts)
     [processes] = choose(
-        told, [conversation(scene(1), "plain")], [3], repeat=3, sampling=SAMPLING, mode="decision", seeds=[1]
+        model, [conversation(scene(1), "plain")], [3], repeat=3, sampling=SAMPLING, mode="decision", seeds=[1]
     )
     assert [process.behavior for process in processes] == [1, 2, 0]
     assert [process.text for process in processes] == ["I like tea.", "I like tea.", "No tea."]
     assert not any(process.unfinished for process in processes)
     np.testing.assert_array_equal(processes[0].probs, processes[1].probs)
-    np.testing.assert_array_equal(processes[0].probs, read_behind(engine, "I like tea."))
-    np.testing.assert_array_equal(processes[2].probs, read_behind(engine, "No tea."))
+    np.testing.assert_array_equal(processes[0].probs, probs_after(engine, "I like tea."))
+    np.testing.assert_array_equal(processes[2].probs, probs_after(engine, "No tea."))
 
 
 @pytest.mark.parametrize("text", ["I like tea and", "I like tea and\nBehavior: [Z]", "I like tea and\nBehavior: ["])
-def test_an_unfinished_decision_is_closed_read_and_flagged(engine: VLLMModel, text: str) -> None:
+def test_an_unfinished_decision_is_closed_scored_and_flagged(engine: VLLMModel, text: str) -> None:
     [[process]] = choose(
-        Told(engine, [text], "length"),
+        WrittenByTest(engine, [text], "length"),
         [conversation(scene(1), "plain")],
         [3],
         repeat=1,
@@ -116,14 +117,14 @@ def test_an_unfinished_decision_is_closed_read_and_flagged(engine: VLLMModel, te
     assert process.unfinished
     assert process.behavior is None
     assert process.finish_reason == "length"
-    np.testing.assert_array_equal(process.probs, read_behind(engine, "I like tea and"))
+    np.testing.assert_array_equal(process.probs, probs_after(engine, "I like tea and"))
 
 
-def test_a_runaway_text_is_read_all_the_same(engine: VLLMModel) -> None:
+def test_a_runaway_text_is_scored_too(engine: VLLMModel) -> None:
     """Broken bytes become replacement characters, which are longer than the tokens they came from."""
-    told = Told(engine, ["\ufffd" * engine.max_length], "length")
+    model = WrittenByTest(engine, ["\ufffd" * engine.max_length], "length")
     [[process]] = choose(
-        told, [conversation(scene(1), "plain")], [3], repeat=1, sampling=SAMPLING, mode="decision", seeds=[1]
+        model, [conversation(scene(1), "plain")], [3], repeat=1, sampling=SAMPLING, mode="decision", seeds=[1]
     )
     assert process.probs.sum() == pytest.approx(1)
     assert process.unfinished
@@ -131,17 +132,17 @@ def test_a_runaway_text_is_read_all_the_same(engine: VLLMModel) -> None:
 
 def test_an_over_long_scene_sheds_its_oldest_history(engine: VLLMModel) -> None:
     entries = [f"chose cake {i}" for i in range(2000)]
-    [choice] = Simulator(engine, prompt="plain", samples=1).simulate(
+    [answer] = Simulator(engine, prompt="plain", samples=1).simulate(
         [{**scene(1), "history": "\n".join(entries)}], SAMPLING
     )
     limit = prompt_limit(engine, SAMPLING, "decision")
-    assert limit is not None and 0 < choice.shed < 2000
-    for shed, fits in ((choice.shed, True), (choice.shed - 1, False)):
+    assert limit is not None and 0 < answer.shed < 2000
+    for shed, fits in ((answer.shed, True), (answer.shed - 1, False)):
         kept = conversation({**scene(1), "history": "\n".join(entries[shed:])}, "plain")
         assert (engine.count_tokens([kept])[0] <= limit) is fits
 
 
-def test_scenes_that_cannot_be_asked_are_refused_by_number(engine: VLLMModel) -> None:
+def test_impossible_scenes_are_refused_by_number(engine: VLLMModel) -> None:
     user = Simulator(engine, prompt="plain", samples=1)
     with pytest.raises(UserError, match="Scene 1 has 27 options"):
         user.simulate([scene(0), scene(1, 27)], SAMPLING)
@@ -166,9 +167,9 @@ def test_the_prompt_is_the_one_the_model_was_trained_with(model_dir: str, tmp_pa
 
 
 def test_wrong_arguments_are_refused() -> None:
-    with pytest.raises(UserError, match="no mode 'think'"):
+    with pytest.raises(UserError, match="mode 'think': choose decision or direct"):
         Simulator("tiny-base", mode="think")
-    with pytest.raises(UserError, match="0 samples"):
+    with pytest.raises(UserError, match="samples 0: must be at least 1"):
         Simulator("tiny-base", samples=0)
 
 

@@ -1,4 +1,4 @@
-"""A recommender's lists: requests in, rendered as scenes, choices out."""
+"""A recommender's lists: requests in, rendered as scenes, and choices out."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from usermirrorer.llm.prompts import LABELS, SceneText
 
 
 if TYPE_CHECKING:
-    from usermirrorer.simulate.simulator import Choice
+    from usermirrorer.simulate.simulator import Answer
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,12 @@ class Request:
 
 
 def read_requests(path: Path, tables: Tables) -> list[Request]:
-    """Requests of a JSONL file: {user_id, items[, timestamp in UTC milliseconds]}, by default after the whole log.
+    """Requests of a JSONL file: {user_id, items[, timestamp]}, in UTC milliseconds, by default after the whole log.
 
-    The history shown is what the log has of the user before that time. Raises UserError with file:line.
+    The history shown is the user's events before that time. Raises UserError with file:line.
     """
     if not path.is_file():
-        raise UserError(f"There is no file '{path}'; give JSONL lines of {{user_id, items[, timestamp]}}")
+        raise UserError(f"{path}: no such file; give JSONL with lines {{user_id, items[, timestamp]}}")
     users = {user: row for row, user in enumerate(tables.users["user_id"].to_list())}
     items = {item: row for row, item in enumerate(tables.items["item_id"].to_list())}
     latest = int(tables.log.time[-1]) + 1
@@ -56,19 +56,19 @@ def read_requests(path: Path, tables: Tables) -> list[Request]:
     return [Request(user, shown, time, text) for (user, shown, time), text in zip(rows, texts, strict=True)]
 
 
-def write_choices(path: Path, requests: Sequence[Request], choices: Sequence[Choice]) -> None:
-    """One JSON line a request: the item chosen, the probability of every item, the decision processes."""
+def write_choices(path: Path, requests: Sequence[Request], answers: Sequence[Answer]) -> None:
+    """Write one JSON line per request: item chosen, probability of every item, decision processes, unfinished ones."""
     lines = [
         {
             "user_id": request.user_id,
             "timestamp": request.timestamp,
             "items": request.items,
-            "choice": request.items[choice.picked],
-            "probs": [round(p, 6) for p in choice.probs.tolist()],
-            "rationales": [process.text for process in choice.rationales],
-            "unfinished": choice.unfinished,
+            "choice": request.items[answer.picked],
+            "probs": [round(p, 6) for p in answer.probs.tolist()],
+            "rationales": [process.text for process in answer.rationales],
+            "unfinished": answer.unfinished,
         }
-        for request, choice in zip(requests, choices, strict=True)
+        for request, answer in zip(requests, answers, strict=True)
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())
@@ -87,9 +87,7 @@ def _request(
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f'{where}: not a request ({error}); write {{"user_id": …, "items": […]}}') from None
     if user not in users:
-        raise UserError(
-            f"{where}: user {user!r} is not in the tables; run `usermirrorer prepare` with a log that has it"
-        )
+        raise UserError(f"{where}: user {user!r} is not in the tables; leave it out or prepare a newer log")
     unknown = [item for item in shown if item not in items]
     if unknown:
         raise UserError(f"{where}: item {unknown[0]!r} is not in the tables; leave it out or prepare a newer log")

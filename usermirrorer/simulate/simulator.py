@@ -17,13 +17,13 @@ from usermirrorer.steps import Sampling, SimulateSettings
 
 
 @dataclass(frozen=True)
-class Choice:
+class Answer:
     """What the simulated user does with one list.
 
     `probs`, shape `(options,)`, is the mean over the decision processes; `picked` is its arg-max, 0-based, and
-    `option` that option's text. `rationales` are the processes, with their own probabilities. `unfinished` counts
-    those that named no option themselves and were closed for the writer. `shed` counts the oldest history entries
-    left out to fit the model's length.
+    `option` that option's text. `rationales` are the processes with their own probabilities. `unfinished` counts those
+    that named no option and were closed on the writer's behalf. `shed` counts the oldest history entries left out to
+    fit the model's context.
     """
 
     probs: np.ndarray
@@ -42,8 +42,9 @@ class Simulator:
         >>> user.simulate([scene])[0].option
 
     `prompt` is the instruction: by default the one the model was trained with, else `ekb` (in direct mode `direct`).
-    In `decision` mode the user writes `samples` decision processes before it picks, in `direct` mode none. The same
-    scene has the same answer in any list, given the model and `seed`.
+    In `decision` mode the user writes `samples` decision processes before choosing, in `direct` mode none. A scene's
+    answer depends only on the model, these arguments and the scene, not on the other scenes. Raises UserError for an
+    unknown mode or prompt, or fewer than one sample.
     """
 
     def __init__(
@@ -55,24 +56,24 @@ class Simulator:
         seed: int = SimulateSettings.seed,
     ) -> None:
         if mode not in MODES:
-            raise UserError(f"There is no mode '{mode}': choose decision or direct")
+            raise UserError(f"mode {mode!r}: choose decision or direct")
         if samples < 1:
-            raise UserError(f"{samples} samples decide nothing: ask for at least 1")
+            raise UserError(f"samples {samples}: must be at least 1")
         if isinstance(model, str):
             model = load_model(as_spec(model))
         self.model = model
         self.prompt = trained_prompt(model.name, mode) if prompt is None else prompt
         if self.prompt not in INSTRUCTIONS:
-            raise UserError(f"There is no prompt '{self.prompt}': choose one of {', '.join(INSTRUCTIONS)}")
+            raise UserError(f"prompt {self.prompt!r}: choose one of {', '.join(INSTRUCTIONS)}")
         self.mode = mode
         self.samples = samples
         self.seed = seed
 
-    def simulate(self, scenes: Iterable[SceneText], sampling: Sampling | None = None) -> list[Choice]:
-        """What the user does with each scene's `action_list`, seen with `profile` and `history` (rendered text).
+    def simulate(self, scenes: Iterable[SceneText], sampling: Sampling | None = None) -> list[Answer]:
+        """What the user does with each scene's `action_list`, given `profile` and `history` (rendered text).
 
-        Raises UserError where a scene has fewer than two options, more than 26, or does not fit the model's length
-        even without history.
+        Raises UserError if a scene has fewer than 2 or more than 26 options, or does not fit the model's context even
+        without history.
         """
         sampling = sampling or Sampling()
         scenes = list(scenes)
@@ -80,15 +81,15 @@ class Simulator:
         fitted: list[tuple[SceneText, int]] = []
         for index, scene in enumerate(scenes):
             if not 2 <= len(scene["action_list"]) <= len(LABELS):
-                raise UserError(f"Scene {index} has {len(scene['action_list'])} options: give 2 to {len(LABELS)}")
+                raise UserError(f"Scene {index} has {len(scene['action_list'])} options; give 2 to {len(LABELS)}")
             room = (scene, 0) if limit is None else fit(scene, self.prompt, self.model.count_tokens, limit)
             if room is None:
                 raise UserError(
-                    f"Scene {index} is longer than {limit} tokens even without history: shorten its options"
+                    f"Scene {index} is longer than {limit} tokens even without history; shorten its options"
                 )
             fitted.append(room)
         conversations = [conversation(scene, self.prompt) for scene, _ in fitted]
-        answers = choose(
+        answered = choose(
             self.model,
             conversations,
             [len(scene["action_list"]) for scene in scenes],
@@ -97,10 +98,10 @@ class Simulator:
             mode=self.mode,
             seeds=[scene_seed(self.seed, messages[-1]["content"]) for messages in conversations],
         )
-        choices = []
-        for scene, (_, shed), processes in zip(scenes, fitted, answers, strict=True):
+        answers = []
+        for scene, (_, shed), processes in zip(scenes, fitted, answered, strict=True):
             probs = np.mean([process.probs for process in processes], axis=0)
             picked = int(probs.argmax())
             unfinished = sum(process.unfinished for process in processes)
-            choices.append(Choice(probs, picked, scene["action_list"][picked], processes, unfinished, shed))
-        return choices
+            answers.append(Answer(probs, picked, scene["action_list"][picked], processes, unfinished, shed))
+        return answers

@@ -1,19 +1,19 @@
-"""Candidate models against their formulas, computed plainly in float64, and against themselves in other portions."""
+"""Candidate models against their formulas, computed directly in float64, and against themselves in other blocks."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from usermirrorer.data.items import histories as asked_module
-from usermirrorer.data.items.histories import ask
+from usermirrorer.data.items import histories as histories_module
+from usermirrorer.data.items.histories import histories_in_blocks
 from usermirrorer.data.items.models import LOW_PASS_WEIGHT, RANK, WINDOW, fit_models
 from usermirrorer.data.log.side_tables import Friends
 
 
 @pytest.fixture(scope="module")
 def world(ml_100k):
-    """Models on the first 60,000 ratings, 300 queries after them, and each query's history as a dense row."""
+    """Models fitted on the first 60,000 ratings, 300 later queries, and each query's history as a dense row."""
     log = ml_100k.tables.log
     fitted = log.take(np.arange(60_000))
     rng = np.random.default_rng(0)
@@ -29,8 +29,8 @@ def world(ml_100k):
 
 def scores_of(model, log, user, time) -> np.ndarray:
     found = np.empty((len(user), log.items), dtype=np.float32)
-    for rows, asked in ask(log, user, time):
-        found[rows] = model.scores(asked)
+    for rows, histories in histories_in_blocks(log, user, time):
+        found[rows] = model.scores(histories)
     return found
 
 
@@ -56,13 +56,13 @@ def test_item_knn_sums_the_nearest_neighbours(world) -> None:
     np.fill_diagonal(cosine, 0)
     cut = np.sort(cosine, axis=1)[:, -100][:, None]
     kept = np.where(cosine >= cut, cosine, 0)
-    # Items tied at the hundredth place may or may not count: small differences.
+    # Items tied at the hundredth place may or may not count, hence small differences.
     agreement = agreements(scores_of(models["item-knn"], log, user, time), history @ kept.T, history)
     assert agreement.mean() > 0.99 and agreement.min() > 0.9
 
 
 def agreements(found: np.ndarray, expected: np.ndarray, history: np.ndarray) -> np.ndarray:
-    """Correlation of the scores of each query whose user had chosen something that others had too."""
+    """Correlation of the scores of each query whose user had chosen something that others chose too."""
     some = np.flatnonzero((history.sum(axis=1) > 0) & (expected.std(axis=1) > 0))
     assert len(some) > 100
     return np.array([np.corrcoef(found[row], expected[row])[0, 1] for row in some])
@@ -95,14 +95,14 @@ def test_popularity_counts_recent_choices_and_friends_count_once(world) -> None:
         assert set(social[query][had]) <= {1.0}
 
 
-def test_options_and_other_portions_have_the_same_bits(world, monkeypatch) -> None:
+def test_option_scores_and_other_blocks_have_the_same_bits(world, monkeypatch) -> None:
     log, _, models, user, time, _, _ = world
     whole = {name: scores_of(model, log, user, time) for name, model in models.items()}
-    monkeypatch.setattr(asked_module, "BLOCK", 7)
+    monkeypatch.setattr(histories_module, "BLOCK", 7)
     item = np.random.default_rng(1).integers(-20, log.items, size=(len(user), 4)).clip(-1)
     for name, model in models.items():
         np.testing.assert_array_equal(scores_of(model, log, user, time), whole[name])
-        for rows, asked in ask(log, user, time):
+        for rows, histories in histories_in_blocks(log, user, time):
             shown = item[rows]
             expected = np.take_along_axis(whole[name][rows], np.maximum(shown, 0), axis=1)
-            np.testing.assert_array_equal(model.options(asked, shown)[shown >= 0], expected[shown >= 0])
+            np.testing.assert_array_equal(model.option_scores(histories, shown)[shown >= 0], expected[shown >= 0])

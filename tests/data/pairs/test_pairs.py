@@ -1,4 +1,4 @@
-"""Pairs from hand-made scenes, decisions and predictions, written and read as the real steps do."""
+"""Pairs from synthetic scenes, decisions and predictions, written and read as the real steps do."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from usermirrorer.data.artefacts.schema import DECISIONS, PAIRS, PREDICTIONS, SCENES, scene_id
 from usermirrorer.data.artefacts.store import fingerprint, open_step, read_parts
-from usermirrorer.data.pairs.candidates import chance_of, min_accepted, read_behaviour
+from usermirrorer.data.pairs.candidates import chance_of, min_accepted, predicted_behaviour
 from usermirrorer.data.pairs.diagnostics import rule_accuracies
 from usermirrorer.data.pairs.distill import distill
 from usermirrorer.data.pairs.selection import quotas
@@ -38,21 +38,21 @@ def peaked(options: int, at: int, mass: float) -> np.ndarray:
 
 
 def careful(rng: np.random.Generator, variant: str, choice: int, options: int) -> tuple[int | None, str, np.ndarray]:
-    """Strong is right more often and sharper; both sides' texts read as they are labelled, most of the time."""
+    """Strong is right more often and sharper; most of the time the predictor names the label, for both variants."""
     strong = variant == "strong"
     label = choice if rng.random() < (0.6 if strong else 0.4) else int(rng.integers(options))
-    read_as = label if rng.random() < 0.85 else int(rng.integers(options))
+    predicted = label if rng.random() < 0.85 else int(rng.integers(options))
     fate = rng.random()
     reason = "length" if fate < 0.05 else "stop"
     return (
         (None if fate < 0.03 or 0.95 < fate else label),
         reason,
-        peaked(options, read_as, rng.uniform(0.6, 0.95) if strong else rng.uniform(0.5, 0.8)),
+        peaked(options, predicted, rng.uniform(0.6, 0.95) if strong else rng.uniform(0.5, 0.8)),
     )
 
 
 def lettered(rng: np.random.Generator, variant: str, choice: int, options: int) -> tuple[int | None, str, np.ndarray]:
-    """A writer and predictor that like A, so that unbalanced the rejected option mostly is A."""
+    """A writer and predictor biased towards A: without balancing, most rejected options are A."""
     biased = 0 if rng.random() < 0.85 else int(rng.integers(options))
     label = choice if rng.random() < 0.55 else biased
     return label, "stop", peaked(options, label, rng.uniform(0.5, 0.95))
@@ -71,7 +71,7 @@ def build(
     later: bool = True,
     seed: int = 0,
 ) -> list[Row]:
-    """Everything that `distill` reads of one domain; the scenes' rows."""
+    """Write everything that `distill` reads for one domain; returns the scenes' rows."""
     rng = np.random.default_rng(seed)
     rows: list[Row] = []
     for k in range(scenes):
@@ -117,10 +117,10 @@ def build(
                 text = f"{variant} thought {sample} of {row['scene_id']}"
                 decided.append(key | {"model": variant, "text": text, "behavior": label, "finish_reason": reason})
                 scored.append(key | {"predictor": predictor[v], "probs": probs.tolist()})
-        made = work / "decisions" / name / variant
+        directory = work / "decisions" / name / variant
         recipe = {"step": "decide", "prompt": prompt[v], "scenes": fingerprint(work / "scenes" / name / "train")}
-        write(made, recipe, DECISIONS, decided)
-        recipe = {"step": "score", "predictor": predictor[v], "decisions": fingerprint(made)}
+        write(directory, recipe, DECISIONS, decided)
+        recipe = {"step": "score", "predictor": predictor[v], "decisions": fingerprint(directory)}
         gone = {rows[i]["scene_id"]: count for i, count in (shed or {}).items()}
         write(work / "predictions" / name / variant, recipe, PREDICTIONS, scored[::-1], shed=gone)
     return rows
@@ -137,7 +137,7 @@ def pairs_of(work: Path, name: str = "p") -> list[Row]:
 
 
 def test_sides_of_a_pair(tmp_path: Path) -> None:
-    """Chosen names the real choice; rejected another that is not chosen later; both are finished, scored, sharpest."""
+    """Chosen names the real choice, rejected an option not chosen later; both finished and lowest in entropy."""
     scenes = {row["scene_id"]: row for row in build(tmp_path, shed={i: 2 for i in range(0, 300, 2)})}
     content = distill(tmp_path, ["demo"], DistillSettings(name="p", num=120, rejected_from="any"))
     decided = {
@@ -187,14 +187,14 @@ def test_ranks_by_normalised_difference(tmp_path: Path) -> None:
     for pair in every:
         gained = pair["entropy_expected_weak"] - pair["entropy_expected_strong"]
         assert pair["score"] == pytest.approx(gained / np.log2(5))
-    for letter in "ABCDE":  # within a letter of the choice it is the best that are kept
+    for letter in "ABCDE":  # for each letter of the choice the best are kept
         scores = sorted((p["score"] for p in every if p["behavior_chosen"] == letter), reverse=True)
         kept = sorted((p["score"] for p in top if p["behavior_chosen"] == letter), reverse=True)
         assert len(kept) == 10 and np.mean(kept) > np.mean(scores[:14])
     assert np.mean([p["score"] for p in top]) > np.mean([p["score"] for p in drawn])
     assert [p["scene_id"] for p in top] != sorted(p["scene_id"] for p in top)
     both = [p["scene_id"] for p in every if p["scene_id"] in {q["scene_id"] for q in top}]
-    assert both == [p["scene_id"] for p in top], "the order is a function of (seed, scene_id)"
+    assert both == [p["scene_id"] for p in top], "the order depends only on (seed, scene_id)"
 
 
 def test_letters_of_a_biased_writer_are_balanced(tmp_path: Path) -> None:
@@ -256,7 +256,7 @@ def test_manifest_accounts_for_every_scene_and_domain(tmp_path: Path) -> None:
     assert all(row["kept_by_chance"] <= 0.25 < row["kept"] for row in acceptance.values())
 
 
-def test_fewer_than_asked_for_is_one_warning_and_none_is_a_failure(tmp_path: Path) -> None:
+def test_fewer_pairs_than_asked_for_are_a_warning_and_none_a_failure(tmp_path: Path) -> None:
     build(tmp_path, decide=careful, scenes=60, later=False)
     content = distill(tmp_path, ["demo"], DistillSettings(name="p", num=1000))
     assert content["rows"] == content["funnel"]["demo"]["available"] < 60
@@ -265,7 +265,7 @@ def test_fewer_than_asked_for_is_one_warning_and_none_is_a_failure(tmp_path: Pat
         distill(tmp_path, ["demo"], DistillSettings(name="none", min_accepted=11))
 
 
-def test_inputs_must_be_made_alike(tmp_path: Path) -> None:
+def test_inputs_must_share_prompt_and_predictor_and_be_current(tmp_path: Path) -> None:
     build(tmp_path / "prompt", scenes=5, prompt=("ekb", "plain"))
     with pytest.raises(UserError, match="One prompt .*demo strong: ekb, demo weak: plain"):
         distill(tmp_path / "prompt", ["demo"], DistillSettings(name="p"))
@@ -292,7 +292,7 @@ strata = st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 3000)), min_siz
 
 @given(strata, st.integers(1, 20000))
 def test_quotas(pairs: list[tuple[int, int]], num: int) -> None:
-    """They sum to what there is, respect every cap, and without caps differ from the exact share by less than one."""
+    """They sum to what is available, respect every cap, and without caps differ from the share by less than one."""
     weights, caps = np.array(pairs).T
     given_ = quotas(weights, caps, num)
     assert given_.sum() == min(num, caps[weights > 0].sum()) and (given_ <= caps).all() and (given_ >= 0).all()
@@ -304,7 +304,7 @@ def test_quotas(pairs: list[tuple[int, int]], num: int) -> None:
 
 
 @given(st.integers(1, 12), st.integers(2, 12))
-def test_min_accepted_is_the_smallest_that_chance_rarely_reaches(samples: int, options: int) -> None:
+def test_min_accepted_is_the_smallest_that_guesses_rarely_reach(samples: int, options: int) -> None:
     k = min_accepted(samples, options)
     exact = sum(chance_of(j, samples, options) - chance_of(j + 1, samples, options) for j in range(k, samples + 1))
     assert exact <= 0.25 + 1e-9 and chance_of(k - 1, samples, options) > 0.25
@@ -312,16 +312,15 @@ def test_min_accepted_is_the_smallest_that_chance_rarely_reaches(samples: int, o
 
 @settings(max_examples=30)
 @given(st.integers(0, 1000))
-def test_read_behaviour(seed: int) -> None:
-    """The arg-max whatever the draw, ties shared evenly; a draw follows the probabilities and skips padding."""
+def test_predicted_behaviour(seed: int) -> None:
+    """`argmax` uses the draw only for ties, shared evenly; `sample` follows the probabilities and skips padding."""
     rng = np.random.default_rng(seed)
     probs, draws = rng.dirichlet(np.ones(4), 2000), rng.random(2000)
-    assert (read_behaviour(probs, draws, "argmax") == probs.argmax(axis=1)).all()
+    assert (predicted_behaviour(probs, draws, "argmax") == probs.argmax(axis=1)).all()
     even = np.tile([0.4, 0.0, 0.4, 0.2, 0.0], (2000, 1))
-    assert np.bincount(read_behaviour(even, draws, "argmax"), minlength=5) / 2000 == pytest.approx(
-        [0.5, 0, 0.5, 0, 0], abs=0.08
-    )
-    assert np.bincount(read_behaviour(even, draws, "sample"), minlength=5) / 2000 == pytest.approx(even[0], abs=0.08)
+    for how, shares in (("argmax", [0.5, 0, 0.5, 0, 0]), ("sample", even[0])):
+        found = np.bincount(predicted_behaviour(even, draws, how), minlength=5) / 2000
+        assert found == pytest.approx(shares, abs=0.08)
 
 
 def test_rules_find_what_is_there_and_nothing_else() -> None:

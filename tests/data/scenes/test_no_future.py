@@ -40,11 +40,11 @@ def test_scenes_of_toy_log(toy_log) -> None:
 
 
 def test_a_changed_future_changes_nothing_either(small) -> None:
-    """Later events with other items and people, not only no later events."""
+    """Later events with other items and users, instead of no later events."""
     settings = SceneSettings("test", SCENES, "natural", min_exposure=2, max_exposure=12)
-    choices = small.choices(settings)
-    middle = np.sort(choices.time)[len(choices) // 2]
-    early = np.flatnonzero(choices.time <= middle)[:SCENES]
+    targets = small.targets(settings)
+    middle = np.sort(targets.time)[len(targets) // 2]
+    early = np.flatnonzero(targets.time <= middle)[:SCENES]
     tables: Tables = small.tables
     log = tables.log
     rng = np.random.default_rng(0)
@@ -54,16 +54,18 @@ def test_a_changed_future_changes_nothing_either(small) -> None:
     other = replace(
         tables,
         log=Log(user, item, log.time, log.users, log.items),
-        behaviour=tables.behaviour.with_columns(rating=pl.when(pl.lit(after)).then(1).otherwise(pl.col("rating"))),
+        event_columns=tables.event_columns.with_columns(
+            rating=pl.when(pl.lit(after)).then(1).otherwise(pl.col("rating"))
+        ),
     )
-    made = []
+    both = []
     for world in (tables, other):
         window = open_window(world, small.cuts, "test", "any", small.vectors)
-        made.append(scene_table(window, *_drawn(window, choices.take(early), settings)).to_pylist())
-    assert [as_bytes(scene) for scene in made[0]] == [as_bytes(scene) for scene in made[1]]
-    assert made[0] != made[1], "the audit of the future alone may differ, and does"
+        both.append(scene_table(window, *_drawn(window, targets.take(early), settings)).to_pylist())
+    assert [as_bytes(scene) for scene in both[0]] == [as_bytes(scene) for scene in both[1]]
+    assert both[0] != both[1], "only `later_chosen` may differ, and it does"
 
 
-def _drawn(window, choices, settings):
-    drawn, names = draw(window, choices, settings)
+def _drawn(window, targets, settings):
+    drawn, names = draw(window, targets, settings)
     return drawn, settings, names

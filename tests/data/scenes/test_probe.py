@@ -1,4 +1,4 @@
-"""The exposure probe on toy-log: users choose by taste among lists, and popularity plays no part in their choice."""
+"""The exposure probe on toy-log, whose users choose from lists by taste; popularity plays no part."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHANCE = 0.2
 
 @pytest.fixture(scope="module")
 def probes(toy_log, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """The manifest of test scenes of five options, by exposure; the probe is fitted on train scenes."""
+    """The manifests of test scenes with five options, by exposure; the probe is fitted on train scenes."""
     found = {}
     for mode in ("natural", "retrieved"):
         work: Path = tmp_path_factory.mktemp(mode)
@@ -28,7 +28,7 @@ def probes(toy_log, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[
     return found
 
 
-def test_list_heads_give_the_choice_away(probes) -> None:
+def test_top_lists_give_the_choice_away(probes) -> None:
     probe = probes["retrieved"]["probe"]
     assert probe["chance"] == pytest.approx(CHANCE)
     assert probe["accuracy"]["low"] > CHANCE + 0.05
@@ -49,8 +49,8 @@ def test_permuted_labels_are_at_chance(probes, mode: str) -> None:
         assert abs(found["value"] - CHANCE) < 0.04, classifier  # three standard errors of 1,300 scenes
 
 
-def test_who_the_user_is_still_tells(probes) -> None:
-    """Content similarity to the history finds the taste: natural scenes are not merely noise."""
+def test_knowing_the_user_still_helps(probes) -> None:
+    """Content similarity to the history finds the taste: natural scenes are not just noise."""
     accuracy = probes["natural"]["baselines"]["content"]["argmax_accuracy"]
     assert accuracy["low"] > 0.4
     assert probes["natural"]["baselines"]["reference"]["argmax_accuracy"]["low"] > accuracy["low"]

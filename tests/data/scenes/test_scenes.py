@@ -1,4 +1,4 @@
-"""Scenes as written: what they may hold, and that their bytes depend on nothing but inputs and seed."""
+"""Scenes on disk: what they can hold, and that their bytes depend only on inputs and seed."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from scipy import stats
 from usermirrorer.data.artefacts.store import MANIFEST, read_manifest, read_parts
 from usermirrorer.data.scenes import draw as draw_module
 from usermirrorer.data.scenes import make as scenes_module
-from usermirrorer.data.scenes.choices import MIN_OCCASIONS
 from usermirrorer.data.scenes.draw import draw
 from usermirrorer.data.scenes.make import make_scenes
+from usermirrorer.data.scenes.targets import MIN_OCCASIONS
 from usermirrorer.errors import StepFailed, UserError
 from usermirrorer.steps import SceneSettings
 
@@ -34,7 +34,7 @@ def copy_work(prepared, target: Path) -> Path:
 
 
 def patch_batches(monkeypatch, size: int) -> None:
-    """Draw and score in other portions."""
+    """Draw and score in other blocks."""
     monkeypatch.setattr(draw_module, "BATCH_LEAST", size)
     monkeypatch.setattr(draw_module, "BATCH_MOST", 3 * size)
     monkeypatch.setattr(draw_module, "NATURAL_BLOCK", size // 2)
@@ -42,7 +42,7 @@ def patch_batches(monkeypatch, size: int) -> None:
 
 
 def output(work: Path) -> dict[str, bytes]:
-    """Everything written below `work` that the settings decide: shards, and manifests without their run blocks."""
+    """Everything under `work` that the settings determine: shards, and manifests without their run blocks."""
     found = {str(path.relative_to(work)): path.read_bytes() for path in sorted(work.rglob("*.parquet"))}
     for path in sorted(work.rglob(MANIFEST)):
         found[str(path.relative_to(work))] = repr(read_manifest(path.parent)["content"]).encode()
@@ -50,7 +50,7 @@ def output(work: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def made(small, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def written(small, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """All scenes of the small log, train and test, by exposure."""
     works = {}
     for mode in MODES:
@@ -74,11 +74,11 @@ def events_of(prepared) -> dict[str, list[tuple[int, str]]]:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_scenes_hold_what_existed_and_nothing_of_their_own_occasion(small, made, mode: str) -> None:
+def test_scenes_hold_what_existed_and_nothing_of_their_own_occasion(small, written, mode: str) -> None:
     events = events_of(small)
     dates = dict(zip(small.tables.items["item_id"], small.tables.items["available_from"], strict=True))
     item_text = dict(zip(small.tables.items["item_id"], small.tables.items["text"], strict=True))
-    for scene in read(made[mode], "train") + read(made[mode], "test"):
+    for scene in read(written[mode], "train") + read(written[mode], "test"):
         time = int(scene["timestamp"].replace(tzinfo=UTC).timestamp() * 1000)
         options, mine = scene["impression_list"], events[scene["user_id"]]
         assert options[scene["item_pos"]] == scene["item_id"] and (time, scene["item_id"]) in mine
@@ -103,8 +103,8 @@ def test_scenes_hold_what_existed_and_nothing_of_their_own_occasion(small, made,
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_one_occasion_gives_one_scene_in_one_split(small, made, mode: str) -> None:
-    splits = {split: read(made[mode], split) for split in ("train", "test")}
+def test_one_occasion_gives_one_scene_in_one_split(small, written, mode: str) -> None:
+    splits = {split: read(written[mode], split) for split in ("train", "test")}
     occasions = Counter((scene["user_id"], scene["timestamp"]) for rows in splits.values() for scene in rows)
     assert max(occasions.values()) == 1
     ids = [scene["scene_id"] for rows in splits.values() for scene in rows]
@@ -126,15 +126,15 @@ def test_scenes_of_a_user_are_capped(small, tmp_path: Path, monkeypatch) -> None
     assert content["recipe"]["user_cap"] == 3
 
 
-def test_counts_add_up(made) -> None:
+def test_counts_add_up(written) -> None:
     for mode in MODES:
         for split in ("train", "test"):
-            content = read_manifest(made[mode] / "scenes" / "ml-100k" / split)["content"]
+            content = read_manifest(written[mode] / "scenes" / "ml-100k" / split)["content"]
             counts = content["counts"]
             left_out = ("item_not_yet_available", "too_little_history", "had_before", "same_occasion", "over_user_cap")
             assert counts["choices_in_window"] - sum(counts[reason] for reason in left_out) == counts["drawn"]
             assert counts["drawn"] - counts["exposure_too_short"] == counts["kept"] == content["rows"]
-            assert content["rows"] == len(read(made[mode], split)) < content["asked"]
+            assert content["rows"] == len(read(written[mode], split)) < content["asked"]
 
 
 def test_the_position_of_the_choice_is_uniform(toy_log) -> None:
@@ -145,7 +145,7 @@ def test_the_position_of_the_choice_is_uniform(toy_log) -> None:
     for mode in MODES:
         settings = SceneSettings("train", 3000, mode, min_exposure=2, max_exposure=6)
         window = open_window(toy_log.tables, toy_log.cuts, "train", "any", toy_log.vectors)
-        drawn, _ = draw(window, toy_log.choices(settings).take(np.arange(3000)), settings)
+        drawn, _ = draw(window, toy_log.targets(settings).take(np.arange(3000)), settings)
         for count in range(2, 7):
             positions = drawn.position[drawn.count == count]
             assert len(positions) > 200
@@ -156,12 +156,12 @@ def test_the_position_of_the_choice_is_uniform(toy_log) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_workers_and_batches_change_no_byte(small, made, tmp_path: Path, monkeypatch, mode: str) -> None:
+def test_workers_and_batches_change_no_byte(small, written, tmp_path: Path, monkeypatch, mode: str) -> None:
     patch_batches(monkeypatch, 97)
     work = copy_work(small, tmp_path)
     for split in ("train", "test"):
         make_scenes("ml-100k", work, SceneSettings(split, 10_000, mode, min_exposure=2, max_exposure=8), workers=2)
-    ours, theirs = output(work), output(made[mode])
+    ours, theirs = output(work), output(written[mode])
     assert ours.keys() == theirs.keys()
     assert [name for name in ours if ours[name] != theirs[name]] == []
 
@@ -187,11 +187,11 @@ def test_logged_scenes_are_the_real_lists(toy, tmp_path: Path) -> None:
         assert set(scene["impression_list"]) == items and [scene["item_id"]] == clicked
 
 
-def test_asking_for_less_gives_the_first_of_the_same_draw(small, made, tmp_path: Path, monkeypatch) -> None:
+def test_fewer_scenes_are_the_first_of_the_same_draw(small, written, tmp_path: Path, monkeypatch) -> None:
     patch_batches(monkeypatch, 61)
     settings = SceneSettings("train", 200, min_exposure=2, max_exposure=8)
     content = make_scenes("ml-100k", copy_work(small, tmp_path), settings, workers=2)
-    some, every = read(tmp_path, "train"), {scene["scene_id"]: scene for scene in read(made["natural"], "train")}
+    some, every = read(tmp_path, "train"), {scene["scene_id"]: scene for scene in read(written["natural"], "train")}
     assert content["counts"]["kept"] == len(some) == 200
     assert all(scene == every[scene["scene_id"]] for scene in some)
 
@@ -208,7 +208,7 @@ def test_a_second_run_does_nothing_and_other_settings_are_refused(small, tmp_pat
 
 
 @pytest.mark.parametrize("killed_in", ["render", "feature_table", "run_probe", "baseline_table"])
-def test_a_killed_run_goes_on_to_the_same_bytes(small, tmp_path: Path, monkeypatch, killed_in: str) -> None:
+def test_a_killed_run_resumes_to_the_same_bytes(small, tmp_path: Path, monkeypatch, killed_in: str) -> None:
     settings = SceneSettings("test", 50, min_exposure=2, max_exposure=5)
     plain, killed = copy_work(small, tmp_path / "plain"), copy_work(small, tmp_path / "killed")
     make_scenes("ml-100k", plain, settings)
@@ -241,17 +241,17 @@ def test_impossible_settings_are_one_sentence(small, changed: dict, message: str
         make_scenes("ml-100k", small.work, SceneSettings(**{"split": "test", "num": 5, **changed}))
 
 
-def test_choices_that_never_qualify_are_a_failed_step_that_binds_nobody(small, tmp_path: Path) -> None:
+def test_a_step_without_qualifying_choices_fails_and_leaves_no_settings_to_match(small, tmp_path: Path) -> None:
     work = copy_work(small, tmp_path)
     with pytest.raises(StepFailed, match="no choice"):
         make_scenes("ml-100k", work, SceneSettings("test", 5, choice="min_rating=6"))
     assert make_scenes("ml-100k", work, SceneSettings("test", 5, choice="min_rating=5"))["rows"] == 5
 
 
-def test_what_a_user_had_before_is_no_choice_where_a_domain_has_no_repeats(
+def test_without_repeats_an_item_that_the_user_had_before_is_not_a_choice(
     small_raw: Path, ready, tmp_path: Path
 ) -> None:
-    """Distractors are new to the user there: a choice that is not would be known by the history alone."""
+    """Distractors are new to the user there, so the history alone would give away a choice that is not."""
     raw = tmp_path / "raw"
     shutil.copytree(small_raw, raw)
     rows = [line.split("\t") for line in (raw / "u.data").read_text().splitlines()]
@@ -266,18 +266,18 @@ def test_what_a_user_had_before_is_no_choice_where_a_domain_has_no_repeats(
         assert scene["item_id"] not in {item for when, item in events[scene["user_id"]] if when < time}
 
 
-def test_choices_keep_to_their_rule(small, tmp_path: Path) -> None:
+def test_choices_follow_their_rule(small, tmp_path: Path) -> None:
     make_scenes("ml-100k", copy_work(small, tmp_path), SceneSettings("train", 200, choice="min_rating=4"))
     rating = {}
     users, items, log = small.tables.users["user_id"], small.tables.items["item_id"], small.tables.log
-    for row, value in enumerate(small.tables.behaviour["rating"].to_list()):
+    for row, value in enumerate(small.tables.event_columns["rating"].to_list()):
         rating[users[int(log.user[row])], items[int(log.item[row])]] = value
     assert {rating[scene["user_id"], scene["item_id"]] for scene in read(tmp_path, "train")} == {4, 5}
 
 
 def test_the_first_scenes_are_a_fair_sample_of_all(ml_100k) -> None:
-    """Neither crowded occasions nor busy people come first, whatever decided which of their events are left in."""
-    choices = ml_100k.choices(SceneSettings("test", 1))
-    half = len(choices) // 2
-    for numbers in (choices.peer_count, np.bincount(choices.user)[choices.user]):
+    """Neither crowded occasions nor busy users come first, however their events were selected."""
+    targets = ml_100k.targets(SceneSettings("test", 1))
+    half = len(targets) // 2
+    for numbers in (targets.peer_count, np.bincount(targets.user)[targets.user]):
         assert stats.mannwhitneyu(numbers[:half], numbers[half:]).pvalue > 0.01

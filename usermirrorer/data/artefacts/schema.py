@@ -119,6 +119,11 @@ def id_column(ids: np.ndarray) -> pa.Array:
     return pa.Array.from_buffers(pa.string(), len(ids), [None, pa.py_buffer(offsets), pa.py_buffer(hex_digits(ids))])
 
 
+def list_column(values: pa.Array, lengths: np.ndarray) -> pa.ListArray:
+    """Lists of the given lengths `(rows,)`, cut in order from flat `values`."""
+    return pa.ListArray.from_arrays(pa.array(np.append(0, np.cumsum(lengths)), pa.int32()), values)
+
+
 def features(schema: pa.Schema) -> datasets.Features:
     """The same schema as Hugging Face `Features`."""
     from datasets import Features

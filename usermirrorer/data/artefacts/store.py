@@ -12,7 +12,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,9 @@ from usermirrorer.errors import UserError
 SHARD_ROWS = 4096
 MANIFEST = ".manifest.json"
 JOURNAL = ".journal.jsonl"
+
+Progress = Callable[[int, int], None]
+"""Reports (done, total) of a running step."""
 
 
 class Step:

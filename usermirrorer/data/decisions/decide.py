@@ -1,9 +1,9 @@
-"""Scenes → decisions: what a strong and a weak model write before they choose, n times for each scene."""
+"""Scenes → decisions: what a strong and a weak model write before they choose, n times per scene."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from usermirrorer.data.artefacts.schema import DECISIONS, VARIANTS
-from usermirrorer.data.artefacts.store import fingerprint, finished_content, open_step, write_bytes
+from usermirrorer.data.artefacts.store import Progress, fingerprint, finished_content, open_step, write_bytes
 from usermirrorer.errors import UserError
 from usermirrorer.llm import model_digest
 from usermirrorer.llm.choose import prompt_limit
@@ -24,12 +24,10 @@ from usermirrorer.steps import DecideSettings, Sampling
 
 
 BATCH = 64
-"""Scenes asked for at a time: what a kill or a dead server can cost at most."""
+"""Scenes sent at a time: the most work that a kill or a dead server can cost."""
 
 ANSWERS = ".answers.json"
-"""Answers that came back behind one that failed; a later run uses them."""
-
-Progress = Callable[[int, int], None]
+"""Answers to scenes after one that failed, for the next run to use."""
 
 
 def decide(
@@ -42,9 +40,9 @@ def decide(
 ) -> dict[str, Any]:
     """Write `work/decisions/NAME/VARIANT` for the train scenes; returns the manifest's content.
 
-    A killed run goes on where it stopped and ends in the same bytes. Over-long scenes shed their oldest history; those
-    too long even without it are counted and have no rows. Raises StepFailed where a server left some scenes
-    unanswered; the others are kept.
+    A killed run resumes where it stopped and ends with the same bytes. Over-long scenes shed their oldest history;
+    those too long even without it are counted and have no rows. Raises UserError for wrong arguments, StepFailed if a
+    server left some scenes unanswered; the other answers are kept.
     """
     settings = settings or DecideSettings()
     prompt, samples, seed, sampling = settings.prompt, settings.n, settings.seed, settings.sampling
@@ -53,7 +51,7 @@ def decide(
     if prompt not in ("ekb", "plain"):
         raise UserError(f"prompt {prompt!r}: choose one of {', '.join(p for p in INSTRUCTIONS if p != 'direct')}")
     if samples < 1:
-        raise UserError(f"n {samples}: ask for at least one decision process")
+        raise UserError(f"n {samples}: must be at least 1")
     scenes = work / "scenes" / name / "train"
     rows = finished_content(scenes, f"scenes {name} --work {work} --split train")["rows"]
     recipe = {
@@ -66,26 +64,26 @@ def decide(
             return step.content
         counts = {"shed_history": 0, "too_long": 0}
         answered = step.resume() // samples
-        kept = _kept_answers(step.directory / ANSWERS)
+        saved = _load_answers(step.directory / ANSWERS)
         limit = prompt_limit(model, sampling, "decision")
         done = 0
         for batch in batches(scenes):
-            asked = []
+            fitting = []
             for scene_id, text in batch:
                 room = (text, 0) if limit is None else fit(text, prompt, model.count_tokens, limit)
                 counts["too_long"] += room is None
                 counts["shed_history"] += room is not None and room[1] > 0
                 if room is not None:
-                    asked.append((scene_id, room[0]))
-            new = asked[answered:]
-            answered = max(0, answered - len(asked))
+                    fitting.append((scene_id, room[0]))
+            new = fitting[answered:]
+            answered = max(0, answered - len(fitting))
             if new:
-                outputs, failure = _outputs(model, new, prompt, samples, sampling, seed, kept)
-                for (scene_id, text), row in _until_missing(new, outputs):
-                    step.append(_rows(scene_id, text, row, variant, model.name))
+                outputs, failure = _outputs(model, new, prompt, samples, sampling, seed, saved)
+                for (scene_id, text), answers in _until_missing(new, outputs):
+                    step.append(_rows(scene_id, text, answers, variant, model.name))
                 if failure is not None:
-                    kept |= {i: row for (i, _), row in zip(new, outputs, strict=True) if row is not None}
-                    _keep_answers(step.directory / ANSWERS, kept)
+                    saved |= {i: answers for (i, _), answers in zip(new, outputs, strict=True) if answers is not None}
+                    _save_answers(step.directory / ANSWERS, saved)
                     raise failure
             done += len(batch)
             progress(done, rows)
@@ -98,7 +96,7 @@ def decide(
 
 
 def batches(scenes: Path, size: int = BATCH) -> Iterator[list[tuple[str, SceneText]]]:
-    """(scene_id, text) of the scenes in a directory, in order, some at a time."""
+    """(scene_id, text) of the scenes in a directory, in order, `size` at a time."""
     for part in sorted(scenes.glob("part-*.parquet")):
         for batch in pq.ParquetFile(part).iter_batches(size, columns=["scene_id", "text"]):
             yield [(row["scene_id"], row["text"]) for row in batch.to_pylist()]
@@ -106,33 +104,33 @@ def batches(scenes: Path, size: int = BATCH) -> Iterator[list[tuple[str, SceneTe
 
 def _outputs(
     model: LanguageModel,
-    asked: list[tuple[str, SceneText]],
+    scenes: list[tuple[str, SceneText]],
     prompt: str,
     samples: int,
     sampling: Sampling,
     seed: int,
-    kept: dict[str, list[Output]],
+    saved: dict[str, list[Output]],
 ) -> tuple[list[list[Output] | None], ConversationsFailed | None]:
-    """The outputs for each scene, None where the server failed, and that failure; kept answers are not asked again."""
-    new = [(scene_id, text) for scene_id, text in asked if scene_id not in kept]
+    """The outputs for each scene, None if the server failed, and that failure; saved answers are used first."""
+    new = [(scene_id, text) for scene_id, text in scenes if scene_id not in saved]
     conversations = [conversation(text, prompt) for _, text in new]
     failure = None
     try:
         fresh: list[Any] = model.generate(conversations, samples, sampling, [scene_seed(seed, i) for i, _ in new])
     except ConversationsFailed as error:
         fresh, failure = error.outputs, error
-    by_id = {**kept, **{scene_id: row for (scene_id, _), row in zip(new, fresh, strict=True)}}
-    return [by_id[scene_id] for scene_id, _ in asked], failure
+    by_id = {**saved, **{scene_id: answers for (scene_id, _), answers in zip(new, fresh, strict=True)}}
+    return [by_id[scene_id] for scene_id, _ in scenes], failure
 
 
 def _until_missing(
-    asked: list[tuple[str, SceneText]], outputs: list[list[Output] | None]
+    scenes: list[tuple[str, SceneText]], outputs: list[list[Output] | None]
 ) -> Iterator[tuple[tuple[str, SceneText], list[Output]]]:
-    """Scenes with their outputs, up to the first without: rows are written in order."""
-    for scene, row in zip(asked, outputs, strict=True):
-        if row is None:
+    """Scenes with their outputs up to the first without any, since rows are written in order."""
+    for scene, answers in zip(scenes, outputs, strict=True):
+        if answers is None:
             return
-        yield scene, row
+        yield scene, answers
 
 
 def _rows(scene_id: str, text: SceneText, outputs: list[Output], variant: str, model: str) -> list[dict[str, Any]]:
@@ -153,13 +151,13 @@ def _rows(scene_id: str, text: SceneText, outputs: list[Output], variant: str, m
     return rows
 
 
-def _kept_answers(path: Path) -> dict[str, list[Output]]:
-    """Answers behind the first one that failed in an earlier run."""
+def _load_answers(path: Path) -> dict[str, list[Output]]:
+    """Answers that an earlier run got after one that failed."""
     if not path.is_file():
         return {}
     return {key: [Output(**output) for output in row] for key, row in json.loads(path.read_text()).items()}
 
 
-def _keep_answers(path: Path, kept: dict[str, list[Output]]) -> None:
-    text = json.dumps({key: [asdict(output) for output in row] for key, row in kept.items()}, ensure_ascii=False)
+def _save_answers(path: Path, saved: dict[str, list[Output]]) -> None:
+    text = json.dumps({key: [asdict(output) for output in row] for key, row in saved.items()}, ensure_ascii=False)
     write_bytes(path, text.encode())

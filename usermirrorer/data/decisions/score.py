@@ -1,4 +1,4 @@
-"""Decisions → predictions: the probability that one predictor gives every option behind each decision process."""
+"""Decisions → predictions: the probability that one predictor gives every option after each decision process."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from usermirrorer.data.artefacts.schema import PREDICTIONS, VARIANTS
-from usermirrorer.data.artefacts.store import Step, fingerprint, finished_content, open_step
-from usermirrorer.data.decisions.decide import Progress, batches
+from usermirrorer.data.artefacts.store import Progress, Step, fingerprint, finished_content, open_step
+from usermirrorer.data.decisions.decide import batches
 from usermirrorer.llm import model_digest
 from usermirrorer.llm.choose import prompt_limit
 from usermirrorer.llm.prompts import LABELS, SceneText, conversation, fit, opened
@@ -22,7 +22,7 @@ BATCH = 2000
 """Decision processes scored at a time."""
 
 ROOM_FOR_TEMPLATE = 512
-"""Tokens that a chat template adds at most, generously."""
+"""A generous bound on the tokens that a chat template adds."""
 
 
 def score(
@@ -30,10 +30,10 @@ def score(
 ) -> dict[str, dict[str, Any]]:
     """Write `work/predictions/NAME/{strong,weak}` under one predictor; the manifests' contents by variant.
 
-    The probability of every label is read behind `decision\\nBehavior: [` (paper, section 4). A scene too long for the
-    predictor sheds its oldest history, the same for all its decisions and both variants; which and how many entries is
-    in the manifest (`shed`), since what is scored must be what is trained. Scenes and decisions that do not fit all
-    the same are counted and have no rows.
+    The predictor gives the probability of every label after `decision\\nBehavior: [` (paper, section 4). A scene too
+    long for it sheds its oldest history, the same for all decisions and both variants; the manifest lists how many
+    entries (`shed`), since what is scored must be what is trained. Scenes and decisions that still do not fit are
+    counted and have no rows. Raises UserError if `decide` has not finished for both variants.
     """
     decided = {
         variant: finished_content(
@@ -64,7 +64,7 @@ def score(
 
 
 def _fitted(scenes: Path, predictor: LanguageModel, recipe: dict[str, Any]) -> dict[str, tuple[SceneText, int] | None]:
-    """Every scene's text as the predictor can read it before the longest decision, and how many entries were shed."""
+    """Each scene's text with room for the longest decision, and how many entries it shed; None if it can't fit."""
     limit = prompt_limit(predictor, Sampling(max_tokens=recipe["longest_decision"]), "decision")
     return {
         scene_id: (text, 0) if limit is None else fit(text, recipe["prompt"], predictor.count_tokens, limit)
@@ -81,7 +81,7 @@ def _score(
     texts: dict[str, tuple[SceneText, int] | None],
     progress: Progress,
 ) -> None:
-    """Score the decisions of one variant in their order, going on after what is already on disk."""
+    """Score the decisions of one variant in order, after those already on disk."""
     prompt, scored, done, too_long = content["recipe"]["prompt"], step.resume(), 0, 0
     for batch in _decisions(decisions):
         fitting = []
@@ -122,7 +122,7 @@ def _decisions(directory: Path) -> Iterator[list[dict[str, Any]]]:
 
 
 def _fits(context: Conversation, predictor: LanguageModel) -> bool:
-    """Whether a label can follow; only texts with more bytes than the model has room for need counting."""
+    """Whether a label can follow. A token has at least one byte, so only longer texts need counting."""
     room = predictor.max_length
     if room is None or sum(len(message["content"].encode()) for message in context) + ROOM_FOR_TEMPLATE < room:
         return True

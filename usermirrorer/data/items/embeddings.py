@@ -1,4 +1,4 @@
-"""Item text → vectors for the content model: TF-IDF by default, or any embedding model behind a SPEC."""
+"""Item texts → vectors for the content model: TF-IDF by default, or any embedding model given as a SPEC."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ def embed_items(name: str, work: Path, embedder: str = PrepareSettings.embedder)
 
 
 def load_vectors(work: Path, name: str, tables: Tables) -> np.ndarray:
-    """Item vectors in the order of the items table: `(items, width)`, float32, rows of unit length or zero."""
+    """Item vectors in the order of the items table: float32 `(items, width)`, each of unit length or zero."""
     finished_content(work / "embeddings" / name, f"prepare {name} --work {work}")
     table = pq.read_table(work / "embeddings" / name / "part-00000.parquet")
     if table["item_id"].to_pylist() != tables.items["item_id"].to_list():
-        raise AssertionError("embeddings and tables list different items although their fingerprints agree")
+        raise AssertionError("embeddings and tables list different items although their fingerprints match")
     return table["vector"].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
 
 
 def tfidf(texts: list[str], known: int) -> np.ndarray:
-    """TF-IDF vectors; terms and weights come from the first `known` texts, the items that exist before any scene."""
+    """TF-IDF vectors. Terms and weights come from the first `known` texts: the items that exist before any scene."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     vectorizer = TfidfVectorizer(max_features=TFIDF_TERMS, token_pattern=r"(?u)\b\w[\w'-]*\b", dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Whose scores are asked for, and as of when: users' earlier choices in the order in which they were made."""
+"""Users' earlier choices as of a block of scenes: what candidate models score from."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from usermirrorer.data.log.events import Log, ragged_ranges
 
 
 BLOCK = 512
-"""Scenes scored at a time: bounds memory."""
+"""Scenes scored at a time; bounds memory."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A block of queries in order of (user, time), so that a history is summed once however many scenes share it."""
+class UserHistories:
+    """Histories of a block of scenes ordered by (user, time), so that each user's history is summed once."""
 
     user: np.ndarray
     """int64 `(scenes,)`"""
     position: np.ndarray
-    """int64 `(scenes,)`: number of choices of anyone before the scene"""
+    """int64 `(scenes,)`: number of choices by anyone before the scene"""
     log: Log
     """Choices, in time order"""
 
@@ -40,7 +40,7 @@ class Asked:
 
     @cached_property
     def chosen(self) -> np.ndarray:
-        """What each user had chosen before: bool `(scenes, items)`."""
+        """Whether the user had chosen each item before the scene: bool `(scenes, items)`."""
         chosen = np.zeros((len(self), self.items), dtype=bool)
         begin = self.log.by_user.start[self.user]
         row, index = ragged_ranges(begin, self._until - begin)
@@ -49,7 +49,7 @@ class Asked:
 
     @cached_property
     def _added(self) -> sparse.csr_matrix:
-        """int32 `(scenes, items)`: 1 for what came to the user's history since the scene before in the block."""
+        """int32 `(scenes, items)`: 1 for items new to the user's history since the previous scene in the block."""
         begin = np.where(self._first, self.log.by_user.start[self.user], np.append(0, self._until[:-1]))
         row, index = ragged_ranges(begin, self._until - begin)
         events = self.log.by_user.events[index]
@@ -64,7 +64,7 @@ class Asked:
         return np.append(True, self.user[1:] != self.user[:-1])[: len(self)]
 
     def summed(self, values: np.ndarray | sparse.csr_matrix) -> np.ndarray:
-        """Sum of the rows of `values`, int32 `(items, width)`, over what each user chose before: `(scenes, width)`."""
+        """Sums of `values`, int32 `(items, width)`, over the items that each user chose before: `(scenes, width)`."""
         added = self._added @ values
         total = added.toarray() if sparse.issparse(added) else added
         for row in np.flatnonzero(~self._first).tolist():
@@ -72,10 +72,10 @@ class Asked:
         return total
 
 
-def ask(log: Log, user: np.ndarray, time: np.ndarray) -> Iterator[tuple[np.ndarray, Asked]]:
-    """Blocks of at most `BLOCK` queries in order of (user, time), each with the rows it answers for."""
+def histories_in_blocks(log: Log, user: np.ndarray, time: np.ndarray) -> Iterator[tuple[np.ndarray, UserHistories]]:
+    """Blocks of at most `BLOCK` scenes ordered by (user, time), each with its rows in `user` and `time`."""
     order = np.lexsort((time, user))
     position = log.position(time)
     for begin in range(0, len(order), BLOCK):
         rows = order[begin : begin + BLOCK]
-        yield rows, Asked(user[rows], position[rows], log)
+        yield rows, UserHistories(user[rows], position[rows], log)

@@ -1,11 +1,11 @@
-"""Models over items: popularity, content, item-kNN, GF-CF, and friends. They propose distractors and are baselines.
+"""Models over items: popularity, content, item-kNN, GF-CF and friends. They propose distractors and are baselines.
 
-Each is fitted on what precedes a window and asked about users as of a scene: a user's vector is folded in from that
-user's own earlier choices. `scores` has shape `(scenes, items)`, `options` looks at given items only.
+Each is fitted on the log before a window and scores items for a user as of a scene: the user's vector is folded in
+from that user's earlier choices. `scores` gives all items, `option_scores` only the given ones.
 
-The score of a pair must not depend on which other scenes and items it is computed with, and the rounding of sums does.
-So whatever is summed over a history is an integer (a fixed-point number), and products of unit vectors are summed in
-float32 with 11 bits a side, which is exact: every partial sum is a multiple of 2^-22 that is at most 1.
+A score must not depend on which other scenes and items are computed with it, but rounding in a sum does. So sums over
+a history are integers (fixed point), and products of unit vectors are summed in float32 with 11 bits per factor, which
+is exact: every partial sum is a multiple of 2^-22 and at most 1.
 """
 
 from __future__ import annotations
@@ -18,29 +18,38 @@ from typing import Protocol
 import numpy as np
 from scipy import sparse
 
-from usermirrorer.data.items.histories import Asked
+from usermirrorer.data.items.histories import UserHistories
 from usermirrorer.data.items.neighbours import Neighbours, co_occurrence, user_item
 from usermirrorer.data.log.events import Log, ragged_ranges
 from usermirrorer.data.log.side_tables import Friends
 
 
 WINDOW = 5000
-"""Recent popularity counts the last so many choices before the scene; natural exposures draw from them."""
+"""Recent choices are the last so many before the scene: popularity counts them, `natural` draws from them."""
 
 RANK = 64
 LOW_PASS_WEIGHT = 0.3
+"""Width of GF-CF's low-pass filter, and its weight beside the linear one."""
+
 UNIT_BITS = 11
 SUM_BITS = 16
+"""Fractional bits of unit vectors and of vectors summed over a history."""
 
 KNN_NEIGHBOURS = 100
 LINEAR_NEIGHBOURS = 128
-"""The linear filter of GF-CF keeps the strongest so many of each item."""
+"""Neighbours kept for each item by item-kNN and by the linear filter of GF-CF."""
 
 
 class CandidateModel(Protocol):
-    def scores(self, asked: Asked) -> np.ndarray: ...
+    """Scores items for users as of a block of scenes; higher means more likely to be chosen."""
 
-    def options(self, asked: Asked, item: np.ndarray) -> np.ndarray: ...
+    def scores(self, histories: UserHistories) -> np.ndarray:
+        """Scores of all items: float32 `(scenes, items)`."""
+        ...
+
+    def option_scores(self, histories: UserHistories, item: np.ndarray) -> np.ndarray:
+        """Scores of the given items, `(scenes, options)`; any value where `item` is -1."""
+        ...
 
 
 def fit_models(
@@ -65,22 +74,22 @@ class Popularity:
 
     log: Log
 
-    def scores(self, asked: Asked) -> np.ndarray:
-        low = np.maximum(asked.position - WINDOW, 0)
-        counts = np.empty((len(asked), self.log.items), dtype=np.float32)
-        for row, (a, b) in enumerate(zip(low.tolist(), asked.position.tolist(), strict=True)):
+    def scores(self, histories: UserHistories) -> np.ndarray:
+        low = np.maximum(histories.position - WINDOW, 0)
+        counts = np.empty((len(histories), self.log.items), dtype=np.float32)
+        for row, (a, b) in enumerate(zip(low.tolist(), histories.position.tolist(), strict=True)):
             counts[row] = np.bincount(self.log.item[a:b], minlength=self.log.items)
         return counts
 
-    def options(self, asked: Asked, item: np.ndarray) -> np.ndarray:
-        position, item = asked.position[:, None], np.maximum(item, 0)
+    def option_scores(self, histories: UserHistories, item: np.ndarray) -> np.ndarray:
+        position, item = histories.position[:, None], np.maximum(item, 0)
         before = self.log.by_item.count(item, position)
         return (before - self.log.by_item.count(item, np.maximum(position - WINDOW, 0))).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class Directions:
-    """Vectors as unit directions and lengths, so that their products are exact: `(rows, width)` and `(rows,)`."""
+    """Vectors as unit directions `(rows, width)` and lengths `(rows,)`, so that products of directions are exact."""
 
     unit: np.ndarray
     length: np.ndarray
@@ -92,11 +101,11 @@ class Directions:
         return Directions((np.round(unit * 2**UNIT_BITS) / 2**UNIT_BITS).astype(np.float32), length.astype(np.float32))
 
     def cosines(self, others: Directions) -> np.ndarray:
-        """`(rows, other rows)`"""
+        """Cosine of every pair: `(rows, other rows)`."""
         return self.unit @ others.unit.T
 
     def cosines_of(self, others: Directions, item: np.ndarray) -> np.ndarray:
-        """Of each row with the other rows listed beside it, -1 where there is none: `(rows, options)`."""
+        """Cosine of each row with the rows of `others` listed in `item`, 0 where that is -1: `(rows, options)`."""
         found = np.zeros(item.shape, dtype=np.float32)
         for column in range(item.shape[1]):
             rows = np.flatnonzero(item[:, column] >= 0)
@@ -116,11 +125,11 @@ class Content:
     def of(vectors: np.ndarray) -> Content:
         return Content(np.round(vectors.astype(np.float64) * 2**SUM_BITS).astype(np.int32), Directions.of(vectors))
 
-    def scores(self, asked: Asked) -> np.ndarray:
-        return Directions.of(asked.summed(self.vectors)).cosines(self.directions)
+    def scores(self, histories: UserHistories) -> np.ndarray:
+        return Directions.of(histories.summed(self.vectors)).cosines(self.directions)
 
-    def options(self, asked: Asked, item: np.ndarray) -> np.ndarray:
-        return Directions.of(asked.summed(self.vectors)).cosines_of(self.directions, item)
+    def option_scores(self, histories: UserHistories, item: np.ndarray) -> np.ndarray:
+        return Directions.of(histories.summed(self.vectors)).cosines_of(self.directions, item)
 
 
 @dataclass(frozen=True)
@@ -129,11 +138,11 @@ class ItemKNN:
 
     neighbours: Neighbours
 
-    def scores(self, asked: Asked) -> np.ndarray:
-        return self.neighbours.scores(asked)
+    def scores(self, histories: UserHistories) -> np.ndarray:
+        return self.neighbours.scores(histories)
 
-    def options(self, asked: Asked, item: np.ndarray) -> np.ndarray:
-        return self.neighbours.options(asked, item)
+    def option_scores(self, histories: UserHistories, item: np.ndarray) -> np.ndarray:
+        return self.neighbours.option_scores(histories, item)
 
 
 @dataclass(frozen=True)
@@ -151,7 +160,7 @@ class GFCF:
 
     @property
     def directions(self) -> Directions:
-        """What the items' co-occurrence alone says of them, for similarities between items."""
+        """Item vectors by co-occurrence, for similarities between items."""
         return self.back
 
     @staticmethod
@@ -161,7 +170,7 @@ class GFCF:
         users, items = (np.asarray(chosen.sum(axis=axis)).ravel() for axis in (1, 0))
         left, right = (1 / np.sqrt(np.maximum(degree, 1)) for degree in (users, items))
         normalised = (sparse.diags(left) @ chosen @ sparse.diags(right)).tocsr().astype(np.float32)
-        # Only what has events goes into the decomposition: items that come later must not change a single bit.
+        # Only users and items with events are decomposed: items that appear later must not change a single bit.
         vectors = np.zeros((fitted.items, RANK))
         active = normalised[np.flatnonzero(users)][:, np.flatnonzero(items)]
         rank = min(RANK, max(min(active.shape) - 1, 0))
@@ -171,23 +180,23 @@ class GFCF:
         linear = Neighbours.of(co_occurrence(fitted, per_user=True), LINEAR_NEIGHBOURS)
         return GFCF(linear, into, Directions.of(vectors * np.sqrt(items)[:, None]))
 
-    def scores(self, asked: Asked) -> np.ndarray:
-        user = self._user(asked)
+    def scores(self, histories: UserHistories) -> np.ndarray:
+        user = self._user(histories)
         cosine = user.cosines(self.back)
         cosine *= LOW_PASS_WEIGHT * user.length[:, None]
         cosine *= self.back.length
-        cosine += self.linear.scores(asked)
+        cosine += self.linear.scores(histories)
         return cosine
 
-    def options(self, asked: Asked, item: np.ndarray) -> np.ndarray:
-        user = self._user(asked)
+    def option_scores(self, histories: UserHistories, item: np.ndarray) -> np.ndarray:
+        user = self._user(histories)
         cosine = user.cosines_of(self.back, item)
         cosine *= LOW_PASS_WEIGHT * user.length[:, None]
         cosine *= self.back.length[item]
-        return cosine + self.linear.options(asked, item)
+        return cosine + self.linear.option_scores(histories, item)
 
-    def _user(self, asked: Asked) -> Directions:
-        return Directions.of(asked.summed(self.into) / 2.0 ** (SUM_BITS + 6))
+    def _user(self, histories: UserHistories) -> Directions:
+        return Directions.of(histories.summed(self.into) / 2.0 ** (SUM_BITS + 6))
 
 
 def _right_vectors(matrix: sparse.csr_matrix, rank: int) -> np.ndarray:
@@ -207,16 +216,16 @@ class Social:
     log: Log
     friends: Friends
 
-    def scores(self, asked: Asked) -> np.ndarray:
-        row, friend = self.friends.of_users(asked.user)
-        # A friend counts once for an item: only the first choice of a pair does.
+    def scores(self, histories: UserHistories) -> np.ndarray:
+        row, friend = self.friends.of_users(histories.user)
+        # A friend counts once for an item: by the first choice of the pair.
         grouped, first = self.log.by_user, self.log.first_of_pair
-        owner, index = ragged_ranges(grouped.start[friend], grouped.count(friend, asked.position[row]))
+        owner, index = ragged_ranges(grouped.start[friend], grouped.count(friend, histories.position[row]))
         events = grouped.events[index]
         kept = first[events]
         cells = row[owner[kept]] * self.log.items + self.log.item[events[kept]]
-        counts = np.bincount(cells, minlength=len(asked) * self.log.items)
-        return counts.reshape(len(asked), self.log.items).astype(np.float32)
+        counts = np.bincount(cells, minlength=len(histories) * self.log.items)
+        return counts.reshape(len(histories), self.log.items).astype(np.float32)
 
-    def options(self, asked: Asked, item: np.ndarray) -> np.ndarray:
-        return np.take_along_axis(self.scores(asked), np.maximum(item, 0), axis=1)
+    def option_scores(self, histories: UserHistories, item: np.ndarray) -> np.ndarray:
+        return np.take_along_axis(self.scores(histories), np.maximum(item, 0), axis=1)

@@ -1,4 +1,4 @@
-"""Item-item similarity as short lists: each item with the items that speak most for it."""
+"""Item-item similarity as short lists: the strongest neighbours of each item."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from functools import cached_property
 import numpy as np
 from scipy import sparse
 
-from usermirrorer.data.items.histories import Asked
+from usermirrorer.data.items.histories import UserHistories
 from usermirrorer.data.items.ranking import highest
 from usermirrorer.data.log.events import Log
 
 
 WEIGHT_BITS = 20
+"""Fractional bits of weights: sums of them are exact."""
 
 BLOCK_ITEMS = 512
-"""Items whose similarities to all others are held at a time while fitting."""
+"""Items whose similarities to all others are in memory at a time while fitting."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Neighbours:
 
     @staticmethod
     def of(rows: Iterator[np.ndarray], most: int) -> Neighbours:
-        """Keep the `most` largest positive entries of each row, `rows` being blocks of a matrix `(items, items)`."""
+        """Keep the `most` largest positive entries of each row; `rows` are blocks of an `(items, items)` matrix."""
         items, weights = [], []
         for block in rows:
             block[block <= 0] = -np.inf
@@ -41,26 +42,26 @@ class Neighbours:
             weights.append(np.round(values * 2**WEIGHT_BITS).astype(np.int32))
         return Neighbours(np.concatenate(items), np.concatenate(weights))
 
-    def scores(self, asked: Asked) -> np.ndarray:
-        """Sum of the weights between each item and the history: float32 `(scenes, items)`."""
-        return _as_float(asked.summed(self.matrix))
+    def scores(self, histories: UserHistories) -> np.ndarray:
+        """Sum of each item's weights to the items of the history: float32 `(scenes, items)`."""
+        return _as_float(histories.summed(self.matrix))
 
-    def options(self, asked: Asked, item: np.ndarray) -> np.ndarray:
-        """The same for given items, -1 where there is none: float32 `(scenes, options)`."""
+    def option_scores(self, histories: UserHistories, item: np.ndarray) -> np.ndarray:
+        """The same for the given items, 0 where `item` is -1: float32 `(scenes, options)`."""
         sums = np.zeros(item.shape, dtype=np.int32)
-        chosen = asked.chosen.ravel()
+        chosen = histories.chosen.ravel()
         for column in range(item.shape[1]):
             rows = np.flatnonzero(item[:, column] >= 0)
             shown = item[rows, column]
-            near = self.item[shown] + (rows * asked.items)[:, None]
-            # `wrap` skips the look for indices out of range: there are none.
+            near = self.item[shown] + (rows * histories.items)[:, None]
+            # `wrap` skips the bounds check: no index is out of range.
             weight = self.weight[shown] * chosen.take(near, mode="wrap")
             sums[rows, column] = weight.sum(axis=1, dtype=np.int32)
         return _as_float(sums)
 
     @cached_property
     def matrix(self) -> sparse.csr_matrix:
-        """int32 `(items, items)`: row h, column o is the weight of h for o."""
+        """int32 `(items, items)`: row h, column o is the weight of history item h for option o."""
         count, width = self.item.shape
         rows = np.repeat(np.arange(count), width)
         kept = self.weight.ravel() > 0
@@ -84,8 +85,8 @@ def user_item(log: Log) -> sparse.csr_matrix:
 def co_occurrence(log: Log, per_user: bool = False) -> Iterator[np.ndarray]:
     """Blocks of rows of the item-item matrix D_I^-1/2 R^T R D_I^-1/2: float32 `(BLOCK_ITEMS, items)`.
 
-    Without `per_user` R is binary, its columns' cosines are meant, and an item is no neighbour of itself. With it,
-    each user weighs 1 / (number of items) and an item counts for itself: the linear filter of GF-CF.
+    Without `per_user` these are the cosines of the columns of binary R, and an item is not its own neighbour. With it,
+    each user weighs 1 / (number of items) and an item is its own neighbour: the linear filter of GF-CF.
     """
     chosen = user_item(log)
     norm = 1 / np.sqrt(np.maximum(np.asarray(chosen.sum(axis=0)).ravel(), 1))

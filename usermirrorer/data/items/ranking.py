@@ -1,4 +1,4 @@
-"""Order of items under scores: highest first, ties in item order."""
+"""Ranks items by score: highest first, ties in item order."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import numpy as np
 
 
 MANY_TIES = 4
-"""Rows where so many times the wanted items are as good as the last wanted one are sorted whole."""
+"""A row is sorted in full if more than this many times `depth` items score as high as the last wanted one."""
 
 
 def highest(scores: np.ndarray, depth: int) -> np.ndarray:
-    """The first `depth` items of each row, -1 where none is left: int64 `(rows, depth)`.
+    """The top `depth` items of each row, padded with -1: int64 `(rows, depth)`.
 
-    `scores` is float32 `(rows, items)`, -inf for items that are out.
+    `scores` is float32 `(rows, items)`, -inf for excluded items.
     """
     rows, items = scores.shape
     ranked = np.full((rows, depth), -1, dtype=np.int64)
     if depth >= items:
         _rank_whole(scores, np.arange(rows), ranked)
         return ranked
-    # The score of the last wanted item; whatever is at least as good is sorted.
+    # Only items that score at least as high as the last wanted one are sorted.
     least = np.partition(scores, items - depth, axis=1)[:, items - depth]
     cells = np.flatnonzero(scores >= np.maximum(least, np.finfo(np.float32).min)[:, None])
     row, item = cells // items, cells % items
@@ -38,7 +38,7 @@ def highest(scores: np.ndarray, depth: int) -> np.ndarray:
 
 
 def _rank_whole(scores: np.ndarray, rows: np.ndarray, ranked: np.ndarray) -> None:
-    """Rank some rows by a full sort."""
+    """Rank the given rows of `scores` by a full sort, into `ranked`."""
     found = np.argsort(-scores[rows], axis=1, kind="stable")[:, : ranked.shape[1]]
-    there = np.isfinite(np.take_along_axis(scores[rows], found, axis=1))
-    ranked[rows, : found.shape[1]] = np.where(there, found, -1)
+    allowed = np.isfinite(np.take_along_axis(scores[rows], found, axis=1))
+    ranked[rows, : found.shape[1]] = np.where(allowed, found, -1)

@@ -1,4 +1,4 @@
-"""A log of interactions as arrays in time order, with the questions that "as of a time" asks of it."""
+"""A log of interactions as arrays in time order, with the lookups that answer "as of a time"."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Log:
-    """Events in order of (time, user, item). Users and items are row numbers of their tables."""
+    """Events ordered by (time, user, item). Users and items are row numbers in their tables."""
 
     user: np.ndarray
     """int32 `(events,)`"""
     item: np.ndarray
     """int32 `(events,)`"""
     time: np.ndarray
-    """int64 `(events,)`, UTC milliseconds, floored to the clock of the domain: equal times are one occasion"""
+    """int64 `(events,)`, UTC milliseconds, floored to the domain's clock: equal times are one occasion"""
     users: int
     items: int
 
@@ -25,11 +25,11 @@ class Log:
         return len(self.time)
 
     def take(self, rows: np.ndarray) -> Log:
-        """The log of some events (a boolean mask or ascending row numbers)."""
+        """The log of the selected events (a boolean mask or ascending row numbers)."""
         return Log(self.user[rows], self.item[rows], self.time[rows], self.users, self.items)
 
     def before(self, time: int) -> Log:
-        """The log of what happened earlier than `time`."""
+        """The log of events before `time`."""
         return self.take(np.arange(self.position(np.array([time]))[0]))
 
     def position(self, times: np.ndarray) -> np.ndarray:
@@ -50,19 +50,19 @@ class Log:
 
     @cached_property
     def occasions_before_event(self) -> np.ndarray:
-        """How many earlier occasions the user of each event had: int32 `(events,)`."""
+        """Number of earlier occasions of each event's user: int32 `(events,)`."""
         grouped = self.by_user
         owner = self.user[grouped.events]
         first = starts_of_runs(owner, self.time[grouped.events])
         ordinal = np.cumsum(first, dtype=np.int32)
         counts = np.empty(len(self), dtype=np.int32)
-        # The first event of a user has the ordinal of the user's first occasion.
+        # A user's first event has the ordinal of that user's first occasion.
         counts[grouped.events] = ordinal - ordinal[grouped.start[owner]]
         return counts
 
     @cached_property
     def first_of_pair(self) -> np.ndarray:
-        """Whether each event is the first of its user with its item: bool `(events,)`."""
+        """Whether each event is its user's first with its item: bool `(events,)`."""
         first = np.zeros(len(self), dtype=bool)
         first[self.seen.first_event] = True
         return first
@@ -70,7 +70,7 @@ class Log:
 
 @dataclass(frozen=True)
 class Grouped:
-    """Events listed group by group (a user's, an item's), each group in time order."""
+    """Events listed group by group (one per user or per item), each group in time order."""
 
     events: np.ndarray
     """int32 `(events,)`: row numbers in the log"""
@@ -87,22 +87,22 @@ class Grouped:
         return Grouped(events, start, group[events].astype(np.int64) * (len(group) + 1) + events)
 
     def count(self, group: np.ndarray, position: np.ndarray) -> np.ndarray:
-        """How many events of each group lie before each position in the log; both `(queries, …)`."""
+        """Number of events of each group before each position in the log; both `(queries, …)`."""
         wanted = group.astype(np.int64) * (len(self.events) + 1) + np.maximum(position, 0)
         return np.searchsorted(self.key, wanted, side="left") - self.start[group]
 
 
 @dataclass(frozen=True)
 class Seen:
-    """When each (user, item) pair first and last occurred."""
+    """The first and last event of each (user, item) pair."""
 
     pair: np.ndarray
     """int64 `(pairs,)`, ascending: user × items + item"""
     first_event: np.ndarray
-    """int32 `(pairs,)`: row in the log; `last_event` likewise"""
+    """int32 `(pairs,)`: row in the log; the same for `last_event`"""
     last_event: np.ndarray
     time: np.ndarray
-    """int64 `(events,)`: the log's times"""
+    """int64 `(events,)`: times of the log"""
     items: int
 
     @staticmethod
@@ -131,14 +131,14 @@ class Seen:
 
 
 def starts_of_runs(*columns: np.ndarray) -> np.ndarray:
-    """Whether each row differs from the one before in any column: bool `(rows,)`."""
+    """Whether each row differs from the previous one in any column: bool `(rows,)`."""
     first = np.ones(len(columns[0]), dtype=bool)
     first[1:] = np.any([column[1:] != column[:-1] for column in columns], axis=0)
     return first
 
 
 def one_of_occasion(user: np.ndarray, time: np.ndarray, key: np.ndarray) -> np.ndarray:
-    """Of rows in time order, for each (user, time) the one with the least key: ascending row numbers."""
+    """Of rows in time order, the one with the smallest key for each (user, time): ascending row numbers."""
     if not len(user):
         return np.zeros(0, dtype=np.int64)
     order = np.argsort(user, kind="stable")
@@ -148,7 +148,7 @@ def one_of_occasion(user: np.ndarray, time: np.ndarray, key: np.ndarray) -> np.n
 
 
 def ragged_ranges(start: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Row of each entry and the running index `start[row] + 0 … length[row] - 1`, flattened: `(sum of lengths,)`."""
+    """The ranges `start[row] … start[row] + length[row] - 1`, flattened: row and index, `(sum of lengths,)` both."""
     rows = np.repeat(np.arange(len(length)), length)
     offsets = np.arange(len(rows)) - np.repeat(np.cumsum(length) - length, length)
     return rows, start[rows] + offsets

@@ -1,4 +1,4 @@
-"""Raw files → tables: the log of a domain, cleaned once, with the cut times that every later step keeps to."""
+"""Raw files → tables: the log of a domain, cleaned once, with the cut times that every later step uses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from usermirrorer.steps import PrepareSettings
 
 
 FIT_SHARE, TRAIN_SHARE = 0.2, 0.7
-"""Shares of the interactions, by global time, before the train window and inside it; the rest is the test window."""
+"""Shares of the interactions, by global time, before and inside the train window; the rest is the test window."""
 
 
 def prepare(
@@ -33,10 +33,10 @@ def prepare(
 ) -> dict[str, Any]:
     """Write `work/tables/NAME/{users,items,interactions,…}.parquet`; returns the manifest's content.
 
-    `name` is a domain's, or the path of one's own YAML. Impressions, friends, item statistics and item labels are
-    written where the domain has them. Exact duplicate events and events of unknown users or items are dropped and
-    counted. End-of-crawl values are shown only with `snapshot`. Raises UserError for raw files that are missing or
-    malformed, StepFailed where nothing usable is left.
+    `name` is a built-in domain or the path of your own YAML. Impressions, friends, item statistics and item labels
+    are written if the domain has them. Exact duplicates and events of unknown users or items are dropped and counted.
+    End-of-crawl values are shown only with `snapshot`. Raises UserError if raw files are missing or malformed,
+    StepFailed if no usable interaction is left.
     """
     domain, own = load_domain(name, work), Path(name) if is_own(name) else work / "tables" / name / OWN
     name = domain.name
@@ -56,7 +56,7 @@ def prepare(
         frames, dropped, undated = _frames(tables, domain)
         events = frames["interactions"]
         if not len(events):
-            raise StepFailed(f"{name}: no usable interaction in {raw}; dropped: {dropped}")
+            raise StepFailed(f"{name}: no usable interaction in {raw} (dropped: {dropped}); check the raw files")
         cuts = cut_times(events["timestamp"].to_numpy()[undated:])
         for table, frame in frames.items():
             write_parquet(frame.to_arrow(), step.directory / f"{table}.parquet")
@@ -75,7 +75,7 @@ def prepare(
 
 
 def _frames(tables: RawTables, domain: Domain) -> tuple[dict[str, pl.DataFrame], dict[str, int], int]:
-    """The tables as they are written, what was dropped by reason, and how many events are undated."""
+    """The tables to write, how many events were dropped by reason, and how many are undated."""
     tick = domain.clock_ms
     times = pl.col("timestamp") // tick * tick
     events, dropped = _clean(tables, tick)
@@ -99,20 +99,20 @@ def _frames(tables: RawTables, domain: Domain) -> tuple[dict[str, pl.DataFrame],
 
 
 def cut_times(times: np.ndarray) -> Cuts:
-    """Where the windows begin: `FIT_SHARE` and `FIT_SHARE + TRAIN_SHARE` of the interactions lie before them."""
+    """Where the windows begin: after `FIT_SHARE` and `FIT_SHARE + TRAIN_SHARE` of the interactions."""
     at = [min(int(len(times) * share), len(times) - 1) for share in (FIT_SHARE, FIT_SHARE + TRAIN_SHARE)]
     return Cuts(train=int(times[at[0]]), test=int(times[at[1]]))
 
 
 def _clean(tables: RawTables, clock_ms: int) -> tuple[pl.DataFrame, dict[str, int]]:
-    """Events in order of (time, user, item), times floored to the clock, and what was dropped, by reason."""
+    """Events ordered by (time, user, item), times floored to the clock; how many were dropped, by reason."""
     events = _dated(tables.interactions, clock_ms)
-    dropped = {reason: count for reason, count in tables.dropped.items()}
+    dropped = dict(tables.dropped)
     for reason, known in (("unknown_user", tables.users.select("user_id")), ("unknown_item", tables.items)):
         kept = events.join(known, on=f"{reason.removeprefix('unknown_')}_id", how="semi", maintain_order="left")
         dropped[reason] = len(events) - len(kept)
         events = kept
-    # The first of equal events stays: the order of rows is kept within them.
+    # The sort is stable, so the first of equal events stays.
     event = ["timestamp", "user_id", "item_id"]
     events = events.sort(event, maintain_order=True)
     kept = events.filter(pl.any_horizontal(pl.col(name).ne_missing(pl.col(name).shift()) for name in event))
@@ -120,7 +120,7 @@ def _clean(tables: RawTables, clock_ms: int) -> tuple[pl.DataFrame, dict[str, in
 
 
 def _dated(events: pl.DataFrame, clock_ms: int) -> pl.DataFrame:
-    """Times floored to the clock; undated events one tick apart before the first dated one, in the order of rows."""
+    """Times floored to the clock; undated events, in row order, are one tick apart before the first dated one."""
     undated = pl.col("timestamp").is_null()
     events = events.with_columns(_undated=undated)
     first = events["timestamp"].min()
@@ -132,7 +132,7 @@ def _dated(events: pl.DataFrame, clock_ms: int) -> pl.DataFrame:
 
 
 def _without_snapshots(tables: RawTables, domain: Domain) -> RawTables:
-    """The tables with end-of-crawl values emptied."""
+    """The tables with end-of-crawl values set to null."""
     hidden = [name for name, kind in domain.fields.items() if kind == "snapshot"]
     users, items, interactions = (
         frame.with_columns(pl.lit(None, dtype=frame.schema[name]).alias(name) for name in hidden if name in frame)
@@ -142,7 +142,7 @@ def _without_snapshots(tables: RawTables, domain: Domain) -> RawTables:
 
 
 def _with_scene_ids(events: pl.DataFrame, dataset: str) -> pl.DataFrame:
-    """Events with the id, as a number, of the scene that each would make."""
+    """Events with the id of the scene that each would make, as a number."""
     impression = pl.col("impression_id") if "impression_id" in events.columns else pl.lit("")
     parts = [
         pl.lit(dataset),
@@ -156,17 +156,17 @@ def _with_scene_ids(events: pl.DataFrame, dataset: str) -> pl.DataFrame:
 
 
 def _one_line(frame: pl.DataFrame) -> pl.DataFrame:
-    """All texts but ids with white space collapsed: an entry is a line."""
+    """All texts except ids with white space collapsed, so that an entry is one line."""
     texts = [name for name, kind in frame.schema.items() if kind == pl.String and not name.endswith("_id")]
     return frame.with_columns(one_line(pl.col(name)).alias(name) for name in texts)
 
 
 def _items(items: pl.DataFrame, events: pl.DataFrame, template: str) -> pl.DataFrame:
-    """Items with `available_from` (release date or first event) and `text`, in the order of coming to exist."""
+    """Items with `available_from` (release date or first event) and `text`, oldest first."""
     first = events.group_by("item_id").agg(pl.col("timestamp").min().alias("_first"))
     released = pl.col("available_from") if "available_from" in items.columns else pl.lit(None, dtype=pl.Int64)
     dated = items.join(first, on="item_id", how="left", maintain_order="left").with_columns(
-        # Nobody can have been shown an item before its first event: without a date it exists from then on, not at it.
+        # Without a release date an item exists from just after its first event: at it, nobody can have been shown it.
         available_from=pl.coalesce(released, pl.col("_first") + 1),
         text=fill(template, items.to_dict(), len(items)),
     )
@@ -174,7 +174,7 @@ def _items(items: pl.DataFrame, events: pl.DataFrame, template: str) -> pl.DataF
 
 
 def _digests(domain: Domain, raw: Path | None) -> dict[str, str]:
-    """Digest of every raw file that is there: another file means another result."""
+    """Digest of every raw file found; the result depends on all of them."""
     if raw is None or not domain.raw_files:
         return {}
     names = {name: raw / name for name in (*domain.raw_files, PLACES) if "*" not in name}

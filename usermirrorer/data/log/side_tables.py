@@ -1,4 +1,4 @@
-"""What is known beside the log: rows about items with a time, and who is whose friend."""
+"""Tables beside the log: dated records about items, and friendships."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from usermirrorer.data.log.events import ragged_ranges
 
 
 @dataclass(frozen=True)
-class ItemFacts:
-    """Rows about items in order of (item, time): daily statistics, or labels that people put on them."""
+class ItemRecords:
+    """Dated records about items, ordered by (item, time): daily statistics, or labels that people gave them."""
 
     item: np.ndarray
     """int64 `(rows,)`"""
@@ -22,21 +22,22 @@ class ItemFacts:
     columns: Mapping[str, pl.Series]
 
     @staticmethod
-    def of(frame: pl.DataFrame, item_ids: pl.Series) -> ItemFacts:
-        """From a table with `item_id` and `timestamp`; rows about unknown items are passed over."""
+    def of(frame: pl.DataFrame, item_ids: pl.Series) -> ItemRecords:
+        """From a table with `item_id` and `timestamp`; rows about unknown items are ignored."""
         known = pl.DataFrame({"item_id": item_ids}).with_row_index("_item")
         frame = frame.join(known, on="item_id", how="inner", maintain_order="left").sort(
             "_item", "timestamp", maintain_order=True
         )
         columns = {name: frame[name] for name in frame.columns if name not in ("_item", "item_id", "timestamp")}
-        return ItemFacts(frame["_item"].cast(pl.Int64).to_numpy(), frame["timestamp"].to_numpy(), columns)
+        return ItemRecords(frame["_item"].cast(pl.Int64).to_numpy(), frame["timestamp"].to_numpy(), columns)
 
-    def take(self, rows: np.ndarray) -> ItemFacts:
-        return ItemFacts(self.item[rows], self.time[rows], {name: col[rows] for name, col in self.columns.items()})
+    def take(self, rows: np.ndarray) -> ItemRecords:
+        """The selected rows, ascending."""
+        return ItemRecords(self.item[rows], self.time[rows], {name: col[rows] for name, col in self.columns.items()})
 
     def span(self, item: np.ndarray, time: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """First row of each item, and the row after its last one before each time: `(queries,)` both."""
-        # One number orders (item, time): times are counted from the first row's.
+        """Each item's rows before each time, as first row and end (exclusive): `(queries,)` both."""
+        # (item, time) as one sortable number; times count from the earliest.
         origin = int(self.time.min(initial=0))
         ticks = int(self.time.max(initial=origin)) - origin + 2
         keys = self.item * ticks + (self.time - origin)
@@ -45,7 +46,7 @@ class ItemFacts:
         return begin, until
 
     def latest(self, column: str, item: np.ndarray, time: np.ndarray) -> np.ndarray:
-        """The value that holds at each time, NaN before the first: float64 `(queries,)`."""
+        """The latest value at or before each time, NaN before the first: float64 `(queries,)`."""
         begin, until = self.span(item, time + 1)
         values = self.columns[column].cast(pl.Float64).to_numpy()
         found = until > begin
@@ -54,7 +55,7 @@ class ItemFacts:
         return latest
 
     def most_frequent(self, column: str, count: int, item: np.ndarray, time: np.ndarray) -> pl.Series:
-        """The `count` most frequent texts before each time, joined by ", "; ties in their own order: `(queries,)`."""
+        """The `count` most frequent texts before each time, joined by ", "; ties alphabetical: `(queries,)`."""
         begin, until = self.span(item, time)
         spans, query = np.unique(np.stack([begin, until]), axis=1, return_inverse=True)
         row, index = ragged_ranges(spans[0], spans[1] - spans[0])
@@ -68,7 +69,7 @@ class ItemFacts:
 
 @dataclass(frozen=True)
 class Friends:
-    """Whom each user is friends with."""
+    """Each user's friends."""
 
     start: np.ndarray
     """int64 `(users + 1,)`: where each user's friends begin"""
@@ -77,7 +78,7 @@ class Friends:
 
     @staticmethod
     def of(frame: pl.DataFrame, user_ids: pl.Series) -> Friends:
-        """From a table of (user_id, friend_id); people who are not in the users table are passed over."""
+        """From a table of (user_id, friend_id); people missing from the users table are ignored."""
         number = {name: pl.DataFrame({name: user_ids}).with_row_index(f"_{name}") for name in ("user_id", "friend_id")}
         known = frame.unique(["user_id", "friend_id"]).join(number["user_id"], on="user_id")
         known = known.join(number["friend_id"], on="friend_id").sort("_user_id", "_friend_id")
@@ -86,6 +87,6 @@ class Friends:
         return Friends(start, known["_friend_id"].cast(pl.Int64).to_numpy())
 
     def of_users(self, user: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Row of each friend and the friend, for all users asked about: `(sum of friends,)` both."""
+        """All friends of the given users, flattened: the query's row and the friend, `(sum of friends,)` both."""
         row, index = ragged_ranges(self.start[user], np.diff(self.start)[user])
         return row, self.friend[index]

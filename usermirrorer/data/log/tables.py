@@ -1,4 +1,4 @@
-"""The cleaned log of a domain in memory, and the cut times that every step keeps to."""
+"""The cleaned log of a domain in memory, and the cut times that every step uses."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 
 from usermirrorer.data.artefacts.store import finished_content
 from usermirrorer.data.log.events import Log
-from usermirrorer.data.log.side_tables import Friends, ItemFacts
+from usermirrorer.data.log.side_tables import Friends, ItemRecords
 from usermirrorer.data.sources import Domain, load_domain
 
 
 FIXED_POINT = 2**16
-"""Running sums are kept in integers of this fraction, so that a difference does not depend on what lies around it."""
+"""Running sums count 1 / FIXED_POINT in integers: exact, so the sum over some events depends on those events only."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class Cuts:
 class Tables:
     """The cleaned log of a domain in memory.
 
-    `users` and `items` hold one row an id (`item_id`, `available_from`, `text`, further fields). Items stand in the
-    order in which they come to exist, so those that exist at a time are a prefix. `behaviour` has one row an event,
-    aligned with `log`.
+    `users` and `items` have one row per id (items: `item_id`, `available_from`, `text` and further fields). Items are
+    sorted by `available_from`, so those that exist at a time are a prefix. `event_columns`, such as ratings, has one
+    row per event, aligned with `log`.
     """
 
     domain: Domain
@@ -45,13 +45,13 @@ class Tables:
     log: Log
     scene_id: np.ndarray
     """uint64 `(events,)`: the id of the scene that each event would make"""
-    behaviour: pl.DataFrame
+    event_columns: pl.DataFrame
     impressions: pl.DataFrame | None = None
     friends: Friends | None = None
-    item_statistics: ItemFacts | None = None
-    item_labels: ItemFacts | None = None
+    item_statistics: ItemRecords | None = None
+    item_labels: ItemRecords | None = None
     undated: int = 0
-    """Events known only to lie before all others: they come first in the log."""
+    """Events known only to precede all others; they come first in the log."""
 
     @cached_property
     def available_from(self) -> np.ndarray:
@@ -60,23 +60,23 @@ class Tables:
 
     @cached_property
     def running_sums(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """For behaviour columns whose mean is shown: sums (fixed point) and counts over events item by item."""
+        """For event columns whose mean is shown: running sums (fixed point) and counts over events, item by item."""
         order = self.log.by_item.events
         sums = {}
         for how in self.domain.as_of.values():
             kind, _, column = how.partition(":")
             if kind == "mean":
-                values = self.behaviour[column].cast(pl.Float64).fill_nan(None)[order]
+                values = self.event_columns[column].cast(pl.Float64).fill_nan(None)[order]
                 fixed = (values.fill_null(0.0) * FIXED_POINT).round().cast(pl.Int64).to_numpy()
                 known = values.is_not_null().cast(pl.Int64).to_numpy()
                 sums[column] = (np.append(0, np.cumsum(fixed)), np.append(0, np.cumsum(known)))
         return sums
 
     def before(self, time: int) -> Tables:
-        """The tables as they were at `time`: no event at or after it, no item after the last that was known by then.
+        """The tables as they were at `time`: no event at or after it, no item after the last one known by then.
 
-        Known is what existed, had an event or stood in a list: some films are rated before their release. A list
-        shown at `time` itself stays, without its clicks: it is what a scene of that time is about.
+        An item is known if it existed, had an event or was in an impression: some films are rated before their
+        release. An impression at `time` itself stays, without its clicks: a scene of that time is about it.
         """
         earlier = self.log.before(time)
         known = max(int((self.items["available_from"] <= time).sum()), int(earlier.item.max(initial=-1)) + 1)
@@ -94,7 +94,7 @@ class Tables:
             items=items,
             log=log,
             scene_id=self.scene_id[: len(log)],
-            behaviour=self.behaviour.head(len(log)),
+            event_columns=self.event_columns.head(len(log)),
             impressions=impressions,
             item_statistics=statistics and statistics.take(np.flatnonzero(statistics.time <= time)),
             item_labels=labels and labels.take(np.flatnonzero(labels.time < time)),
@@ -103,18 +103,19 @@ class Tables:
 
 
 def load_cuts(work: Path, name: str) -> Cuts:
+    """The cut times that `prepare` fixed. Raises UserError if it has not run."""
     return Cuts(**finished_content(work / "tables" / name, f"prepare {name} --work {work}")["cuts"])
 
 
 def load_tables(work: Path, name: str) -> Tables:
-    """The tables that `prepare` wrote. Raises UserError where it has not run."""
+    """The tables that `prepare` wrote. Raises UserError if it has not run."""
     directory = work / "tables" / name
     content = finished_content(directory, f"prepare {name} --work {work}")
     users, items = (pl.read_parquet(directory / f"{table}.parquet") for table in ("users", "items"))
     events = pq.read_table(directory / "interactions.parquet", read_dictionary=["user_id", "item_id"])
     log = Log(
-        user=_rows_of(events["user_id"], users["user_id"]),
-        item=_rows_of(events["item_id"], items["item_id"]),
+        user=_encoded_rows(events["user_id"], users["user_id"]),
+        item=_encoded_rows(events["item_id"], items["item_id"]),
         time=events["timestamp"].to_numpy(),
         users=len(users),
         items=len(items),
@@ -131,29 +132,29 @@ def load_tables(work: Path, name: str) -> Tables:
         items=items,
         log=log,
         scene_id=events["scene_id"].to_numpy(),
-        behaviour=_small(pl.DataFrame(events.drop_columns(["user_id", "item_id", "timestamp", "scene_id"]))),
+        event_columns=_shrunk(pl.DataFrame(events.drop_columns(["user_id", "item_id", "timestamp", "scene_id"]))),
         impressions=optional.get("impressions"),
         friends=Friends.of(friends, users["user_id"]) if friends is not None else None,
-        item_statistics=ItemFacts.of(statistics, items["item_id"]) if statistics is not None else None,
-        item_labels=ItemFacts.of(labels, items["item_id"]) if labels is not None else None,
+        item_statistics=ItemRecords.of(statistics, items["item_id"]) if statistics is not None else None,
+        item_labels=ItemRecords.of(labels, items["item_id"]) if labels is not None else None,
         undated=content["undated"],
     )
 
 
-def _small(frame: pl.DataFrame) -> pl.DataFrame:
-    """The frame with whole numbers in as few bytes as they need."""
+def _shrunk(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame with integers in the smallest type that holds them."""
     return frame.with_columns(column.shrink_dtype() for column in frame if column.dtype.is_integer())
 
 
-def row_of(ids: pa.Array, known: pl.Series) -> np.ndarray:
+def rows_of(ids: pa.Array, known: pl.Series) -> np.ndarray:
     """Row of each id in a table: int64 `(ids,)`."""
     return pc.index_in(ids, value_set=known.to_arrow().cast(ids.type)).to_numpy(zero_copy_only=False).astype(np.int64)
 
 
-def _rows_of(ids: pa.ChunkedArray, known: pl.Series) -> np.ndarray:
+def _encoded_rows(ids: pa.ChunkedArray, known: pl.Series) -> np.ndarray:
     """Row of each dictionary-encoded id in a table: int32 `(ids,)`. Each id is looked up once."""
     whole = ids.unify_dictionaries()
     if not whole.num_chunks:
         return np.zeros(0, dtype=np.int32)
-    rows = row_of(whole.chunk(0).dictionary, known).astype(np.int32)
+    rows = rows_of(whole.chunk(0).dictionary, known).astype(np.int32)
     return np.concatenate([rows[chunk.indices.to_numpy()] for chunk in whole.chunks])

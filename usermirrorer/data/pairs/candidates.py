@@ -1,13 +1,14 @@
-"""Decisions and predictions → what could be made into pairs: scenes with enough accepted decisions and one to reject.
+"""Decisions and predictions → candidate pairs, from scenes with enough accepted decisions and one to reject.
 
-A decision is read by the predictor: its predicted behaviour is the arg-max of p_j, or one seeded draw from it. It is
-*accepted* when writer and predictor both name the real choice. Chosen is a scene's accepted strong decision of lowest
-entropy. Rejected is a finished decision whose writer and whose predictor both name options that are neither the choice
-nor chosen later, of lowest entropy for each label. Its label is its own writer's, which the predicted one may differ
-from (counted). A text that ends in the choice but reads otherwise, or the reverse, is on neither side.
+A decision's predicted behaviour is the arg-max of the predictor's p_j, or one seeded draw from it. A decision is
+*accepted* if its writer and the predictor both name the real choice. The chosen side is the scene's accepted strong
+decision with the lowest entropy. The rejected side is a finished decision whose writer and predictor both name options
+that are neither the choice nor chosen later: for each label the one with the lowest entropy. Its label is the
+writer's, even if the predictor names another (counted). A decision for which only one of the two names the choice is
+on neither side.
 
-A scene's score is how much surer the strong decisions make the predictor than the weak ones (paper, section 3.3): mean
-H(p_j) of weak − of strong, each over log2 n. All scored decisions count there, unfinished ones too.
+A scene's score is how much more certain the strong decisions make the predictor than the weak ones (paper, section
+3.3): mean H(p_j) of weak − of strong, each divided by log2 n, over all scored decisions, unfinished ones included.
 """
 
 from __future__ import annotations
@@ -28,24 +29,26 @@ from usermirrorer.seeds import Stream, scene_keys, uniforms
 
 
 CHANCE = 0.25
-"""A scene is kept when pure guesses would be accepted as often with at most this probability."""
+"""A scene is kept if random guesses would be accepted that often with at most this probability."""
 
 KEY = ["scene_id", "variant", "sample"]
 
 
 @dataclass(frozen=True)
-class Candidates:
-    """`scenes` has a row per scene with scored decisions of both variants, `ways` one per (scene, rejected label)."""
+class PairCandidates:
+    """The candidate pairs of a domain, the scenes they come from, and how many were left out, by reason."""
 
     scenes: pl.DataFrame
-    ways: pl.DataFrame
+    """One row per scene with scored decisions of both variants"""
+    pairs: pl.DataFrame
+    """One row per (scene, rejected label)"""
     counts: dict[str, Any]
 
 
 def min_accepted(samples: int, options: int) -> int:
     """The smallest k that `samples` guesses among `options` reach with probability at most `CHANCE`.
 
-    It is `samples` + 1, which nothing reaches, where even all guesses right would be no surprise.
+    It is `samples` + 1, which nothing reaches, if even all guesses right are likelier than that.
     """
     return next(k for k in range(samples + 2) if chance_of(k, samples, options) <= CHANCE)
 
@@ -57,21 +60,26 @@ def chance_of(accepted: int, samples: int, options: int) -> float:
     return float(binom.sf(accepted - 1, samples, 1 / options))
 
 
-def read_behaviour(probs: np.ndarray, draws: np.ndarray, how: str) -> np.ndarray:
-    """The option that each decision leads the predictor to, `(rows,)`, from `probs` `(rows, options)`.
+def predicted_behaviour(probs: np.ndarray, draws: np.ndarray, how: str) -> np.ndarray:
+    """The option that the predictor names for each decision, `(rows,)`, from `probs` `(rows, options)`.
 
-    `draws` `(rows,)` in [0, 1) decide between equally probable options (`argmax`), or among all by probability
-    (`sample`, the published way).
+    `draws` `(rows,)` in [0, 1) pick among equally probable options (`argmax`), or among all by probability (`sample`,
+    as published).
     """
     weights = (probs >= probs.max(axis=1, keepdims=True) - TIE) * 1.0 if how == "argmax" else probs
     below = np.cumsum(weights, axis=1)
     return np.argmax(below > draws[:, None] * below[:, -1:], axis=1)
 
 
-def candidates(work: Path, name: str, seed: int, behaviour: str, rejected_from: str, fewest: int | None) -> Candidates:
-    """All candidates of a domain. `fewest` accepted decisions keep a scene; None asks for `min_accepted`."""
+def pair_candidates(
+    work: Path, name: str, seed: int, behaviour: str, rejected_from: str, fewest: int | None
+) -> PairCandidates:
+    """All candidate pairs of a domain. A scene needs `fewest` accepted decisions; None means `min_accepted`.
+
+    Raises UserError if predictions do not match the decisions and scenes.
+    """
     directory = work / "scenes" / name / "train"
-    scenes = frame(
+    scenes = _read_frame(
         directory, ["scene_id", "dataset", "user_id", "item_id", "timestamp", "item_pos", "choices", "choice_cnt",
                     "item_cnt", "later_chosen"]
     )  # fmt: skip
@@ -87,9 +95,9 @@ def candidates(work: Path, name: str, seed: int, behaviour: str, rejected_from: 
     bits = [normalised(scenes[f"entropy_expected_{v}"].to_numpy(), scenes["choice_cnt"].to_numpy()) for v in VARIANTS]
     scenes = scenes.with_columns(score=pl.Series(bits[1] - bits[0]))
 
-    correct = pl.col("behavior") == pl.col("item_pos"), pl.col("read") == pl.col("item_pos")
+    correct = pl.col("behavior") == pl.col("item_pos"), pl.col("predicted") == pl.col("item_pos")
     accepted = scored["strong"].filter("usable", *correct)
-    scenes = _needed(_tally(scenes, scored["strong"], accepted), fewest)
+    scenes = _with_needed(_with_accepted(scenes, scored["strong"], accepted), fewest)
     counts["acceptance"] = _acceptance(scenes)
     enough = scenes.filter(pl.col("accepted") >= pl.col("needed"))
     counts["too_few_accepted"] = len(scenes) - len(enough)
@@ -99,16 +107,17 @@ def candidates(work: Path, name: str, seed: int, behaviour: str, rejected_from: 
     pool = pl.concat([scored[variant] for variant in VARIANTS[: 1 if rejected_from == "strong" else 2]])
     wrong, counts["not_rejected"] = _rejectable(pool.join(enough.select("scene_id"), on="scene_id"), enough)
     rejected = _lowest(wrong, ["scene_id", "behavior"]).select(
-        "scene_id", pl.col("behavior").alias("label"), pl.col("read").alias("read_rejected"),
+        "scene_id", pl.col("behavior").alias("label"), pl.col("predicted").alias("predicted_rejected"),
         pl.col("variant").alias("rejected_from"), pl.col("sample").alias("sample_rejected"),
         pl.col("entropy").alias("entropy_rejected"),
     )  # fmt: skip
-    ways = enough.join(best, on="scene_id").join(rejected, on="scene_id").sort("scene_id", "label")
-    counts["nothing_to_reject"] = len(enough) - ways["scene_id"].n_unique()
-    return Candidates(scenes, ways, counts)
+    pairs = enough.join(best, on="scene_id").join(rejected, on="scene_id").sort("scene_id", "label")
+    counts["nothing_to_reject"] = len(enough) - pairs["scene_id"].n_unique()
+    return PairCandidates(scenes, pairs, counts)
 
 
-def frame(directory: Path, columns: Sequence[str]) -> pl.DataFrame:
+def _read_frame(directory: Path, columns: Sequence[str]) -> pl.DataFrame:
+    """Some columns of a step's output."""
     table = pl.from_arrow(read_parts(directory, columns))
     assert isinstance(table, pl.DataFrame)
     return table
@@ -117,13 +126,13 @@ def frame(directory: Path, columns: Sequence[str]) -> pl.DataFrame:
 def _scored(
     work: Path, name: str, variant: str, scenes: pl.DataFrame, seed: int, behaviour: str
 ) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, int]]:
-    """Decisions of these scenes as read by the predictor, joined by id; each scene's entropies; counts by reason."""
-    decisions = frame(work / "decisions" / name / variant, [*KEY, "behavior", "finish_reason"])
-    where = work / "predictions" / name / variant
-    predictions = frame(where, [*KEY, "probs"])
-    for rows, place in ((decisions, work / "decisions" / name / variant), (predictions, where)):
+    """Decisions of these scenes with what the predictor makes of them; each scene's entropies; counts by reason."""
+    decided, scored = (work / step / name / variant for step in ("decisions", "predictions"))
+    decisions = _read_frame(decided, [*KEY, "behavior", "finish_reason"])
+    predictions = _read_frame(scored, [*KEY, "probs"])
+    for rows, directory in ((decisions, decided), (predictions, scored)):
         if rows.select(KEY).is_duplicated().any():
-            raise UserError(f"{place} holds a (scene_id, variant, sample) twice; delete it and run its step again")
+            raise UserError(f"{directory}: a (scene_id, variant, sample) occurs twice; delete it and rerun its step")
     rows = decisions.join(predictions, on=KEY)
     unscored = len(decisions) - len(rows)
     rows = rows.join(scenes.select("scene_id", "item_pos", "choice_cnt"), on="scene_id")
@@ -131,7 +140,7 @@ def _scored(
     uneven = rows.filter(pl.col("probs").list.len() != pl.col("choice_cnt"))
     if len(uneven):
         first = uneven["scene_id"][0]
-        raise UserError(f"{where}: {first} has more or fewer probabilities than options; score it again")
+        raise UserError(f"{scored}: scene {first} lacks one probability per option; delete it and rerun score")
     cut, unlabelled = pl.col("finish_reason") == "length", pl.col("behavior").is_null()
     counts = {
         "decisions": len(decisions),
@@ -140,12 +149,12 @@ def _scored(
         "no_label": int(rows.select((unlabelled & ~cut).sum()).item()),
     }
     probs = _matrix(rows["probs"])
-    read = rows.drop("probs", "finish_reason").with_columns(
+    predicted = rows.drop("probs", "finish_reason").with_columns(
         usable=rows.select(~cut.fill_null(False) & ~unlabelled).to_series(),
-        read=pl.Series(read_behaviour(probs, _draws(rows, variant, seed), behaviour), dtype=pl.Int64),
+        predicted=pl.Series(predicted_behaviour(probs, _draws(rows, variant, seed), behaviour), dtype=pl.Int64),
         entropy=pl.Series(entropy(probs)),
     )
-    return read, _uncertainty(rows["scene_id"], probs, variant), counts
+    return predicted, _uncertainty(rows["scene_id"], probs, variant), counts
 
 
 def _matrix(probs: pl.Series) -> np.ndarray:
@@ -157,10 +166,10 @@ def _matrix(probs: pl.Series) -> np.ndarray:
 
 
 def _draws(rows: pl.DataFrame, variant: str, seed: int) -> np.ndarray:
-    """One number in [0, 1) per decision that depends on (seed, scene_id, variant, sample) alone, `(rows,)`."""
+    """One number in [0, 1) per decision that depends only on (seed, scene_id, variant, sample): `(rows,)`."""
     ids, scene = np.unique(rows["scene_id"].to_numpy().astype("S16"), return_inverse=True)
     sample = rows["sample"].to_numpy()
-    drawn = uniforms(scene_keys(seed, ids), Stream.READ + VARIANTS.index(variant), int(sample.max(initial=0)) + 1)
+    drawn = uniforms(scene_keys(seed, ids), Stream.BEHAVIOUR + VARIANTS.index(variant), int(sample.max(initial=0)) + 1)
     return drawn[scene, sample]
 
 
@@ -176,16 +185,16 @@ def _uncertainty(scene_id: pl.Series, probs: np.ndarray, variant: str) -> pl.Dat
     )
 
 
-def _tally(scenes: pl.DataFrame, strong: pl.DataFrame, accepted: pl.DataFrame) -> pl.DataFrame:
-    """Scenes with `samples` strong decisions, of which `accepted`."""
+def _with_accepted(scenes: pl.DataFrame, strong: pl.DataFrame, accepted: pl.DataFrame) -> pl.DataFrame:
+    """Scenes with their numbers of strong decisions, `samples`, and of accepted ones, `accepted`."""
     for rows, column in ((strong, "samples"), (accepted, "accepted")):
         tally = rows.group_by("scene_id").agg(pl.len().cast(pl.Int64).alias(column))
         scenes = scenes.join(tally, on="scene_id", how="left", maintain_order="left")
     return scenes.with_columns(pl.col("accepted").fill_null(0))
 
 
-def _needed(scenes: pl.DataFrame, fewest: int | None) -> pl.DataFrame:
-    """Scenes with how many accepted decisions each needs, and the chance of guesses to reach that."""
+def _with_needed(scenes: pl.DataFrame, fewest: int | None) -> pl.DataFrame:
+    """Scenes with how many accepted decisions each needs, and the probability that guesses reach it."""
     kinds = scenes.select("samples", "choice_cnt").unique(maintain_order=True)
     needed = [min_accepted(m, n) if fewest is None else fewest for m, n in kinds.iter_rows()]
     chance = [chance_of(k, m, n) for k, (m, n) in zip(needed, kinds.iter_rows(), strict=True)]
@@ -196,7 +205,7 @@ def _needed(scenes: pl.DataFrame, fewest: int | None) -> pl.DataFrame:
 
 
 def _acceptance(scenes: pl.DataFrame) -> dict[str, dict[str, Any]]:
-    """By number of options: decisions accepted and scenes kept, each against what pure guesses would give."""
+    """By number of options: shares of decisions accepted and scenes kept, each beside those of random guesses."""
     by = scenes.group_by("choice_cnt").agg(
         pl.len().alias("scenes"),
         (pl.col("accepted").sum() / pl.col("samples").sum()).alias("accepted"),
@@ -209,22 +218,22 @@ def _acceptance(scenes: pl.DataFrame) -> dict[str, dict[str, Any]]:
 
 
 def _rejectable(pool: pl.DataFrame, scenes: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
-    """Decisions that may be rejected, and how many others were not accepted but can't be, by reason."""
+    """Decisions that can be rejected, and how many can neither be accepted nor rejected, by reason."""
     named = pool.filter("usable")
-    right, read_right = (pl.col(column) == pl.col("item_pos") for column in ("behavior", "read"))
-    wrong = named.filter(~right, ~read_right)
-    taboo = scenes.select("scene_id", option=pl.concat_list("choices", "later_chosen")).explode("option").drop_nulls()
+    right, predicted_right = (pl.col(column) == pl.col("item_pos") for column in ("behavior", "predicted"))
+    wrong = named.filter(~right, ~predicted_right)
+    chosen = scenes.select("scene_id", option=pl.concat_list("choices", "later_chosen")).explode("option").drop_nulls()
     allowed = wrong
-    for column in ("behavior", "read"):
-        allowed = allowed.join(taboo, left_on=["scene_id", column], right_on=["scene_id", "option"], how="anti")
+    for column in ("behavior", "predicted"):
+        allowed = allowed.join(chosen, left_on=["scene_id", column], right_on=["scene_id", "option"], how="anti")
     return allowed, {
         "cut_off_or_no_label": len(pool) - len(named),
-        "names_choice_but_reads_otherwise": len(named.filter(right, ~read_right)),
-        "reads_as_choice_but_names_another": len(named.filter(~right, read_right)),
+        "names_choice_but_reads_otherwise": len(named.filter(right, ~predicted_right)),
+        "reads_as_choice_but_names_another": len(named.filter(~right, predicted_right)),
         "chosen_later_too": len(wrong) - len(allowed),
     }
 
 
 def _lowest(rows: pl.DataFrame, by: list[str]) -> pl.DataFrame:
-    """The row of lowest entropy of each group; of equals a strong one, then the earliest sample."""
+    """The row with the lowest entropy of each group; ties go to strong, then to the earliest sample."""
     return rows.sort(*by, "entropy", "variant", "sample").unique(by, keep="first", maintain_order=True)

@@ -1,7 +1,8 @@
-"""What tells chosen from rejected without reading either: four one-feature rules, and where the letters lie.
+"""What tells chosen from rejected without reading either: four one-feature rules, and the balance of letters.
 
-A trainer that finds chosen texts longer, or lettered A, or written by the strong model learns that instead of the
-user. Each rule sees one feature of both sides and is read on the half of the users that it was not fitted on.
+If chosen texts are longer, more often lettered A, or more often by the strong model, a trained model learns that
+instead of the user. Each rule sees one feature of both sides and is tested on the half of the users that it was not
+fitted on.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ WARN_ABOVE = 0.60
 """A rule that tells chosen from rejected more often than this is a warning."""
 
 PRIOR = 2.0
-"""Pseudo-observations at one half that a category's record begins with."""
+"""Pseudo-observations at one half for each category."""
 
 Rule = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-"""From (chosen, rejected) of known pairs to how much `a` is preferred to `b` in others."""
+"""(chosen, rejected, a, b) → how much `a` is preferred to `b`, given known pairs of (chosen, rejected)."""
 
 
 def rule_accuracies(
@@ -29,7 +30,7 @@ def rule_accuracies(
     categories: Mapping[str, tuple[np.ndarray, np.ndarray]],
     users: np.ndarray,
 ) -> dict[str, Estimate]:
-    """How often each rule names the chosen side, with its interval (users resampled); a tie is half a hit.
+    """How often each rule names the chosen side, with its interval, users resampled; a tie is half a hit.
 
     `numbers` and `categories` map a rule's name to its feature on the (chosen, rejected) side, `(pairs,)` each;
     categories are codes from 0. `users` is `(pairs,)`.
@@ -37,25 +38,29 @@ def rule_accuracies(
     _, person = np.unique(users, return_inverse=True)
     half = np.random.default_rng(0).permutation(person.max(initial=0) + 1)[person] % 2
     hits = {name: _cross_fitted(sides, half, _more_or_less) for name, sides in numbers.items()}
-    hits |= {name: _cross_fitted(sides, half, _by_record) for name, sides in categories.items()}
+    hits |= {name: _cross_fitted(sides, half, _by_category) for name, sides in categories.items()}
     matrix = np.column_stack(list(hits.values()))
     statistics = {name: column(i) for i, name in enumerate(hits)}
     return scoped_intervals(matrix, statistics, users, np.zeros(len(users)))["pooled"]
 
 
 def letter_positions(
-    count: np.ndarray, chosen: np.ndarray, rejected: np.ndarray, able_count: np.ndarray, able_choice: np.ndarray
+    count: np.ndarray,
+    chosen: np.ndarray,
+    rejected: np.ndarray,
+    eligible_count: np.ndarray,
+    eligible_choice: np.ndarray,
 ) -> dict[str, Any]:
     """For every number of options: letters of chosen and rejected, and their total variation from uniform.
 
-    `count`, `chosen` and `rejected` are `(pairs,)`. `able_count` and `able_choice`, `(scenes,)`, are the number of
-    options and the choice of every scene that could have been kept: the letters of the chosen without balancing.
+    `count`, `chosen` and `rejected` are `(pairs,)`. `eligible_count` and `eligible_choice`, `(scenes,)`, are the
+    number of options and the choice of every scene that gives a pair: the letters of the chosen without balancing.
     """
     positions = {}
     for n in np.unique(count).tolist():
         here = count == n
         letters = [np.bincount(side[here], minlength=n) for side in (chosen, rejected)]
-        before = np.bincount(able_choice[able_count == n], minlength=n)
+        before = np.bincount(eligible_choice[eligible_count == n], minlength=n)
         shares = [side / side.sum() for side in (*letters, before)]
         positions[str(n)] = {
             "chosen": letters[0].tolist(),
@@ -69,7 +74,7 @@ def letter_positions(
 
 
 def _cross_fitted(sides: tuple[np.ndarray, np.ndarray], half: np.ndarray, rule: Rule) -> np.ndarray:
-    """Hits `(pairs,)` of a rule fitted on the other half of the users; 0.5 where there is no other half."""
+    """Hits `(pairs,)` of a rule fitted on the other half of the users; 0.5 if there is no other half."""
     hits = np.full(len(half), 0.5)
     for fold in (0, 1):
         inside, outside = half == fold, half != fold
@@ -81,13 +86,13 @@ def _cross_fitted(sides: tuple[np.ndarray, np.ndarray], half: np.ndarray, rule: 
 
 
 def _more_or_less(chosen: np.ndarray, rejected: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Whether more of a number, or less, was chosen more often."""
+    """Prefers the larger number, or the smaller, whichever was chosen more often."""
     return np.sign(chosen - rejected).sum() * np.sign(a - b)
 
 
-def _by_record(chosen: np.ndarray, rejected: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """How often each category was the chosen one of those that bore it."""
+def _by_category(chosen: np.ndarray, rejected: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Prefers the category that was more often on the chosen side, relative to both sides."""
     most = max(int(side.max(initial=0)) for side in (chosen, rejected, a, b)) + 1
     up, down = np.bincount(chosen, minlength=most), np.bincount(rejected, minlength=most)
-    record = (up + PRIOR / 2) / (up + down + PRIOR)
-    return record[a] - record[b]
+    share = (up + PRIOR / 2) / (up + down + PRIOR)
+    return share[a] - share[b]

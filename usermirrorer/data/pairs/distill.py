@@ -1,7 +1,7 @@
-"""Decisions and predictions → pairs: which decision process a model should prefer over which, in which scenes.
+"""Decisions and predictions → pairs: which decision process a model should prefer to which other, in which scenes.
 
-`pair_candidates` says which decisions are accepted or rejected, `selection` which scenes are kept, `pair_diagnostics`
-what else would tell the two sides apart; here they are put together, written out as messages, and accounted for.
+`candidates` finds which decisions can be chosen or rejected, `selection` which scenes are kept, `diagnostics` what
+else tells the two sides apart. This module joins them, writes pairs as messages and accounts for all scenes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from usermirrorer.data.artefacts.schema import PAIRS, VARIANTS
 from usermirrorer.data.artefacts.store import SHARD_ROWS, fingerprint, finished_content, open_step
-from usermirrorer.data.pairs.candidates import KEY, Candidates, candidates
+from usermirrorer.data.pairs.candidates import KEY, PairCandidates, pair_candidates
 from usermirrorer.data.pairs.diagnostics import WARN_ABOVE, letter_positions, rule_accuracies
 from usermirrorer.data.pairs.selection import select
 from usermirrorer.errors import StepFailed, UserError
@@ -30,12 +30,12 @@ from usermirrorer.steps import DistillSettings
 def distill(work: Path, domains: Sequence[str], settings: DistillSettings) -> dict[str, Any]:
     """Write `work/pairs/NAME` from the train scenes of `domains`; returns the manifest's content.
 
-    Raises UserError where decisions or predictions are missing, stale or not made alike, StepFailed where no scene
-    gives a pair.
+    Raises UserError if decisions or predictions are missing, stale or made with different prompts or predictors,
+    StepFailed if no scene gives a pair.
     """
     settings.check()
     if not domains or len(set(domains)) != len(domains):
-        raise UserError(f"domains {', '.join(domains) or 'none'}: name at least one domain, and each once")
+        raise UserError(f"domains {', '.join(domains) or 'none'}: give at least one domain, and each only once")
     inputs = {name: _inputs(work, name) for name in domains}
     prompt, predictor = (_alike(inputs, key) for key in ("prompt", "predictor"))
     recipe = {
@@ -46,22 +46,23 @@ def distill(work: Path, domains: Sequence[str], settings: DistillSettings) -> di
         if step.complete:
             return step.content
         found = {
-            name: candidates(
+            name: pair_candidates(
                 work, name, settings.seed, settings.behaviour, settings.rejected_from, settings.min_accepted
             )
             for name in domains
         }
         counts = {name: one.counts for name, one in found.items()}
-        ways = pl.concat([one.ways for one in found.values()])
-        if not len(ways):
-            raise StepFailed(f"{', '.join(domains)}: no scene gives a pair; counted: {counts}")
-        kept, strata = _select(pl.concat([one.scenes for one in found.values()]), ways, settings)
+        candidates = pl.concat([one.pairs for one in found.values()])
+        if not len(candidates):
+            listed = ", ".join(domains)
+            raise StepFailed(f"{listed}: no scene gives a pair (counted: {counts}); decide more samples per scene")
+        kept, strata = _select(pl.concat([one.scenes for one in found.values()]), candidates, settings)
         for side in ("chosen", "rejected"):
             kept = kept.join(_texts(work, kept, side), on="scene_id", maintain_order="left")
         for shard, begin in enumerate(range(0, len(kept), SHARD_ROWS)):
             rows = _rows(work, kept[begin : begin + SHARD_ROWS], prompt, inputs)
             step.write_shard(shard, pa.Table.from_pylist(rows, schema=PAIRS))
-        diagnostics = _diagnostics(kept, ways)
+        diagnostics = _diagnostics(kept, candidates)
         step.finish(
             rows=len(kept),
             prompt=prompt,
@@ -78,7 +79,10 @@ def distill(work: Path, domains: Sequence[str], settings: DistillSettings) -> di
 
 
 def _inputs(work: Path, name: str) -> dict[str, Any]:
-    """What the manifests of a domain's steps say: prompts, predictors, shed history, probe, licence, fingerprints."""
+    """From the manifests of a domain's steps: prompts, predictors, shed history, probe, licence, fingerprints.
+
+    Raises UserError if a step is missing or was made from other inputs than those there now.
+    """
     scenes = work / "scenes" / name / "train"
     found: dict[str, Any] = {
         "probe": finished_content(scenes, f"scenes {name} --work {work} --split train").get("probe"),
@@ -93,56 +97,57 @@ def _inputs(work: Path, name: str) -> dict[str, Any]:
         scored = finished_content(predictions, f"score {name} --work {work}")
         prints = {"decisions": fingerprint(decisions), "predictions": fingerprint(predictions)}
         if scored["recipe"]["decisions"] != prints["decisions"]:
-            raise UserError(f"{predictions} was made from other decisions than {decisions}; delete it and score again")
+            raise UserError(f"{predictions} was made from other decisions than {decisions}; delete it and rerun score")
         if decided["scenes"] != found["fingerprints"]["scenes"]:
-            raise UserError(f"{decisions} was made from other scenes than {scenes}; delete it and decide again")
+            raise UserError(f"{decisions} was made from other scenes than {scenes}; delete it and rerun decide")
         found["prompt"][variant], found["predictor"][variant] = decided["prompt"], scored["recipe"]["predictor"]
         found["shed"][variant] = scored["shed"]
         found["fingerprints"] |= {f"{step}/{variant}": print_ for step, print_ in prints.items()}
     if found["shed"]["strong"] != found["shed"]["weak"]:
-        raise UserError(f"{work / 'predictions' / name}: strong and weak shed different history; score both again")
+        directory = work / "predictions" / name
+        raise UserError(f"{directory}: strong and weak shed different history; delete it and rerun score")
     return found
 
 
 def _alike(inputs: Mapping[str, dict[str, Any]], key: str) -> str:
-    """The one prompt or predictor of all domains and variants."""
+    """The prompt or predictor that all domains and variants share. Raises UserError if there are several."""
     values = {f"{name} {variant}": value for name, one in inputs.items() for variant, value in one[key].items()}
     if len(set(values.values())) > 1:
         listed = ", ".join(f"{place}: {value}" for place, value in values.items())
         step = "decide" if key == "prompt" else "score"
-        raise UserError(f"One {key} is needed for all pairs, but there are several ({listed}); {step} again with one")
+        raise UserError(f"One {key} is needed for all pairs, but there are several ({listed}); rerun {step} with one")
     return next(iter(values.values()))
 
 
 def _select(
-    scenes: pl.DataFrame, ways: pl.DataFrame, settings: DistillSettings
+    scenes: pl.DataFrame, candidates: pl.DataFrame, settings: DistillSettings
 ) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
-    """The pairs to keep, in an order that is a function of (seed, scene_id), and each stratum's account."""
+    """The pairs to keep, in an order that depends only on (seed, scene_id), and the report of each stratum."""
     strata = scenes.group_by("dataset", "choice_cnt").agg(pl.len().alias("scenes")).sort("dataset", "choice_cnt")
-    stratum = ways.join(strata.with_row_index("stratum"), on=["dataset", "choice_cnt"], maintain_order="left")
-    ids, scene = np.unique(ways["scene_id"].to_numpy().astype("S16"), return_inverse=True)
+    stratum = candidates.join(strata.with_row_index("stratum"), on=["dataset", "choice_cnt"], maintain_order="left")
+    ids, scene = np.unique(candidates["scene_id"].to_numpy().astype("S16"), return_inverse=True)
     keys = scene_keys(settings.seed, ids)
     by_score = settings.selector == "uncertainty"
-    rank = ways["score"].to_numpy() if by_score else uniforms(keys, Stream.SELECT, 1)[scene, 0]
+    rank = candidates["score"].to_numpy() if by_score else uniforms(keys, Stream.SELECT, 1)[scene, 0]
     rows, report = select(
         stratum["stratum"].to_numpy().astype(np.int64),
         strata["scenes"].to_numpy().astype(np.int64),
         strata["choice_cnt"].to_numpy(),
         scene,
-        ways["item_pos"].to_numpy(),
-        ways["label"].to_numpy(),
+        candidates["item_pos"].to_numpy(),
+        candidates["label"].to_numpy(),
         rank,
-        normalised(ways["entropy_rejected"].to_numpy(), ways["choice_cnt"].to_numpy()),
+        normalised(candidates["entropy_rejected"].to_numpy(), candidates["choice_cnt"].to_numpy()),
         settings.num,
         settings.seed,
     )
     rows = rows[np.lexsort((scene[rows], keys[scene[rows]]))]
     named = strata.select("dataset", "choice_cnt").to_dicts()
-    return ways[rows], [name | account for name, account in zip(named, report, strict=True)]
+    return candidates[rows], [name | counts for name, counts in zip(named, report, strict=True)]
 
 
 def _texts(work: Path, kept: pl.DataFrame, side: str) -> pl.DataFrame:
-    """Texts of the `chosen` or `rejected` decisions of some pairs, by `scene_id`; the others stay on disk."""
+    """Texts of the `chosen` or `rejected` decisions of these pairs by `scene_id`; the others stay on disk."""
     variant = pl.lit("strong") if side == "chosen" else pl.col("rejected_from")
     wanted = kept.select("scene_id", variant=variant, sample=pl.col(f"sample_{side}"))
     parts = [
@@ -154,7 +159,7 @@ def _texts(work: Path, kept: pl.DataFrame, side: str) -> pl.DataFrame:
 
 
 def _rows(work: Path, kept: pl.DataFrame, prompt: str, inputs: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of the pairs artefact. The prompt is what the predictor read: with the same history shed."""
+    """The rows of the pairs artefact. The prompt is the predictor's, with the same history shed."""
     shown = [
         pl.scan_parquet(work / "scenes" / name / "train" / "part-*.parquet").select("scene_id", "text")
         for name in sorted(set(kept["dataset"]))
@@ -177,8 +182,8 @@ def _rows(work: Path, kept: pl.DataFrame, prompt: str, inputs: Mapping[str, dict
     return rows
 
 
-def _diagnostics(kept: pl.DataFrame, ways: pl.DataFrame) -> dict[str, Any]:
-    """What tells chosen from rejected without reading, where the letters lie, and what the rejected are."""
+def _diagnostics(kept: pl.DataFrame, candidates: pl.DataFrame) -> dict[str, Any]:
+    """What tells chosen from rejected without reading, the balance of letters, and where the rejected come from."""
     choice, label = kept["item_pos"].to_numpy(), kept["label"].to_numpy()
     shown = [kept.select(pl.col("item_cnt").list.get(pl.col(c)))["item_cnt"].to_numpy() for c in ("item_pos", "label")]
     lengths = [kept[side].str.len_chars().cast(pl.Int64).to_numpy() for side in ("chosen", "rejected")]
@@ -188,27 +193,27 @@ def _diagnostics(kept: pl.DataFrame, ways: pl.DataFrame) -> dict[str, Any]:
         {"letter": (choice, label), "writer": (np.zeros_like(weak), weak)},
         kept["user_id"].to_numpy(),
     )
-    able = ways.unique("scene_id")
+    eligible = candidates.unique("scene_id")
     return {
         "rules": rules,
         "positions": letter_positions(
-            kept["choice_cnt"].to_numpy(), choice, label, able["choice_cnt"].to_numpy(), able["item_pos"].to_numpy()
+            kept["choice_cnt"].to_numpy(), choice, label, *eligible.select("choice_cnt", "item_pos").to_numpy().T
         ),
         "rejected_from_weak": float(weak.mean()),
-        "rejected_reads_otherwise": float((label != kept["read_rejected"].to_numpy()).mean()),
+        "rejected_reads_otherwise": float((label != kept["predicted_rejected"].to_numpy()).mean()),
         "warning": any(rule["value"] > WARN_ABOVE for rule in rules.values()),
     }
 
 
-def _funnel(found: Mapping[str, Candidates], kept: pl.DataFrame) -> dict[str, dict[str, int]]:
-    """For every dataset, how many scenes came how far."""
+def _funnel(found: Mapping[str, PairCandidates], kept: pl.DataFrame) -> dict[str, dict[str, int]]:
+    """Scenes left after each stage, by dataset."""
     return {
         name: {
             "scenes": one.counts["scenes"],
             "scored": len(one.scenes),
             "with_accepted": int((one.scenes["accepted"] > 0).sum()),
             "with_enough_accepted": int((one.scenes["accepted"] >= one.scenes["needed"]).sum()),
-            "available": one.ways["scene_id"].n_unique(),
+            "available": one.pairs["scene_id"].n_unique(),
             "kept": int((kept["dataset"] == name).sum()),
         }
         for name, one in found.items()
@@ -216,7 +221,7 @@ def _funnel(found: Mapping[str, Candidates], kept: pl.DataFrame) -> dict[str, di
 
 
 def _warnings(kept: int, num: int, diagnostics: Mapping[str, Any]) -> list[str]:
-    """One line for each thing that the maker of these pairs should know."""
+    """One line for each problem of these pairs."""
     lines = []
     if kept < num:
         lines.append(f"{kept:,} pairs where {num:,} were asked for: no more scenes give one")

@@ -1,8 +1,8 @@
-"""Which pairs are kept: quotas over strata, and letters in balance within each.
+"""Which pairs are kept: quotas over strata, and balanced letters within each.
 
-A stratum is (dataset, number of options). Its quota follows its share of the scenes; within it the letters of the
-choice are drawn equally often as far as there are pairs, and the letters of the rejected option follow them, so that
-no weight put on a letter tells chosen from rejected. After number and balance comes the rank of the scene.
+A stratum is (dataset, number of options). Its quota follows its share of the scenes. Within it, letters of the choice
+are equally frequent as far as there are pairs, and letters of the rejected option match them, so that no preference
+for a letter tells chosen from rejected. Number and balance come first, the rank of the scene second.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import numpy as np
 
 
 REJECTED_ENTROPY_WEIGHT = 1e-3
-"""What a rejected decision's normalised entropy counts against the scene's rank: it decides only between equals."""
+"""Weight of a rejected decision's normalised entropy beside the scene's rank: small enough to only break ties."""
 
 
 def quotas(weights: np.ndarray, caps: np.ndarray, num: int, tie: np.ndarray | None = None) -> np.ndarray:
-    """Share `num` by `weights` `(strata,)` with largest remainders; integers `(strata,)`, none above its cap.
+    """Divide `num` by `weights` `(strata,)`, largest remainders first; integers `(strata,)`, none above its cap.
 
-    What a full stratum can't take goes to the others by their weights. The sum is `num`, or that of `caps` where this
-    is less. Without full strata each quota differs from its exact share by less than one. Equal remainders are served
-    in the order of `tie`. Weights are whole numbers; a stratum of weight 0 gets nothing.
+    What exceeds a stratum's cap goes to the others by their weights. The sum is `num`, or that of `caps` if it is
+    less. Without full strata each quota differs from its exact share by less than one. Equal remainders are served in
+    the order of `tie`. Weights are whole numbers; a stratum of weight 0 gets nothing.
     """
     weights, caps = np.asarray(weights, dtype=np.int64), np.asarray(caps, dtype=np.int64)
     given = np.zeros(len(weights), dtype=np.int64)
@@ -53,20 +53,20 @@ def select(
     num: int,
     seed: int,
 ) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    """Rows to keep, at most one per scene, and what each stratum was asked for, had and gave.
+    """Rows to keep, at most one per scene, and each stratum's quota, available scenes and kept pairs.
 
-    One row is one way to make a pair, `(rows,)`: the `stratum` and `scene` it belongs to, the letters of the choice
-    and of the rejected option (`label`), the scene's `rank` in [-1, 1] (high is kept first) and the normalised
-    `entropy` of the rejected decision. `weights` and `options` are `(strata,)`: scenes, and options per scene.
+    A row is a candidate pair, `(rows,)`: the `stratum` and `scene` it belongs to, the letters of the choice and of the
+    rejected option (`label`), the scene's `rank` in [-1, 1] (high is kept first) and the normalised `entropy` of the
+    rejected decision. `weights` and `options` are `(strata,)`: number of scenes, and options per scene.
     """
     available = np.array([len(np.unique(scene[stratum == s])) for s in range(len(weights))], dtype=np.int64)
-    asked = quotas(weights, np.full(len(weights), max(num, 1)), num)
+    quota = quotas(weights, np.full(len(weights), max(num, 1)), num)
     given = quotas(weights, available, num)
     kept, report = [], []
     for s in np.flatnonzero(weights):
         rows = np.flatnonzero(stratum == s)
         report.append(
-            {"scenes": int(weights[s]), "quota": int(asked[s]), "available": int(available[s]), "kept": int(given[s])}
+            {"scenes": int(weights[s]), "quota": int(quota[s]), "available": int(available[s]), "kept": int(given[s])}
         )
         if given[s]:
             value = rank[rows] - REJECTED_ENTROPY_WEIGHT * entropy[rows]
@@ -78,12 +78,12 @@ def select(
 def balanced(
     scene: np.ndarray, choice: np.ndarray, label: np.ndarray, value: np.ndarray, quota: int, tie: np.ndarray
 ) -> np.ndarray:
-    """The `quota` rows of one stratum, one per scene, with letters in balance and then the highest sum of `value`.
+    """The `quota` rows of one stratum, one per scene, with balanced letters and then the highest sum of `value`.
 
-    Choices get equal quotas by letter, as far as there are scenes; ties go by `tie`, a seeded order of the letters
-    `(options,)`, so that no letter profits from many small strata. Rejected letters follow the same counts: every
-    excess costs more than any rearrangement of `value` can gain. This is a transportation problem, whose optimal
-    vertices are whole numbers (dual simplex ends in a vertex).
+    Choices get equal quotas by letter, as far as there are scenes; ties follow `tie`, a seeded order of the letters
+    `(options,)`, so that no letter gains over many small strata. Rejected letters get the same counts: every excess
+    costs more than any rearrangement of `value` can gain. This is a transportation problem, whose optimal vertices are
+    integral, and dual simplex ends in a vertex.
     """
     from scipy.optimize import linprog
     from scipy.sparse import block_array, csr_array, eye_array
@@ -96,9 +96,9 @@ def balanced(
     once = csr_array((ones, (of_scene, rows)), shape=(len(scenes), len(scene)))
     by_choice = csr_array((ones, (choice, rows)), shape=(options, len(scene)))
     by_label = csr_array((ones, (label, rows)), shape=(options, len(scene)))
-    dear = 4.0 * options * (1.0 + np.ptp(value))
+    penalty = 4.0 * options * (1.0 + np.ptp(value))
     solved = linprog(
-        np.concatenate([-value, np.full(options, dear)]),
+        np.concatenate([-value, np.full(options, penalty)]),
         A_ub=block_array([[once, None], [by_label, -eye_array(options)]]),
         b_ub=np.concatenate([np.ones(len(scenes)), target]),
         A_eq=block_array([[by_choice, csr_array((options, options))]]),

@@ -1,4 +1,4 @@
-"""Values of options as of a scene: counts, means, daily statistics, labels, friends. Nothing at or after it counts."""
+"""Values of options as of a scene: counts, means, daily statistics, labels, friends. The future is never used."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ DAY_MS = 86_400_000
 def option_values(
     tables: Tables, user: np.ndarray, item: np.ndarray, time: np.ndarray
 ) -> dict[str, pl.Series | np.ndarray]:
-    """Every `as_of` value of the domain for options (user, item, time): `(options,)` each, null or NaN if unknown."""
+    """Every `as_of` value of the domain for options (user, item, time), null or NaN if unknown: `(options,)` each."""
     return {name: _value(tables, how, user, item, time) for name, how in tables.domain.as_of.items()}
 
 
 def user_free_numbers(tables: Tables, user: np.ndarray, item: np.ndarray, time: np.ndarray) -> dict[str, np.ndarray]:
-    """The shown values that are numbers and say nothing of the user, as float64: what the exposure probe can read."""
+    """The numeric `as_of` values that say nothing about the user, for the probe: float64 `(options,)` each."""
     kinds = tables.domain.as_of
     series = {
         name: pl.Series(_value(tables, how, user, item, time)) for name, how in kinds.items() if how != "friends"
@@ -30,7 +30,7 @@ def user_free_numbers(tables: Tables, user: np.ndarray, item: np.ndarray, time: 
 
 
 def friends_before(tables: Tables, user: np.ndarray, item: np.ndarray, time: np.ndarray) -> np.ndarray:
-    """How many friends of each user had an event with the item before the time: float64 `(queries,)`."""
+    """Number of friends of each user with an event with the item before the time: float64 `(queries,)`."""
     if tables.friends is None:
         return np.zeros(len(user))
     row, friend = tables.friends.of_users(user)
@@ -57,13 +57,13 @@ def _value(tables: Tables, how: str, user: np.ndarray, item: np.ndarray, time: n
 
 
 def _positive(counts: np.ndarray) -> pl.Series:
-    """Counts, null in the place of zero: nothing is said of what has not happened yet."""
+    """Counts with null for zero: what has not happened yet is not shown."""
     whole = pl.Series(counts.astype(np.int64))
     return whole.set(whole <= 0, None)
 
 
 def _mean(tables: Tables, column: str, item: np.ndarray, time: np.ndarray) -> np.ndarray:
-    """Mean of a behaviour column over the item's earlier events: float64 `(queries,)`, NaN where there is none."""
+    """Mean of an event column over the item's earlier events, NaN if there are none: float64 `(queries,)`."""
     grouped: Grouped = tables.log.by_item
     sums, known = tables.running_sums[column]
     begin = grouped.start[item]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from usermirrorer.data.artefacts.schema import BASELINES, id_column
+from usermirrorer.data.artefacts.schema import BASELINES, id_column, list_column
 from usermirrorer.data.scenes.features import Features, standardised
 from usermirrorer.data.scenes.probe import (
     Fitted,
@@ -25,23 +25,23 @@ from usermirrorer.measures import argmax_hit, choice_probability, column, scoped
 
 
 SHARPNESS = (0.01, 30.0)
-"""Bounds of the sharpness of a score's softmax, which is fitted by log loss on train scenes."""
+"""Bounds of the factor in the softmax of a model's scores, fitted by log loss on train scenes."""
 
 
 @dataclass(frozen=True)
 class Baselines:
-    """What is fitted for the baselines: on train scenes, or across halves of the users where there are none."""
+    """Fitted parts of the baselines. Without train scenes, classifiers are fitted across halves of the users."""
 
     positions: Mapping[int, np.ndarray]
-    """Number of options -> share of train choices at each position"""
+    """Number of options → share of choices at each position"""
     sharpness: Mapping[str, float]
-    """Candidate model -> factor of its softmax"""
+    """Candidate model → factor of its softmax"""
     probe: Fitted
     reference: Fitted
 
 
 def fit_baselines(sample: Features, train: Features | None, probe: Probe, workers: int) -> Baselines:
-    """Fit on `train`, or on the `sample` of scenes where there is none."""
+    """Fit on `train` or, without it, on the `sample` of scenes."""
     fitted_on = train if train is not None else sample
     [reference] = fit_all([(_reference, sample, train)], workers)
     return Baselines(
@@ -56,7 +56,7 @@ def fit_baselines(sample: Features, train: Features | None, probe: Probe, worker
 
 
 def baseline_probs(features: Features, fitted: Baselines) -> dict[str, np.ndarray]:
-    """Probability of every option under every baseline, flat over options."""
+    """Probability of every option under every baseline, `(options,)` each."""
     probs = {
         "uniform": 1 / np.repeat(features.count, features.count),
         "best position": _best_position(features, fitted.positions),
@@ -69,22 +69,21 @@ def baseline_probs(features: Features, fitted: Baselines) -> dict[str, np.ndarra
 
 
 def baseline_names(fitted: Baselines) -> list[str]:
-    """In the order of `baseline_probs`."""
+    """Names in the order of `baseline_probs`."""
     return ["uniform", "best position", *fitted.sharpness, "exposure probe", "reference"]
 
 
 def baseline_table(features: Features, probs: Mapping[str, np.ndarray]) -> pa.Table:
-    """The rows of the baselines artefact, by (scene, baseline)."""
+    """The rows of the baselines artefact, ordered by (scene, baseline)."""
     scenes = len(features.count)
     order = np.argsort(np.tile(np.arange(scenes), len(probs)), kind="stable")
-    offsets = np.append(0, np.cumsum(np.tile(features.count, len(probs))))
-    lists = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(np.concatenate(list(probs.values()))))
+    lists = list_column(pa.array(np.concatenate(list(probs.values()))), np.tile(features.count, len(probs)))
     ids = id_column(np.tile(features.scene_id, len(probs)))
     return pa.Table.from_arrays([ids, pa.array(np.repeat(list(probs), scenes)), lists], schema=BASELINES).take(order)
 
 
 def hits(features: Features, probs: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Probability of the choice and whether it has the highest, for every baseline: `(scenes, 2 × baselines)`."""
+    """Probability and arg-max hit of the choice under every baseline: float32 `(scenes, 2 × baselines)`."""
     columns = []
     for values in probs.values():
         padded = matrix(values, features)
@@ -93,7 +92,7 @@ def hits(features: Features, probs: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def accuracies(found: np.ndarray, user: np.ndarray, names: list[str]) -> dict[str, Any]:
-    """Accuracy and arg-max accuracy of each baseline with intervals, users resampled. `found` as of `hits`."""
+    """Accuracy and arg-max accuracy of each baseline with intervals, users resampled; `found` comes from `hits`."""
     statistics = {f"{measure} {name}": column(2 * row + offset) for row, name in enumerate(names)
                   for offset, measure in enumerate(("accuracy", "argmax_accuracy"))}  # fmt: skip
     every = scoped_intervals(found, statistics, user, np.zeros(len(user), dtype=np.int64))["pooled"]
@@ -107,13 +106,13 @@ def _reference(train: Features) -> Predict:
 
 
 def _positions(features: Features, options: int) -> np.ndarray:
-    """The share of choices at each position of lists of this length."""
+    """Smoothed share of choices at each position of lists of this length."""
     seen = np.bincount(features.choice[features.count == options], minlength=options).astype(float)
     return (seen + 1) / (seen.sum() + options)
 
 
 def _best_position(features: Features, positions: Mapping[int, np.ndarray]) -> np.ndarray:
-    """Those shares in lists of the same length; uniform for a length not seen."""
+    """These shares for lists of the same length; uniform for a length not seen."""
     probs = np.empty(int(features.count.sum()))
     for n in np.unique(features.count).tolist():
         shares = positions.get(n, np.full(n, 1 / n))
@@ -122,7 +121,7 @@ def _best_position(features: Features, positions: Mapping[int, np.ndarray]) -> n
 
 
 def _fit_sharpness(standard: np.ndarray, features: Features) -> float:
-    """The factor before a softmax of standardised scores with the least log loss, which is convex in it."""
+    """The factor in a softmax of standardised scores with the least log loss, which is convex in it."""
     from scipy.optimize import minimize_scalar
 
     def loss(log_factor: float) -> float:

@@ -1,4 +1,4 @@
-"""Numbers that describe every option of every scene: what the exposure probe and the reference model read."""
+"""Numbers that describe every option of every scene: inputs of the exposure probe and the reference model."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from usermirrorer.data.artefacts.schema import id_column
+from usermirrorer.data.artefacts.schema import id_column, list_column
 from usermirrorer.data.artefacts.store import SHARD_ROWS, read_manifest
 from usermirrorer.data.log.events import ragged_ranges
-from usermirrorer.data.log.tables import Tables, row_of
+from usermirrorer.data.log.tables import Tables, rows_of
 from usermirrorer.data.scenes.as_of import DAY_MS, user_free_numbers
 from usermirrorer.data.scenes.draw import Drawn
 from usermirrorer.data.scenes.window import Window
@@ -21,18 +21,18 @@ from usermirrorer.seeds import numbers
 
 
 SIMILARITY_SCENES = 256
-"""Scenes whose options' vectors are held at a time."""
+"""Scenes whose options' vectors are in memory at a time."""
 
 KINDS = {"user_free": "user_free", "in_log": "in_log", "scores": "score"}
-"""Fields of `Features` and the prefix of their columns on disk."""
+"""Fields of `Features` and the prefixes of their columns on disk."""
 
 
 @dataclass(frozen=True)
 class Features:
-    """One row an option, scene after scene.
+    """One row per option, scene after scene.
 
-    `user_free` is what can be known without the user, `in_log` what only the whole log tells, `scores` what the
-    candidate models say of the user.
+    `user_free` is visible without knowing the user, `in_log` only with the whole log at hand; `scores` are those of
+    the candidate models for the user. All are `(options,)`.
     """
 
     scene_id: np.ndarray
@@ -40,7 +40,7 @@ class Features:
     user: np.ndarray
     """int64 `(scenes,)`: row of the users table"""
     count: np.ndarray
-    """int64 `(scenes,)`: options of each scene"""
+    """int64 `(scenes,)`: number of options"""
     choice: np.ndarray
     """int64 `(scenes,)`: position of the choice"""
     item: np.ndarray
@@ -68,13 +68,13 @@ class Features:
 
 
 def describe_options(window: Window, drawn: Drawn, scores: Mapping[str, np.ndarray]) -> Features:
-    """Features of drawn scenes, all as of the scene's time; `scores` is what `score_options` gives for them."""
-    tables, choices, width = window.tables, drawn.choices, drawn.options >= 0
+    """Features of drawn scenes, as of their times; `scores` are those of `score_options`, `(scenes, options)` each."""
+    tables, targets, width = window.tables, drawn.targets, drawn.options >= 0
     item = np.maximum(drawn.options, 0)
-    position = window.pool.position(choices.time)[:, None]
+    position = window.pool.position(targets.time)[:, None]
     columns = {
         "recent_popularity": np.log1p(scores["popularity"]),
-        "age_days": (choices.time[:, None] - window.tables.available_from[item]) / DAY_MS,
+        "age_days": (targets.time[:, None] - window.tables.available_from[item]) / DAY_MS,
         "content_similarity": _mutual_similarity(window.content.directions.unit, item, width),
         "collaborative_similarity": _mutual_similarity(window.collaborative.directions.unit, item, width),
         "position": np.broadcast_to(np.arange(item.shape[1]), item.shape),
@@ -84,10 +84,10 @@ def describe_options(window: Window, drawn: Drawn, scores: Mapping[str, np.ndarr
         columns[f"shown_{name}"] = tables.items[name].cast(float).to_numpy()[item]
     user_free = {name: np.asarray(values, dtype=np.float32)[width] for name, values in columns.items()}
     scene = np.repeat(np.arange(len(drawn)), drawn.count)
-    shown = user_free_numbers(tables, choices.user[scene], item[width], choices.time[scene])
+    shown = user_free_numbers(tables, targets.user[scene], item[width], targets.time[scene])
     return Features(
-        scene_id=choices.scene_id,
-        user=choices.user.astype(np.int64),
+        scene_id=targets.scene_id,
+        user=targets.user.astype(np.int64),
         count=drawn.count,
         choice=drawn.position,
         item=item[width].astype(np.int64),
@@ -97,8 +97,8 @@ def describe_options(window: Window, drawn: Drawn, scores: Mapping[str, np.ndarr
     )
 
 
-def take(features: Features, scenes: np.ndarray) -> Features:
-    """The features of some scenes."""
+def select_scenes(features: Features, scenes: np.ndarray) -> Features:
+    """The features of the scenes with these row numbers."""
     rows = ragged_ranges(features.start[scenes], features.count[scenes])[1]
     return Features(
         features.scene_id[scenes], features.user[scenes], features.count[scenes], features.choice[scenes],
@@ -110,7 +110,7 @@ def take(features: Features, scenes: np.ndarray) -> Features:
 
 
 def standardised(values: np.ndarray, features: Features) -> np.ndarray:
-    """Values less their scene's mean, over its spread: `(options,)`."""
+    """Values minus their scene's mean, divided by its standard deviation: `(options,)`."""
     scene, start, count = features.scene, features.start, features.count
     filled = np.nan_to_num(values.astype(np.float64))
     centred = filled - (np.add.reduceat(filled, start) / count)[scene]
@@ -119,7 +119,7 @@ def standardised(values: np.ndarray, features: Features) -> np.ndarray:
 
 
 def ranks(values: np.ndarray, features: Features) -> np.ndarray:
-    """Rank within the scene, 0 lowest … 1 highest, ties shared: `(options,)`."""
+    """Rank within the scene from 0, lowest, to 1, highest; ties shared: `(options,)`."""
     most = int(features.count.max())
     padded = np.full((len(features.count), most), np.inf, dtype=np.float32)
     width = np.arange(most) < features.count[:, None]
@@ -129,31 +129,30 @@ def ranks(values: np.ndarray, features: Features) -> np.ndarray:
         other = padded[:, column, None]
         below += (other < padded).view(np.int8)
         below -= (other > padded).view(np.int8)
-    # Lower ones less higher ones, among the others; what pads is higher than all.
+    # Number of lower minus number of higher options; the padding is higher than all and does not count.
     lead = below + (most - features.count)[:, None]
     others = np.maximum(features.count - 1, 1)[:, None]
     return ((lead + others) / (2 * others))[width]
 
 
 def feature_table(features: Features, tables: Tables) -> pa.Table:
-    """One row a scene, lists over its options."""
-    offsets = pa.array(np.append(features.start, features.count.sum()), pa.int32())
+    """The rows of the features artefact: one per scene, with lists over its options."""
     columns = {
         "scene_id": id_column(features.scene_id),
         "user_id": tables.users["user_id"].gather(features.user).to_arrow(),
         "item_pos": pa.array(features.choice),
-        "items": pa.ListArray.from_arrays(offsets, tables.items["item_id"].gather(features.item).to_arrow()),
+        "items": list_column(tables.items["item_id"].gather(features.item).to_arrow(), features.count),
     }
     for kind, prefix in KINDS.items():
         for name, values in getattr(features, kind).items():
-            columns[f"{prefix}.{name}"] = pa.ListArray.from_arrays(offsets, pa.array(values))
+            columns[f"{prefix}.{name}"] = list_column(pa.array(values), features.count)
     return pa.table(columns)
 
 
 def load_features(directory: Path, tables: Tables, most: int) -> Features | None:
-    """The features of the first `most` scenes made before, or None where there are none.
+    """The features of the first `most` scenes of an earlier run, or None if it has not finished.
 
-    Scenes stand in the order of their ids, which are hashes: the first are as good as a random sample.
+    Scenes are sorted by id, and ids are hashes: the first are as good as a random sample.
     """
     manifest = read_manifest(directory)
     if manifest is None or not manifest["content"].get("finished"):
@@ -166,10 +165,10 @@ def load_features(directory: Path, tables: Tables, most: int) -> Features | None
     items = table["items"].combine_chunks()
     return Features(
         scene_id=numbers(table["scene_id"].to_numpy().astype("S16")),
-        user=row_of(table["user_id"].combine_chunks(), tables.users["user_id"]),
+        user=rows_of(table["user_id"].combine_chunks(), tables.users["user_id"]),
         count=np.diff(items.offsets.to_numpy()).astype(np.int64),
         choice=table["item_pos"].to_numpy(),
-        item=row_of(items.flatten(), tables.items["item_id"]),
+        item=rows_of(items.flatten(), tables.items["item_id"]),
         **{kind: _of_kind(flat, prefix) for kind, prefix in KINDS.items()},
     )
 
@@ -179,7 +178,7 @@ def _of_kind(flat: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarra
 
 
 def _mutual_similarity(unit: np.ndarray, item: np.ndarray, width: np.ndarray) -> np.ndarray:
-    """Mean cosine of each option to the others of its list: `(scenes, options)`. `unit` is `(items, width)`."""
+    """Mean cosine of each option with the others of its scene: `(scenes, options)`. `unit` is `(items, width)`."""
     similarity = np.zeros(item.shape, dtype=np.float32)
     for begin in range(0, len(item), SIMILARITY_SCENES):
         rows = slice(begin, begin + SIMILARITY_SCENES)

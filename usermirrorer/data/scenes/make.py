@@ -1,13 +1,13 @@
 """Tables → scenes: a choice among distractors, as of its time, rendered as text.
 
-`draw` decides what each scene holds (numbers only); text, features and baselines are made and written shard by shard,
-so that they never pile up in memory. A scene depends on (tables before its time, cuts, choice, seed) alone.
+`draw` decides what each scene holds (numbers only); text, features and baselines are computed and written shard by
+shard, which bounds memory. A scene depends only on (tables before its time, cuts, choice, seed).
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from usermirrorer.data.artefacts.schema import BASELINES, SCENES, id_column
-from usermirrorer.data.artefacts.store import SHARD_ROWS, Step, fingerprint, open_step
+from usermirrorer.data.artefacts.schema import BASELINES, SCENES, id_column, list_column
+from usermirrorer.data.artefacts.store import SHARD_ROWS, Progress, Step, fingerprint, open_step
 from usermirrorer.data.items.embeddings import load_vectors
 from usermirrorer.data.log.tables import Cuts, Tables, load_cuts, load_tables
 from usermirrorer.data.scenes.baselines import (
@@ -28,71 +28,61 @@ from usermirrorer.data.scenes.baselines import (
     fit_baselines,
     hits,
 )
-from usermirrorer.data.scenes.choices import USER_CAP, Choices, eligible
 from usermirrorer.data.scenes.draw import Drawn, draw, draw_until, score_all
 from usermirrorer.data.scenes.features import Features, describe_options, feature_table, load_features
 from usermirrorer.data.scenes.probe import SAMPLE_SCENES, TRAIN_SAMPLE_SCENES, run_probe
 from usermirrorer.data.scenes.render import render
+from usermirrorer.data.scenes.targets import USER_CAP, Targets, eligible_targets
 from usermirrorer.data.scenes.window import Window, open_window
 from usermirrorer.errors import StepFailed
 from usermirrorer.steps import SceneSettings
 
 
 def scene_table(window: Window, drawn: Drawn, settings: SceneSettings, names: list[str]) -> pa.Table:
-    """The rows of the scenes artefact for drawn scenes."""
-    tables, choices, scenes = window.tables, drawn.choices, len(drawn)
+    """The rows of the scenes artefact. `names` are the sources' names."""
+    tables, targets, scenes = window.tables, drawn.targets, len(drawn)
     user_ids, item_ids = tables.users["user_id"], tables.items["item_id"]
     width = drawn.options >= 0
     item = drawn.options[width]
-    earlier = tables.log.position(choices.time)
-    before = tables.log.by_user.count(choices.user, earlier)
+    earlier = tables.log.position(targets.time)
+    before = tables.log.by_user.count(targets.user, earlier)
     scene = np.repeat(np.arange(scenes), drawn.count)
     later = np.zeros(width.shape, dtype=bool)
-    later[width] = tables.log.seen.after(choices.user[scene], item, choices.time[scene])
+    later[width] = tables.log.seen.after(targets.user[scene], item, targets.time[scene])
     later[np.arange(scenes), drawn.position] = False
-    offsets = _offsets(drawn.count)
-    ones = _offsets(np.ones(scenes, dtype=np.int64))
     source_names = pa.array(["choice", *names])
     columns = {
-        "scene_id": id_column(choices.scene_id),
+        "scene_id": id_column(targets.scene_id),
         "dataset": pa.array([tables.domain.name]).take(pa.array(np.zeros(scenes, dtype=np.int64))),
-        "user_id": user_ids.gather(choices.user).to_arrow(),
-        "item_id": item_ids.gather(choices.item).to_arrow(),
-        "timestamp": pa.array(choices.time),
-        "text": render(tables, choices.user, choices.time, item, drawn.count, drawn.history_len),
-        "impression_list": _lists(offsets, item_ids.gather(item).to_arrow()),
+        "user_id": user_ids.gather(targets.user).to_arrow(),
+        "item_id": item_ids.gather(targets.item).to_arrow(),
+        "timestamp": pa.array(targets.time),
+        "text": render(tables, targets.user, targets.time, item, drawn.count, drawn.history_len),
+        "impression_list": list_column(item_ids.gather(item).to_arrow(), drawn.count),
         "item_pos": pa.array(drawn.position),
-        "choices": _lists(ones, pa.array(drawn.position)),
+        "choices": list_column(pa.array(drawn.position), np.ones(scenes, dtype=np.int64)),
         "choice_cnt": pa.array(drawn.count),
         "split": pa.array([settings.split] * scenes),
         "exposure": pa.array([settings.exposure] * scenes),
-        "sources": _lists(offsets, source_names.take(pa.array(drawn.source[width].astype(np.int64) + 1))),
+        "sources": list_column(source_names.take(pa.array(drawn.source[width].astype(np.int64) + 1)), drawn.count),
         "history_len": pa.array(np.minimum(drawn.history_len, before)),
         "user_cnt": pa.array(before),
-        "item_cnt": _lists(offsets, pa.array(tables.log.by_item.count(item, earlier[scene]))),
-        "later_chosen": _lists(_offsets(later.sum(axis=1)), pa.array(np.nonzero(later)[1])),
+        "item_cnt": list_column(pa.array(tables.log.by_item.count(item, earlier[scene])), drawn.count),
+        "later_chosen": list_column(pa.array(np.nonzero(later)[1]), later.sum(axis=1)),
     }
     return pa.table([columns[field.name].cast(field.type) for field in SCENES], schema=SCENES)
 
 
-def _offsets(lengths: np.ndarray) -> pa.Array:
-    return pa.array(np.append(0, np.cumsum(lengths)), pa.int32())
-
-
-def _lists(offsets: pa.Array, values: pa.Array) -> pa.ListArray:
-    return pa.ListArray.from_arrays(offsets, values)
-
-
 def scene_of(
-    tables: Tables, cuts: Cuts, choice: Choices, settings: SceneSettings, vectors: np.ndarray
+    tables: Tables, cuts: Cuts, target: Targets, settings: SceneSettings, vectors: np.ndarray
 ) -> dict[str, Any] | None:
-    """The one scene of a choice, or None where it can't be filled; `later_chosen` is the only look ahead.
+    """The scene of a single target, or None if too few distractors are found.
 
-    Deleting every event at or after the choice's time, and every item that did not exist by then, changes nothing
-    else of it.
+    Only `later_chosen` looks ahead: deleting every event at or after the target's time, and every item that did not
+    exist by then, changes nothing else.
     """
     window = open_window(tables, cuts, settings.split, settings.choice, vectors)
-    drawn, names = draw(window, choice, settings)
+    drawn, names = draw(window, target, settings)
     return scene_table(window, drawn, settings, names).to_pylist()[0] if len(drawn) else None
 
 
@@ -101,12 +91,13 @@ def make_scenes(
     work: Path,
     settings: SceneSettings,
     workers: int = 1,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = lambda done, total: None,
 ) -> dict[str, Any]:
-    """Write `work/scenes/NAME/SPLIT` and `work/baselines/NAME/SPLIT`, probe included; returns the manifest's content.
+    """Write `work/{scenes,features,baselines}/NAME/SPLIT`; returns the content of the scenes' manifest.
 
-    Draws go on in the order of (seed, scene_id) until `num` scenes are kept or the choices run out. `progress` hears
-    (done, total) of the three passes over all scenes: drawn, written, described.
+    Scenes are drawn in the order of (seed, scene_id) until `num` are kept or the choices run out. `progress` gets
+    (done, total) over three passes: scenes drawn, written, and described by features and baselines. Raises UserError
+    for settings that the domain does not support, StepFailed if no choice gives a scene.
     """
     from threadpoolctl import threadpool_limits
 
@@ -120,46 +111,45 @@ def make_scenes(
     train_directory = work / "features" / name / "train"
     train = load_features(train_directory, tables, SAMPLE_SCENES) if settings.split == "test" else None
     if train is not None:
-        # The probe and the baselines of test scenes are fitted on these.
+        # The probe and the baselines of test scenes are fitted on these features.
         recipe["train_features"] = fingerprint(train_directory)
-    # One thread a library call: ours run side by side, and sums stay in one order.
+    # One thread per library call: our own threads run in parallel, and the order of sums is kept.
     with open_step(work / "scenes" / name / settings.split, recipe, SCENES) as step, threadpool_limits(1):
         if step.complete:
             return step.content
-        cap = USER_CAP[settings.split]
-        choices, counts = eligible(
+        place, cap = f"{name} {settings.split}", USER_CAP[settings.split]
+        targets, counts = eligible_targets(
             tables, cuts, settings.split, settings.choice, settings.exposure == "logged", settings.seed, cap
         )
-        if not len(choices):
-            raise StepFailed(f"{name} {settings.split}: no choice qualifies; counted: {counts}")
+        if not len(targets):
+            raise StepFailed(f"{place}: no choice qualifies (counted: {counts}); loosen --choice or use a longer log")
         vectors = load_vectors(work, name, tables)
         window = open_window(tables, cuts, settings.split, settings.choice, vectors, workers)
-        told = progress or (lambda done, total: None)
-        drawn, names, tried = draw_until(window, choices, settings, workers, told)
+        drawn, names, tried = draw_until(window, targets, settings, workers, progress)
         if not len(drawn):
-            raise StepFailed(f"{name} {settings.split}: no choice gave a scene; counted: {counts}")
+            raise StepFailed(f"{place}: no choice gave a scene (counted: {counts}); allow fewer options")
         counts |= {"drawn": tried, "exposure_too_short": tried - len(drawn), "kept": len(drawn)}
-        drawn = drawn.take(np.argsort(drawn.choices.scene_id, kind="stable"))
-        made = Made(window, settings, names, drawn, workers, told)
-        # A second of imports that the fits need, while scenes are written.
-        learning = ThreadPoolExecutor(1).submit(importlib.import_module, "sklearn.ensemble")
-        made.write_scenes(step)
-        learning.result()
-        probe, baselines = made.write_baselines(work, recipe, train)
+        drawn = drawn.take(np.argsort(drawn.targets.scene_id, kind="stable"))
+        writer = SceneWriter(window, settings, names, drawn, workers, progress)
+        # The fits need scikit-learn, which takes a second to import: load it while scenes are written.
+        importing = ThreadPoolExecutor(1).submit(importlib.import_module, "sklearn.ensemble")
+        writer.write_scenes(step)
+        importing.result()
+        probe, baselines = writer.write_baselines(work, recipe, train)
         step.finish(rows=len(drawn), asked=settings.num, counts=counts, probe=probe, baselines=baselines)
         return step.content
 
 
 @dataclass(frozen=True)
-class Made:
-    """Drawn scenes in the order of their ids, ready to be written."""
+class SceneWriter:
+    """Writes drawn scenes, sorted by id, with their features and baselines."""
 
     window: Window
     settings: SceneSettings
     names: list[str]
     drawn: Drawn
     workers: int
-    told: Callable[[int, int], None]
+    report: Progress
 
     @property
     def shards(self) -> list[np.ndarray]:
@@ -174,12 +164,12 @@ class Made:
 
         with ThreadPoolExecutor(self.workers) as pool:
             for shard, _ in enumerate(pool.map(write, range(len(self.shards)), self.shards)):
-                self.told(len(self.drawn) + int(self.shards[shard][-1]) + 1, 3 * len(self.drawn))
+                self.report(len(self.drawn) + int(self.shards[shard][-1]) + 1, 3 * len(self.drawn))
 
     def write_baselines(
         self, work: Path, recipe: Mapping[str, Any], train: Features | None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Fit the probe and the baselines, write features and baselines; what both reach."""
+        """Fit the probe and the baselines, write features and baselines; returns the results of both."""
         name, split = self.window.tables.domain.name, self.settings.split
         scores = score_all(self.window, self.drawn, self.workers)
         most = TRAIN_SAMPLE_SCENES if train is None else SAMPLE_SCENES
@@ -205,8 +195,8 @@ class Made:
             found = []
             for rows, part in zip(self.shards, pool.map(write, range(len(self.shards)), self.shards), strict=True):
                 found.append(part)
-                self.told(2 * len(self.drawn) + int(rows[-1]) + 1, 3 * len(self.drawn))
-            accuracy = accuracies(np.concatenate(found), self.drawn.choices.user, models)
+                self.report(2 * len(self.drawn) + int(rows[-1]) + 1, 3 * len(self.drawn))
+            accuracy = accuracies(np.concatenate(found), self.drawn.targets.user, models)
             features.finish(rows=len(self.drawn))
             baselines.finish(rows=len(self.drawn) * len(models), accuracy=accuracy)
         return probe.summary, accuracy

@@ -1,38 +1,38 @@
-"""Natural distractors: other people's choices before the scene, under the law that choices follow.
+"""Natural distractors: other people's choices before the scene, distributed like real choices.
 
-Most come from the last `WINDOW` choices, weighted by min(cap, n_u) / n_u with n_u the number of choices there by the
-user u who made them: the weight that u's choices themselves have once scenes per user are capped. An item drawn from
-that pool counts itself among its recent choices and the real choice does not, which alone gives the choice away (nine
-points on MovieLens-100K); so draws are weighted to the recent counts that choices had at their own times (`recency`),
-and the share of choices that had none is drawn from older choices.
+Most come from the last `WINDOW` choices, weighted by min(cap, n_u) / n_u, where n_u is how many of them are user u's:
+the weight that u's choices have themselves once scenes per user are capped. An item drawn from that pool counts itself
+among its recent choices and the real choice does not, which alone gives the choice away (nine points on
+MovieLens-100K). So draws are weighted to match the recent counts that choices had at their own times (`recency`), and
+the share of choices that had none is drawn from older choices.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from usermirrorer.data.scenes.choices import Choices
 from usermirrorer.data.scenes.recency import grid_point
+from usermirrorer.data.scenes.targets import Targets
 from usermirrorer.data.scenes.window import Window
 from usermirrorer.seeds import Stream, uniforms
 
 
 DRAWS = 16
 ROUNDS = 16
-"""Distractors are drawn in rounds; a scene that is still short after all of them is dropped and counted."""
+"""Distractors are drawn `DRAWS` at a time; a scene still short after `ROUNDS` rounds is dropped and counted."""
 
 
-def natural(window: Window, choices: Choices, wanted: np.ndarray) -> np.ndarray:
-    """Item rows, `(scenes, most)`, padded with -1; `wanted` is how many each scene asks for."""
-    source, high = window.recent_choices, window.pool.position(choices.time)
+def natural(window: Window, targets: Targets, wanted: np.ndarray) -> np.ndarray:
+    """Distractors as item rows `(scenes, most)`, padded with -1; `wanted`, `(scenes,)`, is how many each needs."""
+    source, high = window.recent_choices, window.pool.position(targets.time)
     points, at = np.unique(grid_point(high), return_inverse=True)
     pools = list(source.pools(points))
-    picked = np.full((len(choices), int(wanted.max(initial=1))), -1, dtype=np.int32)
-    have = np.zeros(len(choices), dtype=np.int64)
+    picked = np.full((len(targets), int(wanted.max(initial=1))), -1, dtype=np.int32)
+    have = np.zeros(len(targets), dtype=np.int64)
 
     stale_start = np.cumsum([0] + [len(pool.stale) for pool in pools])
     stale = np.concatenate([pool.stale for pool in pools])
-    coins = uniforms(choices.key, Stream.OLDER, picked.shape[1]) < np.array([pool.unseen for pool in pools])[at, None]
+    coins = uniforms(targets.key, Stream.OLDER, picked.shape[1]) < np.array([pool.unseen for pool in pools])[at, None]
     from_stale = (coins & (np.arange(picked.shape[1]) < wanted[:, None])).sum(axis=1)
     from_stale = np.where(np.diff(stale_start)[at] > 0, from_stale, 0)
 
@@ -40,7 +40,7 @@ def natural(window: Window, choices: Choices, wanted: np.ndarray) -> np.ndarray:
         begin, count = stale_start[at[rows]], np.diff(stale_start)[at[rows]]
         return stale[begin[:, None] + (draws * count[:, None]).astype(np.int64)]
 
-    # All pools' weights lie in one line; whole numbers, so that the line has no rounding to speak of.
+    # The weights of all pools, cumulated in one line of whole numbers: exact.
     recent_start = np.cumsum([0] + [len(pool.weight) for pool in pools])
     line = np.cumsum(np.concatenate([pool.weight for pool in pools]))
     total = np.append(0, line)[recent_start]
@@ -51,38 +51,44 @@ def natural(window: Window, choices: Choices, wanted: np.ndarray) -> np.ndarray:
         mark = total[here][:, None] + (draws * np.diff(total)[here][:, None]).astype(np.int64)
         return (first - recent_start[:-1])[here][:, None] + np.searchsorted(line, mark, side="right")
 
-    forbidden = np.sort(choices.peer_row * window.pool.items + choices.peer_item)
+    forbidden = np.sort(targets.peer_row * window.pool.items + targets.peer_item)
     has_recent = np.diff(total)[at] > 0
     for number, (draw, until) in enumerate(((draw_stale, from_stale), (draw_recent, np.where(has_recent, wanted, 0)))):
         for round_ in range(ROUNDS):
             rows = np.flatnonzero(have < until)
             if not len(rows):
                 break
-            drawn = draw(rows, uniforms(choices.key[rows], Stream.EXPOSURE + 2 * round_ + number, DRAWS))
+            drawn = draw(rows, uniforms(targets.key[rows], Stream.EXPOSURE + 2 * round_ + number, DRAWS))
             event = source.rows[drawn]
             user, item = window.pool.user[event], window.pool.item[event]
-            usable = _usable(window, choices, rows, user, item, forbidden)
+            usable = _usable(window, targets, rows, user, item, forbidden)
             for column in range(DRAWS):
-                take(picked, have, rows, item[:, column], usable[:, column] & (have[rows] < until[rows]))
+                add_unique(picked, have, rows, item[:, column], usable[:, column] & (have[rows] < until[rows]))
     return picked
 
 
 def _usable(
-    window: Window, choices: Choices, rows: np.ndarray, user: np.ndarray, item: np.ndarray, forbidden: np.ndarray
+    window: Window, targets: Targets, rows: np.ndarray, user: np.ndarray, item: np.ndarray, forbidden: np.ndarray
 ) -> np.ndarray:
-    """Whether each drawn choice may stand beside the scene's: `(rows, draws)`."""
-    usable = (user != choices.user[rows, None]) & (item != choices.item[rows, None])
-    usable &= window.tables.available_from[item] <= choices.time[rows, None]
+    """Whether each drawn choice may be a distractor: bool `(rows, draws)`."""
+    usable = (user != targets.user[rows, None]) & (item != targets.item[rows, None])
+    usable &= window.tables.available_from[item] <= targets.time[rows, None]
     if len(forbidden):
         key = rows[:, None].astype(np.int64) * window.pool.items + item
         usable &= forbidden[np.minimum(np.searchsorted(forbidden, key), len(forbidden) - 1)] != key
     if not window.tables.domain.repeats:
-        usable &= ~window.tables.log.seen.before(choices.user[rows, None], item, choices.time[rows, None])
+        usable &= ~window.tables.log.seen.before(targets.user[rows, None], item, targets.time[rows, None])
     return usable
 
 
-def take(picked: np.ndarray, have: np.ndarray, rows: np.ndarray, item: np.ndarray, usable: np.ndarray) -> np.ndarray:
-    """Add to each row of `picked` its item, where it is usable and not yet there; which of `rows` took theirs."""
+def add_unique(
+    picked: np.ndarray, have: np.ndarray, rows: np.ndarray, item: np.ndarray, usable: np.ndarray
+) -> np.ndarray:
+    """Add an item to each of `rows` in `picked`, in place, if it is usable and new there; returns which rows got it.
+
+    `picked` is `(scenes, most)`, `have` `(scenes,)` counts its items; the others are `(rows,)`. The result indexes
+    `rows`.
+    """
     tried = np.flatnonzero(usable)
     row, new = rows[tried], item[tried]
     fresh = ~(picked[row] == new[:, None]).any(axis=1)

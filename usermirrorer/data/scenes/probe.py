@@ -1,9 +1,9 @@
-"""How much the exposure gives away: classifiers that know nothing of the user, fitted on train scenes, read on test.
+"""How much the exposure gives away: classifiers that know nothing of the user, fitted on train scenes, tested on test.
 
-Two make the probe: item identity (how often an item was the choice where it was shown) and boosted trees on recent
-popularity, age, mutual similarity, position and every number that is shown. The same with permuted labels must be at
-chance. A third, `trees_with_log`, also reads how often each item was chosen in the whole log so far, which no reader
-of a scene can see; it is reported beside test scenes, and is not part of the probe.
+The probe is the better of two: item identity (how often an item was the choice when it was shown) and boosted trees on
+recent popularity, age, mutual similarity, position and every number shown. With permuted labels both must be at
+chance. A third, `trees_with_log`, also gets how often each item was chosen in the whole log so far, which no reader of
+a scene can see; it is reported for test scenes and is not part of the probe.
 """
 
 from __future__ import annotations
@@ -15,28 +15,30 @@ from typing import Any
 
 import numpy as np
 
-from usermirrorer.data.scenes.features import Features, ranks, standardised, take
+from usermirrorer.data.scenes.features import Features, ranks, select_scenes, standardised
 from usermirrorer.measures import argmax_hit, column, scoped_intervals
 
 
 WARN_ABOVE_CHANCE = 0.05
+"""A probe whose accuracy is further above chance than this is a warning."""
+
 PRIOR = 2.0
-"""Pseudo-observations at chance that an item's record begins with."""
+"""Pseudo-observations at chance for each item."""
 
 SAMPLE_SCENES = 12_288
-"""Scenes on which classifiers are fitted and the probe is read, at most: the first ones, ids being hashes."""
+"""Most scenes that classifiers are fitted and tested on: the first ones, since ids are hashes."""
 
 TRAIN_SAMPLE_SCENES = 4096
-"""The same for train scenes, whose probe is an early warning: the one that counts is fitted on them, read on test."""
+"""The same for the probe of train scenes, an early warning: the one that counts is tested on test scenes."""
 
 Predict = Callable[[Features], np.ndarray]
 Fit = Callable[[Features], Predict]
-"""Features → a classifier: features → the probability of every option, `(options,)`."""
+"""Fits a classifier: features → a function from features to the probability of every option, `(options,)`."""
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A classifier fitted on train scenes; or, without any, two that each predict the half of users not seen."""
+    """A classifier fitted on train scenes or, without any, two that each predict the half of users left out."""
 
     halves: tuple[Predict, ...]
 
@@ -48,22 +50,22 @@ class Fitted:
         for number, predict in enumerate(self.halves):
             scenes = np.flatnonzero(half == number)
             if len(scenes):
-                probs[np.repeat(half == number, features.count)] = predict(take(features, scenes))
+                probs[np.repeat(half == number, features.count)] = predict(select_scenes(features, scenes))
         return probs
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What the probe found, and its better classifier."""
+    """The probe's results and its better classifier."""
 
     summary: dict[str, Any]
     predict: Fitted
 
 
 def fit_all(fits: Sequence[tuple[Fit, Features, Features | None]], workers: int) -> list[Fitted]:
-    """Fit classifiers on train scenes, or across halves of the users where there are none.
+    """Fit classifiers on train scenes, or across halves of the users if there are none.
 
-    Each is (fit, features to be read, train features or None).
+    Each is (fit, features to predict, train features or None).
     """
     jobs, owner = [], []
     for number, (fit, features, train) in enumerate(fits):
@@ -79,13 +81,13 @@ def fit_all(fits: Sequence[tuple[Fit, Features, Features | None]], workers: int)
 
 
 def _other_halves(features: Features) -> list[Features]:
-    """For each half of the users the scenes of the other half, or all where there are none."""
+    """For each half of the users the scenes of the other half, or all scenes if it has none."""
     halves = [np.flatnonzero(features.user % 2 != half) for half in (0, 1)]
-    return [take(features, scenes) if len(scenes) else features for scenes in halves]
+    return [select_scenes(features, scenes) if len(scenes) else features for scenes in halves]
 
 
 def run_probe(features: Features, train: Features | None, workers: int = 1) -> Probe:
-    """Read the probe on `features`, fitted on `train`, or across halves of the users where there is none."""
+    """Test the probe on `features`, fitted on `train` or, without it, across halves of the users."""
     shuffled, shuffled_train = _permuted(features), _permuted(train) if train is not None else None
     fits: dict[str, tuple[Fit, Features, Features | None]] = {
         "identity": (identity, features, train),
@@ -117,7 +119,7 @@ def run_probe(features: Features, train: Features | None, workers: int = 1) -> P
 
 
 def boosted_trees(train: Features, columns: Callable[[Features], np.ndarray]) -> Predict:
-    """Gradient-boosted trees on `columns`, normalised within scenes."""
+    """Gradient-boosted trees on `columns`, with probabilities normalised within scenes."""
     from sklearn.ensemble import HistGradientBoostingClassifier
     from threadpoolctl import threadpool_limits
 
@@ -125,7 +127,7 @@ def boosted_trees(train: Features, columns: Callable[[Features], np.ndarray]) ->
         max_iter=30, learning_rate=0.2, max_leaf_nodes=8, min_samples_leaf=40, l2_regularization=1.0,
         early_stopping=False, random_state=0,
     )  # fmt: skip
-    # OpenMP's limit is each thread's own. With one, sums stay in one order.
+    # OpenMP's limit is per thread. A single thread keeps the order of sums.
     with threadpool_limits(1, user_api="openmp"):
         model.fit(columns(train), train.chosen)
 
@@ -146,7 +148,7 @@ def softmax(values: np.ndarray, features: Features) -> np.ndarray:
 def with_relative(columns: Mapping[str, np.ndarray], features: Features) -> np.ndarray:
     """Each column as it is, standardised within its scene, and as a rank there: float32 `(options, columns)`.
 
-    Of what says nothing by comparison, the position and the number of options, only the first.
+    Position and number of options mean nothing by comparison and stay as they are.
     """
     blocks = []
     for name, values in columns.items():
@@ -165,7 +167,7 @@ def _trees_with_log(train: Features) -> Predict:
 
 
 def identity(train: Features) -> Predict:
-    """How often an item was the choice against how often it would have been by chance."""
+    """How often an item was the choice, against how often it would have been by chance."""
     items, index = np.unique(train.item, return_inverse=True)
     expected = np.bincount(index, weights=1 / np.repeat(train.count, train.count))
     chosen = np.bincount(index, weights=train.chosen)
@@ -179,7 +181,7 @@ def identity(train: Features) -> Predict:
 
 
 def _permuted(features: Features) -> Features:
-    """The same scenes with a random option in the place of the choice."""
+    """The same scenes with a random option as the choice."""
     return replace(
         features, choice=(np.random.default_rng(0).random(len(features.count)) * features.count).astype(np.int64)
     )

@@ -1,10 +1,10 @@
-"""How popular an item was when it was chosen: the law that natural distractors are held to.
+"""How popular items were when they were chosen: what natural distractors are weighted to match.
 
 An item drawn from recent choices counts itself among them; the real choice does not. So items drawn in proportion to
-their recent count look more popular of late, for what they were before, than items that are chosen. The law observes
-how real choices were spread over (recent count, older count) at their own times, and how draws would be, and weighs
-draws by the ratio. Counts are per window of choices: the log grows, and a plain count would say when it was taken
-rather than how popular an item is.
+their recent count look more popular recently, given their older count, than items that are chosen. We observe how real
+choices were spread over (recent count, older count) at their own times, and how draws would be, and weight draws by
+the ratio. Counts are per window of choices: the log grows, so a plain count would say when it was taken rather than
+how popular an item is.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ OLDER_EDGES = np.array([0, 0.3, 1, 2, 3, 4, 6, 8, 12, 17, 25, 40, 75, 150, 400])
 BINS = len(RECENT_EDGES) * len(OLDER_EDGES)
 
 MOST = 6.0
-"""A draw is not weighted up by more than this: cells hold few choices."""
+"""Highest factor on a draw's weight: cells hold few choices."""
 
 STALE_WINDOWS = 4
-"""Items without a recent choice are drawn from the choices of so many windows before the last one."""
+"""Items without a recent choice are drawn from this many windows of choices before the last one."""
 
 GRID_LEAST, GRID_MOST, GRID_SHARE = 100, 1000, 1 / 1000
-"""What can be drawn is observed anew every so many choices: a share of the log so far, within these bounds."""
+"""The pool is updated every so many choices: a share of the log so far, within these bounds."""
 
 WEIGHT_UNIT = 2**20
-"""Weights are whole numbers of this fraction: sums of them do not depend on what else is summed."""
+"""Weights are whole numbers of 1 / WEIGHT_UNIT, so that their sums are exact."""
 
 
 @dataclass(frozen=True)
@@ -43,27 +43,27 @@ class DrawPool:
     weight: np.ndarray
     """int64 `(recent choices,)`, in units of 1 / WEIGHT_UNIT; the recent choices begin at `first`"""
     stale: np.ndarray
-    """int64: earlier choices of items that nobody chose of late"""
+    """int64 `(stale choices,)`: earlier choices of items without a recent choice"""
     unseen: float
-    """Share of real choices whose item had no recent choice at their time"""
+    """Share of real choices whose item had no recent choice at the time"""
 
 
 @dataclass(frozen=True)
 class RecentChoices:
-    """The choices that may stand as distractors: those at `rows` of `log`; recent is among its last `window`."""
+    """The choices that can be drawn as distractors: `rows` of `log`; the last `window` events are recent."""
 
     log: Log
     rows: np.ndarray
     """int64, ascending"""
     window: int
     cap: int
-    """Scenes of one user at most"""
+    """Most scenes of one user"""
 
     @cached_property
     def then(self) -> np.ndarray:
-        """Cell of each choice's item at the choice's own time: int64 `(rows,)`."""
+        """Cell of each choice's item at the time of the choice: int64 `(rows,)`."""
         item = self.log.item[self.rows]
-        # In the order of items the look-ups lie side by side.
+        # Sorted by item, lookups are close together in memory.
         order = np.argsort(item, kind="stable")
         item, high = item[order], self.rows[order]
         low = np.maximum(high - self.window, 0)
@@ -102,7 +102,7 @@ class RecentChoices:
 
 
 def grid_point(position: np.ndarray) -> np.ndarray:
-    """The last point at or before each position in the log: a function of nothing but how far the log has come."""
+    """The last update of the pool at or before each position in the log; depends on the position alone."""
     step = np.clip((position * GRID_SHARE).astype(np.int64), GRID_LEAST, GRID_MOST)
     return position // step * step
 

@@ -1,4 +1,4 @@
-"""Scenes as text: profile, history and options, from the templates of the domain, column by column."""
+"""Scenes as text: profile, history and options, from the domain's templates, column by column."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from usermirrorer.data.artefacts.schema import list_column
 from usermirrorer.data.log.events import ragged_ranges
 from usermirrorer.data.log.tables import Tables
 from usermirrorer.data.scenes.as_of import DAY_MS, option_values
@@ -13,13 +14,13 @@ from usermirrorer.data.sources.templates import field_names, fill, fill_lines
 
 
 HISTORY_MIN, HISTORY_MAX = 2, 10
-"""Shown history entries are drawn uniformly from this range (paper, section 3)."""
+"""The number of history entries shown is drawn uniformly from this range (paper, section 3)."""
 
 _UNITS = ((365 * DAY_MS, "year"), (30 * DAY_MS, "month"), (DAY_MS, "day"), (3_600_000, "hour"), (60_000, "minute"))
 
 
 def time_differences(milliseconds: np.ndarray) -> pl.Series:
-    """Largest whole units, as in `3 days ago`; under a minute is `just now`: `(times,)`."""
+    """Times in their largest whole unit, as in `3 days ago`; below a minute, `just now`: `(times,)`."""
     texts = np.full(len(milliseconds), "just now", dtype=object)
     left = milliseconds >= _UNITS[-1][0]
     for length, unit in _UNITS:
@@ -45,26 +46,25 @@ def render(
     scene = np.repeat(np.arange(len(user)), count)
     values = {"item": tables.items["text"][item], **option_values(tables, user[scene], item, time[scene])}
     options = fill(tables.domain.option, values, len(item)).to_arrow().cast(pa.string())
-    offsets = pa.array(np.append(0, np.cumsum(count)), pa.int32())
     return pa.StructArray.from_arrays(
         [
             profiles.to_arrow().cast(pa.string()),
             _histories(tables, user, time, history_len).to_arrow().cast(pa.string()),
-            pa.ListArray.from_arrays(offsets, options),
+            list_column(options, count),
         ],
         names=["profile", "history", "action_list"],
     )
 
 
 def _histories(tables: Tables, user: np.ndarray, time: np.ndarray, history_len: np.ndarray) -> pl.Series:
-    """The last `history_len` events of each user before each time, oldest first, one a line: `(scenes,)`."""
+    """The last `history_len` events of each user before each time, oldest first, one per line: `(scenes,)`."""
     log, template = tables.log, tables.domain.history
     before = log.by_user.count(user, log.position(time))
     length = np.minimum(history_len, before)
     scene, index = ragged_ranges(log.by_user.start[user] + before - length, length)
     rows = log.by_user.events[index]
     columns: dict[str, pl.Series | np.ndarray | str] = {
-        name: tables.behaviour[name][rows] for name in field_names(template) & set(tables.behaviour.columns)
+        name: tables.event_columns[name][rows] for name in field_names(template) & set(tables.event_columns.columns)
     }
     columns["event"] = tables.domain.event
     columns["item"] = tables.items["text"][log.item[rows]]

@@ -1,4 +1,4 @@
-"""A window of time with what was fitted before it: all that scenes of one split are made from."""
+"""The time window of a split with the models fitted before it: everything its scenes are made from."""
 
 from __future__ import annotations
 
@@ -8,39 +8,39 @@ from functools import cached_property
 import numpy as np
 import polars as pl
 
-from usermirrorer.data.items.histories import ask
+from usermirrorer.data.items.histories import histories_in_blocks
 from usermirrorer.data.items.models import GFCF, WINDOW, CandidateModel, Content, fit_models
 from usermirrorer.data.log.events import Log, one_of_occasion, ragged_ranges
 from usermirrorer.data.log.tables import Cuts, Tables
-from usermirrorer.data.scenes.choices import MIN_OCCASIONS, USER_CAP, Choices, qualifying
 from usermirrorer.data.scenes.recency import RecentChoices
+from usermirrorer.data.scenes.targets import MIN_OCCASIONS, USER_CAP, Targets, qualifying
 from usermirrorer.seeds import event_keys
 
 
 CALIBRATION_SHARE = 0.8
-"""Share of what precedes a window on which models are fitted when the ranks of real choices are observed."""
+"""Share of the log before a window on which models are fitted to observe the ranks of real choices."""
 
 CALIBRATION_CHOICES = 2000
 
 
 @dataclass(frozen=True)
 class Window:
-    """The tables, the log of choices, and the candidate models fitted on what precedes the window."""
+    """The tables, the log of choices, and the candidate models fitted before the window."""
 
     tables: Tables
     split: str
     start: int
     cap: int
     pool: Log
-    """The choices in the log"""
+    """The events of the log that are choices"""
     pool_rows: np.ndarray | slice
-    """Rows of the log that they are"""
+    """Their rows in the log"""
     vectors: np.ndarray
     workers: int = 1
 
     @cached_property
     def models(self) -> dict[str, CandidateModel]:
-        """Candidate models fitted on what precedes the window."""
+        """Candidate models fitted on the choices before the window."""
         before = self.pool.before(self.start)
         return fit_models(before, self.pool, self.vectors, self.tables.friends, self.workers)
 
@@ -68,11 +68,12 @@ class Window:
 
     @cached_property
     def recent_choices(self) -> RecentChoices:
+        """The choices that `natural` draws from."""
         return RecentChoices(self.pool, self.drawable_rows, WINDOW, self.cap)
 
     @cached_property
     def observed_ranks(self) -> dict[str, np.ndarray]:
-        """Ranks that real choices had in each model's list, observed entirely before the window."""
+        """Ranks of real choices in each model's list, all from before the window."""
         fitted = self.pool.before(self.start)
         split = int(len(fitted) * CALIBRATION_SHARE)
         earlier = fitted.take(np.arange(split))
@@ -81,11 +82,11 @@ class Window:
         rows = np.unique(np.linspace(split, len(fitted) - 1, wanted).astype(int))
         user, item, time = fitted.user[rows], fitted.item[rows], fitted.time[rows]
         ranks: dict[str, list[np.ndarray]] = {name: [] for name in models}
-        for block, asked in ask(fitted, user, time):
+        for block, histories in histories_in_blocks(fitted, user, time):
             allowed = self.allowed(user[block], time[block])
             allowed[np.arange(len(block)), item[block]] = True
             for name, model in models.items():
-                scores = np.where(allowed, model.scores(asked), -np.inf)
+                scores = np.where(allowed, model.scores(histories), -np.inf)
                 own = scores[np.arange(len(block)), item[block]][:, None]
                 tied = (scores == own) & (np.arange(scores.shape[1]) < item[block][:, None])
                 ranks[name].append((scores > own).sum(axis=1) + tied.sum(axis=1))
@@ -93,7 +94,7 @@ class Window:
 
     @cached_property
     def shown(self) -> tuple[np.ndarray, np.ndarray]:
-        """Items of all impressions, flat (-2 where unknown), and where each impression begins."""
+        """Items of all impressions, flat (-2 if unknown), and where each impression begins."""
         assert self.tables.impressions is not None
         lists = self.tables.impressions.select(item_id="items").with_row_index("row")
         flat = lists.explode("item_id").unique(maintain_order=True)
@@ -103,9 +104,9 @@ class Window:
         return flat["item"].cast(pl.Int64).fill_null(-2).to_numpy(), start
 
     def allowed(self, user: np.ndarray, time: np.ndarray, seen: np.ndarray | None = None) -> np.ndarray:
-        """Items that exist and, where a domain has no repeats, are new to the user: bool `(scenes, items)`.
+        """Items that exist and, if the domain has no repeats, are new to the user: bool `(scenes, items)`.
 
-        `seen` is what each user had events with, where that is known already.
+        `seen` says which items each user had events with, `(scenes, items)`, if it is known already.
         """
         existing = np.searchsorted(self.tables.available_from, time, side="right")
         mask = np.arange(self.tables.log.items) < existing[:, None]
@@ -122,7 +123,7 @@ class Window:
 
 
 def open_window(tables: Tables, cuts: Cuts, split: str, choice: str, vectors: np.ndarray, workers: int = 1) -> Window:
-    """The `split` window; its models are fitted when they are first asked for. `vectors` are `(items, width)`."""
+    """The window of a split; its models are fitted on first use. `vectors` are `(items, width)`."""
     start = cuts.train if split == "train" else cuts.test
     chosen = qualifying(tables, choice)
     rows: np.ndarray | slice = slice(None) if chosen.all() else np.flatnonzero(chosen)
@@ -130,12 +131,12 @@ def open_window(tables: Tables, cuts: Cuts, split: str, choice: str, vectors: np
     return Window(tables, split, start, USER_CAP[split], pool, rows, vectors[: len(tables.items)], workers)
 
 
-def score_options(window: Window, choices: Choices, options: np.ndarray) -> dict[str, np.ndarray]:
-    """Every model's score of every option, float32 `(scenes, options)`; -1 pads `options` and gives NaN."""
+def score_options(window: Window, targets: Targets, options: np.ndarray) -> dict[str, np.ndarray]:
+    """Every model's score of every option, float32 `(scenes, options)`; NaN where `options` is padded with -1."""
     scores = {name: np.full(options.shape, np.nan, dtype=np.float32) for name in window.models}
-    for rows, asked in ask(window.pool, choices.user, choices.time):
+    for rows, histories in histories_in_blocks(window.pool, targets.user, targets.time):
         shown = options[rows]
         for name, model in window.models.items():
-            found = model.options(asked, shown)
+            found = model.option_scores(histories, shown)
             scores[name][rows] = np.where(shown >= 0, found, np.nan)
     return scores

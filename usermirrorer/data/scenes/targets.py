@@ -1,4 +1,4 @@
-"""Which events become scenes: one per occasion, inside a window, with enough history, capped per user."""
+"""Which choices become scenes: one per occasion, inside the window, with enough history, capped per user."""
 
 from __future__ import annotations
 
@@ -15,27 +15,30 @@ from usermirrorer.seeds import Order, number_keys, other_keys
 
 
 MIN_OCCASIONS = 3
-"""Earlier occasions that a user needs before a choice of theirs becomes a scene."""
+"""Earlier occasions that a user needs before one of their choices becomes a scene."""
 
 USER_CAP = {"train": 50, "test": 10}
-"""Scenes of one user at most, by split."""
+"""Most scenes of one user, by split."""
 
 
 @dataclass(frozen=True)
-class Choices:
-    """Choices as arrays, one row each. `peers` are the user's other items of the same occasion, in ragged form."""
+class Targets:
+    """The choices that scenes are built around, one row each.
+
+    A target's peers are the user's other items of the same occasion, stored flat in `peer_item`.
+    """
 
     user: np.ndarray
     item: np.ndarray
     time: np.ndarray
     scene_id: np.ndarray
-    """uint64 `(choices,)`: the 16 hex digits as a number"""
+    """uint64 `(targets,)`: the 16 hex digits as a number"""
     key: np.ndarray
-    """uint64 `(choices,)`: the seed of all that is drawn for the scene"""
+    """uint64 `(targets,)`: the seed of everything drawn for the scene"""
     impression: np.ndarray
-    """int64 `(choices,)`: row of the impressions table, -1 where there is none"""
+    """int64 `(targets,)`: row of the impressions table, -1 if there is none"""
     peer_count: np.ndarray
-    """int64 `(choices,)`"""
+    """int64 `(targets,)`"""
     peer_item: np.ndarray
 
     def __len__(self) -> int:
@@ -43,14 +46,15 @@ class Choices:
 
     @property
     def peer_row(self) -> np.ndarray:
-        """The choice that each peer belongs to: int64 `(peers,)`."""
+        """The target that each peer belongs to: int64 `(peers,)`."""
         return np.repeat(np.arange(len(self)), self.peer_count)
 
-    def take(self, rows: np.ndarray) -> Choices:
+    def take(self, rows: np.ndarray) -> Targets:
+        """The selected targets with their peers."""
         start = np.cumsum(self.peer_count) - self.peer_count
         _, index = ragged_ranges(start[rows], self.peer_count[rows])
         columns = {field.name: getattr(self, field.name)[rows] for field in fields(self)[:-1]}
-        return Choices(**columns, peer_item=self.peer_item[index])
+        return Targets(**columns, peer_item=self.peer_item[index])
 
 
 def with_peers(
@@ -61,8 +65,8 @@ def with_peers(
     scene_id: np.ndarray,
     key: np.ndarray,
     impression: np.ndarray,
-) -> Choices:
-    """Choices with what their users chose on the same occasion."""
+) -> Targets:
+    """Targets with what else their users chose on the same occasion."""
     grouped = log.by_user
     first = grouped.start[user] + grouped.count(user, log.position(time))
     until = grouped.start[user] + grouped.count(user, log.position(time + 1))
@@ -70,24 +74,24 @@ def with_peers(
     peer = log.item[grouped.events[index]]
     other = peer != item[row]
     count = np.bincount(row[other], minlength=len(user))
-    return Choices(user, item, time, scene_id, key, impression, count, peer[other])
+    return Targets(user, item, time, scene_id, key, impression, count, peer[other])
 
 
 def qualifying(tables: Tables, choice: str) -> np.ndarray:
-    """Mask of the events that count as choices under a rule such as `any` or `min_rating=4`: `(events,)`."""
-    events = tables.behaviour.with_columns(pl.Series("_event", np.arange(len(tables.log))))
+    """Which events count as choices under a rule such as `any` or `min_rating=4`: bool `(events,)`."""
+    events = tables.event_columns.with_columns(pl.Series("_event", np.arange(len(tables.log))))
     return events.with_columns(_choice=choice_rule(tables.domain, choice))["_choice"].to_numpy()
 
 
-def eligible(
+def eligible_targets(
     tables: Tables, cuts: Cuts, split: str, choice: str, logged: bool, seed: int, cap: int
-) -> tuple[Choices, dict[str, int]]:
-    """All choices of a window that can become scenes, in the order of their draw, and what was left out, by reason.
+) -> tuple[Targets, dict[str, int]]:
+    """All choices of a window that can become scenes, in the order of their draw, and how many cannot, by reason.
 
-    An occasion gives one choice, drawn by (seed, scene_id); a user gives at most `cap`. `logged` takes clicks in
-    impressions instead of interactions.
+    An occasion gives one target, drawn by (seed, scene_id); a user gives at most `cap`. With `logged`, choices are
+    clicks in impressions instead of interactions. Raises UserError if the domain has no impressions.
     """
-    found, counts = (_clicks if logged else _events)(tables, choice)
+    found, counts = (_clicks if logged else _interactions)(tables, choice)
     low, high = (cuts.train, cuts.test) if split == "train" else (cuts.test, np.iinfo(np.int64).max)
     kept = (found.time >= low) & (found.time < high)
     counts["choices_in_window"] = int(kept.sum())
@@ -98,8 +102,8 @@ def eligible(
         counts["had_before"] = _narrow(kept, found.new)
     rows = np.flatnonzero(kept)
     key = number_keys(seed, found.scene_id[rows])
-    # The order of draws must not be the order that decides who is left in: the first scenes would be those of crowded
-    # occasions and busy people.
+    # Occasions and caps have their own orders: if the order of draws decided who stays, the first scenes would be
+    # those of crowded occasions and busy people.
     one = one_of_occasion(found.user[rows], found.time[rows], other_keys(key, Order.OCCASION))
     counts["same_occasion"] = len(rows) - len(one)
 
@@ -118,37 +122,37 @@ def eligible(
 
 
 def _narrow(kept: np.ndarray, condition: np.ndarray) -> int:
-    """Put one more condition on the mask, in place; how many rows that took away."""
+    """Apply one more condition to the mask, in place; returns how many rows that excludes."""
     before = int(kept.sum())
     kept &= condition
     return before - int(kept.sum())
 
 
 @dataclass(frozen=True)
-class Found:
-    """What may become scenes, one row each in time order, before the rules."""
+class ChoiceEvents:
+    """Choices before the rules are applied, one row each in time order."""
 
     user: np.ndarray
     item: np.ndarray
     time: np.ndarray
     scene_id: np.ndarray
     occasions: np.ndarray
-    """Earlier occasions of the user"""
+    """Number of the user's earlier occasions"""
     new: np.ndarray | None = None
-    """Whether the user had no event with the item before; asked only where a domain has no repeats, whose distractors
-    are always new to the user: a choice that is not would stand out."""
+    """Whether the user had no earlier event with the item; None if the domain has repeats. Without repeats distractors
+    are always new to the user, so a choice that is not would stand out."""
     impression: np.ndarray | None = None
 
 
-def _events(tables: Tables, choice: str) -> tuple[Found, dict[str, int]]:
+def _interactions(tables: Tables, choice: str) -> tuple[ChoiceEvents, dict[str, int]]:
     log, chosen = tables.log, qualifying(tables, choice)
     rows = slice(None) if chosen.all() else np.flatnonzero(chosen)
     occasions = log.occasions_before_event[rows]
     new = None if tables.domain.repeats else log.first_of_pair[rows]
-    return Found(log.user[rows], log.item[rows], log.time[rows], tables.scene_id[rows], occasions, new), {}
+    return ChoiceEvents(log.user[rows], log.item[rows], log.time[rows], tables.scene_id[rows], occasions, new), {}
 
 
-def _clicks(tables: Tables, choice: str) -> tuple[Found, dict[str, int]]:
+def _clicks(tables: Tables, choice: str) -> tuple[ChoiceEvents, dict[str, int]]:
     if tables.impressions is None:
         raise UserError(f"exposure 'logged': {tables.domain.name} has no impressions; use natural, hard or retrieved")
     frame = tables.impressions.with_row_index("row")
@@ -161,12 +165,12 @@ def _clicks(tables: Tables, choice: str) -> tuple[Found, dict[str, int]]:
     user, item, time, ids, row = (known[name].to_numpy() for name in ("user", "item", "timestamp", "scene_id", "row"))
     occasions = _occasions_before(tables.log, user.astype(np.int64), time)
     impression = row.astype(np.int64)
-    found = Found(user.astype(np.int32), item.astype(np.int32), time, ids, occasions, impression=impression)
+    found = ChoiceEvents(user.astype(np.int32), item.astype(np.int32), time, ids, occasions, impression=impression)
     return found, counts
 
 
 def _occasions_before(log: Log, user: np.ndarray, time: np.ndarray) -> np.ndarray:
-    """How many occasions each user had before each time: `(queries,)`."""
+    """Number of occasions of each user before each time: `(queries,)`."""
     grouped = log.by_user
     count = grouped.count(user, log.position(time))
     last = log.by_user.events[np.maximum(grouped.start[user] + count - 1, 0)]
