@@ -153,7 +153,7 @@ def test_every_form_of_the_evaluation_file_holds_the_same_scenes(tmp_path: Path,
 
 
 def test_the_directory_above_says_where_the_files_are(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="give .*UserMirrorer-eval/data"):
+    with pytest.raises(UserError, match="pass .*UserMirrorer-eval/data"):
         load_scenes(as_downloaded(tmp_path).parent.parent)
 
 
@@ -162,7 +162,7 @@ def test_a_broken_download_is_one_sentence(tmp_path: Path, name: str) -> None:
     whole = json_lines(tmp_path / "whole.jsonl.gz", evaluation_rows()).read_bytes()
     content = {"cut": whole[: len(whole) // 2], "none": b"<html>", "latin": b'{"dataset": "caf\xe9"}\n'}
     (tmp_path / name).write_bytes(content[name.split(".")[0]])
-    with pytest.raises(UserError, match=rf"{name} can't be read after line \d+ .*load it again"):
+    with pytest.raises(UserError, match=rf"{name} can't be read after line \d+ .*download it again"):
         load_scenes(tmp_path / name)
 
 

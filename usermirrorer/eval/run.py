@@ -22,7 +22,7 @@ from usermirrorer.eval.baselines import best_possible, load_baselines
 from usermirrorer.eval.contexts import CONTEXTS, anonymise_items, with_context
 from usermirrorer.eval.evaluate import KEYS, evaluate
 from usermirrorer.eval.predict import predict
-from usermirrorer.eval.scenes import beside, load_scenes, probe_of
+from usermirrorer.eval.scenes import load_scenes, probe_of, sibling
 from usermirrorer.eval.table import print_table
 from usermirrorer.llm import load_model, model_digest
 from usermirrorer.llm.choose import MODES, trained_prompt
@@ -56,14 +56,14 @@ def run_eval(
         raise UserError("no model to evaluate: name one or more with --model")
     _check(repeat, mode, contexts, prompt)
     scenes, counts = load_scenes(source)
-    train_source = calibrate or beside(source, "scenes", "train")
+    train_source = calibrate or sibling(source, "scenes", "train")
     train = load_scenes(train_source)[0] if train_source else None
     if train is not None and not set(train["scene_id"]).isdisjoint(scenes["scene_id"]):
         raise UserError(f"{train_source} and {source} share scenes: give train scenes to --calibrate")
     if calibrate and train is not None:
         train = train.head(len(scenes))  # ids are hashes: the first are a random draw
     split = Path(source).name
-    baseline_rows, note = load_baselines(baselines or beside(source, "baselines", split), scenes, train)
+    baseline_rows, note = load_baselines(baselines or sibling(source, "baselines", split), scenes, train)
     settings = {
         "mode": mode,
         "repeat": repeat if mode == "decision" else 1,

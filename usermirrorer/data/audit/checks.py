@@ -10,6 +10,8 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
+from usermirrorer.data.artefacts.reader import place_of
+
 
 Result = Literal["ok", "warning", "failed", "skipped"]
 
@@ -81,11 +83,6 @@ def bad_rows(frame: pl.DataFrame) -> list[BadRow]:
         BadRow(place_of(file, row), scene_id or "", reason or "")
         for file, row, scene_id, reason in zip(frame["_file"], frame["_row"], ids, frame["_reason"], strict=True)
     ]
-
-
-def place_of(file: str, row: int) -> str:
-    """Where a row stands: `part-00000.parquet row 12`, or file:line for JSON lines."""
-    return f"{file}:{row}" if file.endswith(".jsonl") else f"{file} row {row}"
 
 
 def checked(artefact: str, counted: Mapping[str, Tally], otherwise: Result = "failed") -> list[Check]:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from usermirrorer.data.artefacts.find import REQUIRED, SCHEMAS, Artefact, find_artefacts
-from usermirrorer.data.artefacts.reader import MESSAGES, columns_of
+from usermirrorer.data.artefacts.reader import columns_of
 from usermirrorer.data.artefacts.store import SHARD_ROWS, file_digest, fingerprint
 from usermirrorer.data.audit.answers import check_baselines, check_decisions, check_predictions
 from usermirrorer.data.audit.checks import BadRow, Check, Result
@@ -113,8 +113,7 @@ def _schema(artefact: Artefact) -> list[Check]:
         return []
     wanted, bad, strange = SCHEMAS[artefact.kind], [], []
     for path in artefact.files:
-        columns = columns_of(path) if artefact.content is None else pq.read_schema(path).names
-        named = {*columns, *(REQUIRED["pairs"] if set(MESSAGES) <= set(columns) else ())}
+        named = columns_of(path) if artefact.content is None else pq.read_schema(path).names
         needed = wanted.names if artefact.content is not None else REQUIRED[artefact.kind]
         bad += [BadRow(path.name, "", f"lacks the column `{name}`") for name in needed if name not in named]
         if path.suffix == ".parquet":
