@@ -12,8 +12,9 @@ from handmade import predictions
 
 from usermirrorer.errors import UserError
 from usermirrorer.eval.baselines import load_baselines
-from usermirrorer.eval.evaluate import KEYS, evaluate
+from usermirrorer.eval.evaluate import evaluate
 from usermirrorer.eval.report import report
+from usermirrorer.eval.scene_predictions import KEYS
 
 
 def write_run(directory, scenes, model: str, skill: float, probe="no probe: made by hand"):

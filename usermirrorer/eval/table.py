@@ -17,7 +17,7 @@ COLUMNS = {
 
 
 def format_estimate(estimate: Estimate | None, signed: bool = False) -> str:
-    """`0.512 [0.480, 0.544]`, or a dash where there is nothing."""
+    """`0.512 [0.480, 0.544]`, or a dash for None."""
     if estimate is None:
         return "–"
     form = "{:+.3f} [{:+.3f}, {:+.3f}]" if signed else "{:.3f} [{:.3f}, {:.3f}]"
@@ -25,7 +25,7 @@ def format_estimate(estimate: Estimate | None, signed: bool = False) -> str:
 
 
 def probe_line(metrics: dict[str, Any]) -> str:
-    """What the exposure alone gives away, or why that is not known."""
+    """What the exposure alone gives away, or why it is not known."""
     probe = metrics["probe"]
     if isinstance(probe, str):
         return probe
@@ -41,13 +41,13 @@ def reasons(counts: dict[str, int]) -> str:
 
 
 def print_table(metrics: dict[str, Any]) -> None:
-    """Chance, probe and baselines above, then the models: macro means over domains with 95 % intervals."""
+    """Print chance, probe and baselines, then the models: macro means over domains with 95 % intervals."""
     from rich.console import Console
     from rich.table import Table
 
     console = Console()
     if not console.is_terminal:
-        console.width = 180  # a log is not wrapped
+        console.width = 180  # logs are not wrapped
     table = Table(title=f"{metrics['source']}: {metrics['scenes']['n']} scenes, {metrics['scenes']['users']} users")
     table.add_column("", no_wrap=True)
     for heading in [*COLUMNS.values(), "user gain"]:
