@@ -46,7 +46,7 @@ _BATCH = 256
 
 
 def prepare(run: Run, tokenizer: PreTrainedTokenizerBase) -> tuple[Dataset, dict[str, Any]]:
-    """The rows to train on, and their record: path, fingerprint, prompt, rows, kept, dropped, tokens, probe.
+    """The rows to train on, and what to record: path, fingerprint, prompt, rows, kept, dropped, tokens, probe.
 
     SFT rows have columns `prompt` and `completion`, DPO rows `prompt`, `chosen` and `rejected`, each a list of
     messages. One process checks and broadcasts the result. Raises UserError for rows that can't be trained on.
@@ -103,7 +103,7 @@ def read(name: str, split: str, method: str) -> Dataset:
 def _survey(
     rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int | None, max_over_length: float, name: str
 ) -> tuple[list[int], dict[str, Any]]:
-    """Indices of the rows to keep, and their record. Lengths are in tokens, of prompt and answer together."""
+    """Indices of the rows to keep, and what to record. Lengths are in tokens, of prompt and answer together."""
     answers = [column for column in ("chosen", "rejected") if column in rows.column_names]
     ids = rows["scene_id"] if "scene_id" in rows.column_names else [f"row {i}" for i in range(len(rows))]
     digest = hashlib.blake2b(digest_size=8)
@@ -112,22 +112,23 @@ def _survey(
     over: list[str] = []
     totals: list[int] = []
     answer_lengths: list[int] = []
-    seen: set[int | None] = set()
+    labels: set[int] = set()
     systems: Counter[str] = Counter()
     tokens = 0
     for start in range(0, len(rows), _BATCH):
         batch = rows[start : start + _BATCH]
         digest.update(json.dumps([batch[column] for column in ("prompt", *answers)], ensure_ascii=False).encode())
-        whole = [i for i in range(len(batch["prompt"])) if _trainable(batch, answers, i, dropped)]
-        if not whole:
+        trainable = [i for i in range(len(batch["prompt"])) if _trainable(batch, answers, i, dropped)]
+        if not trainable:
             continue
-        prompts = _render(tokenizer, [batch["prompt"][i] for i in whole], add_generation_prompt=True)
-        texts = {c: _render(tokenizer, [batch["prompt"][i] + batch[c][i] for i in whole]) for c in answers}
-        for k, i in enumerate(whole):
+        prompts = _render(tokenizer, [batch["prompt"][i] for i in trainable], add_generation_prompt=True)
+        texts = {c: _render(tokenizer, [batch["prompt"][i] + batch[c][i] for i in trainable]) for c in answers}
+        for k, i in enumerate(trainable):
             lengths = [len(texts[column][k]) for column in answers]
             for column in answers:
                 _check_prefix(tokenizer, prompts[k], texts[column][k], f"{name}: {ids[start + i]}")
-                seen.add(parse(batch[column][i][-1]["content"], len(LABELS))[1])
+                label = parse(batch[column][i][-1]["content"], len(LABELS))[1]
+                labels |= set() if label is None else {label}
             systems[next((m["content"] for m in batch["prompt"][i] if m["role"] == "system"), "")] += 1
             totals.append(max(lengths))
             answer_lengths.extend(length - len(prompts[k]) for length in lengths)
@@ -137,16 +138,16 @@ def _survey(
             else:
                 kept.append(start + i)
                 tokens += sum(lengths)
-    labels = {label for label in seen if label is not None}
     if labels:
         label_tokens(
             lambda texts: tokenizer(texts, add_special_tokens=False)["input_ids"],
             LABELS[: max(labels) + 1],
             str(tokenizer.name_or_path),
         )
-    manifest = store.read_manifest(Path(name)) if Path(name).is_dir() else None
+    directory = Path(name).expanduser()
+    manifest = store.read_manifest(directory) if directory.is_dir() else None
     content = manifest["content"] if manifest else {}
-    fingerprint = store.fingerprint(Path(name)) if manifest else digest.hexdigest()
+    fingerprint = store.fingerprint(directory) if manifest else digest.hexdigest()
     counts = {
         "fingerprint": content.get("fingerprint") or fingerprint,
         "prompt": content.get("prompt") or content.get("recipe", {}).get("prompt") or _instruction(systems),
@@ -156,7 +157,7 @@ def _survey(
         "tokens": tokens,
         "probe": content.get("probe"),
     }
-    _report(name, counts, totals, answer_lengths, over)
+    _log(name, counts, totals, answer_lengths, over)
     if len(over) > max_over_length * len(totals):
         raise UserError(
             f"{name}: {len(over):,} of {len(totals):,} rows are over max_length {max_length} (the longest has "
@@ -169,7 +170,7 @@ def _survey(
     return kept, counts
 
 
-def _report(name: str, counts: dict[str, Any], totals: list[int], answers: list[int], over: list[str]) -> None:
+def _log(name: str, counts: dict[str, Any], totals: list[int], answers: list[int], over: list[str]) -> None:
     logger.info(f"pairs: {counts['kept']:,} of {counts['rows']:,} rows of {name} ({counts['fingerprint']})")
     for reason, count in counts["dropped"].items():
         logger.info(f"dropped: {count:,} {reason}")
@@ -186,11 +187,11 @@ def _report(name: str, counts: dict[str, Any], totals: list[int], answers: list[
 def _trainable(batch: dict[str, list[Any]], answers: Sequence[str], i: int, dropped: Counter[str]) -> bool:
     """Whether row `i` of a batch has text to train on; if not, the reason is counted in `dropped`."""
     messages = [*batch["prompt"][i], *(message for column in answers for message in batch[column][i])]
-    shown = next((m["content"] or "" for m in reversed(batch["prompt"][i]) if m["role"] == "user"), "")
+    question = next((m["content"] or "" for m in reversed(batch["prompt"][i]) if m["role"] == "user"), "")
     withheld = not messages or any(not (message["content"] or "").strip() for message in messages)
-    if withheld or _BLANK_OPTION.search(shown):
+    if withheld or _BLANK_OPTION.search(question):
         dropped["blanked for licence"] += 1
-    elif any([m["role"] for m in batch[column][i]] != ["assistant"] for column in answers) or not shown:
+    elif any([m["role"] for m in batch[column][i]] != ["assistant"] for column in answers) or not question:
         dropped["not a user's turn and one answer"] += 1
     else:
         return True
