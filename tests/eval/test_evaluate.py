@@ -68,7 +68,7 @@ def test_macro_weighs_domains_alike_and_pooled_weighs_scenes(scenes):
         assert all(one["low"] <= one["value"] <= one["high"] for name, one in scope.items() if name != "ece")
 
 
-def test_unfinished_cut_off_and_missing_rows_are_counted_and_shown_beside(scenes):
+def test_unfinished_cut_off_and_missing_rows_are_counted_and_measured_apart(scenes):
     rows = predictions(scenes, 1.0)
     spoilt = pl.col("sample") == 1
     rows = rows.with_columns(

@@ -31,7 +31,7 @@ def kitchen() -> pl.DataFrame:
     return frame([taste_scene(i, f"chose {TASTES[i % 5]} cake\nchose {TASTES[i % 5]} pie") for i in range(6)])
 
 
-def test_every_scene_gets_its_samples_whatever_is_asked_with_it(engine, kitchen):
+def test_every_scene_gets_its_samples_whatever_else_is_in_its_batch(engine, kitchen):
     rows = predict(engine, kitchen, "plain", "decision", 3, "full", SHORT, seed=0)
     assert dict(rows.schema) == PREDICTED
     assert rows.group_by("scene_id").len()["len"].to_list() == [3] * 6
@@ -66,24 +66,24 @@ def test_long_scenes_shed_history_and_too_long_ones_have_no_row(engine):
 def test_a_run_keeps_what_was_answered_before_it_failed(engine, kitchen, tmp_path):
     source, out = str(tmp_path / "scenes.parquet"), tmp_path / "out"
     kitchen.write_parquet(source)
-    asked = {"repeat": 2, "contexts": ("full", "swapped-history"), "prompt": "plain", "sampling": SHORT}
+    options = {"repeat": 2, "contexts": ("full", "swapped-history"), "prompt": "plain", "sampling": SHORT}
     (tmp_path / "broken").mkdir()
     with pytest.raises(Exception):  # noqa: B017 - whatever the engine says of a directory without a model
-        run_eval({"tiny": engine.name, "broken": f"vllm:{tmp_path / 'broken'}"}, source, out, **asked)
+        run_eval({"tiny": engine.name, "broken": f"vllm:{tmp_path / 'broken'}"}, source, out, **options)
     parts = {path: path.stat().st_mtime_ns for path in (out / ".parts").iterdir()}
     assert len(parts) == 2 and not (out / "metrics.json").exists()
-    metrics = run_eval({"tiny": engine.name}, source, out, **asked)
+    metrics = run_eval({"tiny": engine.name}, source, out, **options)
     assert {path: path.stat().st_mtime_ns for path in (out / ".parts").iterdir()} == parts
     assert json.loads((out / "metrics.json").read_text()) == metrics
     assert "no log" in metrics["notes"][0] and metrics["probe"].startswith("no probe")
     assert metrics["models"]["tiny"]["counts"]["full"]["rows"] == 12
     rows = pl.read_parquet(out / "predictions.parquet")
     assert len(rows) == 24 and {"model", "dataset", "user_id", "item_pos"} < set(rows.columns)
-    run_eval({"tiny": engine.name}, source, out, **{**asked, "repeat": 1, "contexts": ("full",)})
+    run_eval({"tiny": engine.name}, source, out, **{**options, "repeat": 1, "contexts": ("full",)})
     assert len(list((out / ".parts").iterdir())) == 3
 
 
-def test_what_lies_beside_the_scenes_is_found(engine, tmp_path):
+def test_baselines_and_train_scenes_of_the_same_work_directory_are_found(engine, tmp_path):
     split = {name: tmp_path / "scenes" / "kitchen" / name for name in ("train", "test")}
     rows = {"train": range(6, 16), "test": range(6)}
     for name, directory in split.items():
@@ -107,7 +107,7 @@ def test_what_lies_beside_the_scenes_is_found(engine, tmp_path):
     assert "the exposure gives the choice away" in page
 
 
-def test_wrong_use_is_told_before_any_model_is_loaded(kitchen, tmp_path):
+def test_wrong_use_fails_before_any_model_is_loaded(kitchen, tmp_path):
     source = str(tmp_path / "scenes.parquet")
     kitchen.write_parquet(source)
     for wrong in ({"repeat": 0}, {"mode": "both"}, {"contexts": ("none",)}, {"contexts": ()}, {"prompt": "short"}):

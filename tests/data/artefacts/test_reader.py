@@ -11,6 +11,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from datasets import Dataset
 
 from usermirrorer.data.artefacts.convert import milliseconds
 from usermirrorer.data.artefacts.find import find_artefacts
@@ -77,6 +78,15 @@ def test_every_kind_of_file_loads_as_the_same_dataset(tmp_path: Path, monkeypatc
     (tmp_path / "b.jsonl").write_text("{broken\n")
     with pytest.raises(UserError, match=r"b\.jsonl can't be read \(.*\): pass a file"):
         load_rows(str(tmp_path / "b.jsonl"), "train", "pass a file")
+
+
+def test_a_hub_dataset_gives_rows_with_their_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [published(0), published(5)]
+    splits = {("me/data", "test"): Dataset.from_list(rows)}
+    monkeypatch.setattr("datasets.load_dataset", lambda name, split: splits[name, split])
+    assert list(read_rows("me/data", "test", "")) == [("me/data row 1", rows[0]), ("me/data row 2", rows[1])]
+    with pytest.raises(UserError, match="me/data is neither a path nor a Hub dataset with a `train` split .*: pass X"):
+        load_rows("me/data", "train", "pass X")
 
 
 @pytest.mark.parametrize(

@@ -139,8 +139,8 @@ def load_rows(source: str, split: str, remedy: str) -> Dataset:
         return load_dataset(kind, data_files=[str(path) for path in files], split="train")
     except Exception as error:  # the library raises anything from ValueError to ConnectionError here
         reason = str(error.__cause__ or error).strip().split("\n")[0]
-        where = f"is not a path here, nor a Hub dataset with the split `{split}`" if files is None else "can't be read"
-        raise UserError(f"{source} {where} ({reason}): {remedy}") from None
+        problem = f"is neither a path nor a Hub dataset with a `{split}` split" if files is None else "can't be read"
+        raise UserError(f"{source} {problem} ({reason}): {remedy}") from None
 
 
 def _open_parquet(path: Path) -> pq.ParquetFile:
