@@ -1,6 +1,6 @@
-"""The report as one HTML page without scripts or outside resources, for light and dark screens, wide and narrow.
+"""The report as one HTML page without scripts or external resources, for light and dark screens, wide and narrow.
 
-This module prepares rows of tables and plots; `templates/report.html.j2` lays them out.
+This module prepares table rows and plots; `templates/report.html.j2` lays them out.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ def page(metrics: dict[str, Any]) -> str:
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
-        lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    probe, models, full = metrics["probe"], metrics["models"], _full(metrics)
+    probe, models = metrics["probe"], metrics["models"]
+    full = {name: model["contexts"]["full"] for name, model in models.items() if "full" in model["contexts"]}
     first_counts = next(iter(next(iter(models.values()))["counts"].values()))
     return environment.get_template("report.html.j2").render(
         source=metrics["source"],
@@ -65,10 +65,10 @@ def page(metrics: dict[str, Any]) -> str:
         best_possible=metrics["best_possible"],
         measures=list(MEASURES.values()),
         headline=_headline(metrics),
-        accuracy_plots=_accuracy_plots(metrics),
-        user_gain=_user_gain(models),
+        accuracy_plots=_accuracy_plots(metrics, full),
+        user_gain=_user_gain_plot(models),
         differences=_differences(metrics),
-        reliability=_reliability(full),
+        reliability=_reliability_plot(full),
         positions=_positions(full),
         domains=_domains(full),
         parts=_parts(models),
@@ -98,7 +98,7 @@ def _headline(metrics: dict[str, Any]) -> list[TableRow]:
     return rows
 
 
-def _accuracy_plots(metrics: dict[str, Any]) -> dict[str, Markup]:
+def _accuracy_plots(metrics: dict[str, Any], full: Mapping[str, Any]) -> dict[str, Markup]:
     """Title -> plot of all baselines and models."""
     lines = {"chance": metrics["chance"]["value"]}
     if metrics["best_possible"]:
@@ -109,12 +109,12 @@ def _accuracy_plots(metrics: dict[str, Any]) -> dict[str, Markup]:
             Row(name, one["macro"][measure], "probe" if name == PROBE else "baseline")
             for name, one in metrics["baselines"].items()
         ]
-        rows += [Row(name, one["macro"][measure], "model") for name, one in _full(metrics).items()]
+        rows += [Row(name, one["macro"][measure], "model") for name, one in full.items()]
         plots[title] = Markup(dot_plot(rows, lines, title))
     return plots
 
 
-def _user_gain(models: Mapping[str, Any]) -> Markup | None:
+def _user_gain_plot(models: Mapping[str, Any]) -> Markup | None:
     rows = [Row(name, model["user_gain"], "model") for name, model in models.items() if model.get("user_gain")]
     return Markup(dot_plot(rows, {}, "User gain", signed=True)) if rows else None
 
@@ -133,7 +133,7 @@ def _differences(metrics: dict[str, Any]) -> list[TableRow]:
     ]
 
 
-def _reliability(full: Mapping[str, Any]) -> Markup | None:
+def _reliability_plot(full: Mapping[str, Any]) -> Markup | None:
     series = {name: one["reliability"] for name, one in full.items()}
     return Markup(reliability_plot(series, "Reliability")) if series else None
 
@@ -179,11 +179,6 @@ def _counts(models: Mapping[str, Any]) -> list[TableRow]:
 def _settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     shared = {name: settings[name] for name in ("mode", "repeat", "seed", "anonymise")}
     return {name.replace("_", " "): value for name, value in {**shared, **settings["sampling"]}.items()}
-
-
-def _full(metrics: dict[str, Any]) -> dict[str, Any]:
-    """Model -> its measures in the full context."""
-    return {name: one["contexts"]["full"] for name, one in metrics["models"].items() if "full" in one["contexts"]}
 
 
 def _cells(measured: Mapping[str, Estimate]) -> list[Cell]:
