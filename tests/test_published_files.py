@@ -1,6 +1,6 @@
-"""Files in the published schemas, under the names a stranger has them by: straight into `eval`, straight into `train`.
+"""Files in the published schemas, under their published names: straight into `eval`, straight into `train`.
 
-The rows are made up. Texts stand as the published ones do: entries over several lines, empty profiles, rows of
+The rows are made up. Their texts look like the published ones: entries over several lines, empty profiles, rows of
 restricted sources without their text.
 """
 
@@ -57,7 +57,7 @@ BLANKS = (
     {"action_list": [], "history": "", "profile": ""},
     {"action_list": ["", "", "", "", ""], "history": "", "profile": "Gender: female"},
 )
-"""Ways in which a row can be without its text."""
+"""Ways in which a row can lack its text."""
 
 ROWS, BLANKED = 24, 8
 
@@ -130,7 +130,7 @@ def as_downloaded(place: Path) -> Path:
 
 
 def full_evaluation(place: Path) -> Path:
-    """What the notebook writes that fills the blanks in."""
+    """What the notebook that fills in the blanks writes."""
     return json_lines(place / "UserMirrorer-eval-Full.jsonl.gz", evaluation_rows(), ("impression_list",))
 
 
@@ -152,8 +152,8 @@ def test_every_form_of_the_evaluation_file_holds_the_same_scenes(tmp_path: Path,
     assert set(scenes["user_id"]) == {f"00{user}" for user in range(6)}
 
 
-def test_the_directory_above_says_where_the_files_are(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="give .*UserMirrorer-eval/data"):
+def test_for_the_directory_above_the_message_names_that_of_the_files(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="pass .*UserMirrorer-eval/data"):
         load_scenes(as_downloaded(tmp_path).parent.parent)
 
 
@@ -162,7 +162,7 @@ def test_a_broken_download_is_one_sentence(tmp_path: Path, name: str) -> None:
     whole = json_lines(tmp_path / "whole.jsonl.gz", evaluation_rows()).read_bytes()
     content = {"cut": whole[: len(whole) // 2], "none": b"<html>", "latin": b'{"dataset": "caf\xe9"}\n'}
     (tmp_path / name).write_bytes(content[name.split(".")[0]])
-    with pytest.raises(UserError, match=rf"{name} can't be read after line \d+ .*load it again"):
+    with pytest.raises(UserError, match=rf"{name} can't be read after line \d+ .*download it again"):
         load_scenes(tmp_path / name)
 
 
@@ -178,10 +178,10 @@ def test_the_evaluation_file_goes_straight_into_eval(
     assert metrics["read"] == {"read": ROWS + BLANKED, "kept": ROWS, "blanked": BLANKED, "duplicate": 0}
     assert metrics["scenes"]["by_dataset"] == {"steam": ROWS}
     assert metrics["models"]["tiny-base"]["counts"]["full"]["answered"] == ROWS
-    # without a log beside them there are the baselines that need none, and it is said
+    # without a log there are only the baselines that need none, and a note says so
     assert set(metrics["baselines"]) == {"uniform", "best position of this file"}
     assert metrics["baselines"]["uniform"]["macro"]["accuracy"]["value"] == pytest.approx(0.2)
-    # the choice stands at the first three of five positions, equally often
+    # the choice is at the first three of five positions, equally often
     position = metrics["baselines"]["best position of this file"]["macro"]["accuracy"]["value"]
     assert position == pytest.approx(9 / 29)
     [note] = metrics["notes"]
@@ -216,5 +216,5 @@ def test_the_training_rows_go_straight_into_training(model_dir: str, tmp_path: P
     assert record["run"]["steps"] == 2
     assert (record["data"]["rows"], record["data"]["kept"]) == (14, 12)
     assert record["data"]["dropped"] == {"blanked for licence": 2}
-    # the rows carry an instruction of their own, which `eval` then asks for by --prompt
+    # the rows have their own instruction, so `eval` needs --prompt
     assert record["prompt"] is None

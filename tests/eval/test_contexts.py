@@ -64,9 +64,9 @@ def test_titles_become_the_same_neutral_name_in_history_and_options():
         }  # fmt: skip
 
 
-def test_titles_that_cannot_be_told_are_refused():
+def test_titles_that_cannot_be_recognised_are_refused():
     for dataset in ("shop", "toy"):
-        with pytest.raises(UserError, match=f"titles of {dataset} can't be told"):
+        with pytest.raises(UserError, match=f"titles of {dataset} can't be recognised"):
             anonymise_items(frame([scene("1", "1", 0, dataset=dataset)]))
-    with pytest.raises(UserError, match="no title can be told in"):
+    with pytest.raises(UserError, match="no title is recognised in"):
         anonymise_items(frame([scene("1", "1", 0, dataset="ml-100k")]))

@@ -14,7 +14,8 @@ from usermirrorer.data.artefacts.schema import BASELINES
 from usermirrorer.data.artefacts.store import write_parquet
 from usermirrorer.errors import UserError
 from usermirrorer.eval.baselines import best_possible, load_baselines
-from usermirrorer.eval.evaluate import answers, evaluate, paired
+from usermirrorer.eval.evaluate import evaluate
+from usermirrorer.eval.scene_predictions import paired, per_scene
 
 
 DRAWS = 100
@@ -67,7 +68,7 @@ def test_macro_weighs_domains_alike_and_pooled_weighs_scenes(scenes):
         assert all(one["low"] <= one["value"] <= one["high"] for name, one in scope.items() if name != "ece")
 
 
-def test_unfinished_cut_off_and_missing_rows_are_counted_and_shown_beside(scenes):
+def test_unfinished_cut_off_and_missing_rows_are_counted_and_measured_apart(scenes):
     rows = predictions(scenes, 1.0)
     spoilt = pl.col("sample") == 1
     rows = rows.with_columns(
@@ -82,7 +83,7 @@ def test_unfinished_cut_off_and_missing_rows_are_counted_and_shown_beside(scenes
         "scenes": 120, "answered": 119, "too_long": 1, "shed": 119, "rows": 238, "unfinished": 119, "cut_off": 119,
         "disagrees": 0,
     }  # fmt: skip
-    alone = measures.choice_probability(answers(rows.filter(~spoilt), scenes).probs, answers(rows, scenes).choice)
+    alone = measures.choice_probability(per_scene(rows.filter(~spoilt), scenes).probs, per_scene(rows, scenes).choice)
     assert model["without_unfinished"]["accuracy"]["n"] == 119
     assert model["contexts"]["full"]["pooled"]["accuracy"]["value"] == pytest.approx((alone.mean() + 0.2) / 2)
 
@@ -101,7 +102,7 @@ def test_user_gain_is_paired_and_nothing_without_a_difference(scenes):
 
 
 def test_differences_use_the_scenes_both_have(scenes):
-    a, b = answers(predictions(scenes, 2.0), scenes), answers(predictions(scenes.head(50), 0.0), scenes)
+    a, b = per_scene(predictions(scenes, 2.0), scenes), per_scene(predictions(scenes.head(50), 0.0), scenes)
     assert paired(a, b, DRAWS, 0)["accuracy"]["n"] == 50
     assert paired(a, b, DRAWS, 0)["accuracy"]["low"] > 0
     both = pl.concat([predictions(scenes, 0.0, "base"), predictions(scenes, 2.0, "sft", seed=1)])

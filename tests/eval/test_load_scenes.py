@@ -1,4 +1,4 @@
-"""Scenes come from anywhere, and what is wrong with them is said with its place."""
+"""Scenes come from anywhere; an error names its place."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from handmade import frame, scene
 
 from usermirrorer.data.artefacts.schema import scene_id
 from usermirrorer.errors import UserError
-from usermirrorer.eval.scenes import beside, load_scenes, probe_of
+from usermirrorer.eval.scenes import load_scenes, probe_of, sibling
 
 
 def published(user: str = "0012", item: str = "7", position: int = 1, **changes) -> dict:
@@ -64,22 +64,22 @@ def test_blanked_and_repeated_rows_are_left_out_and_counted(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
-        ({"item_pos": 3}, "item_pos is 3, out of 0 to 2"),
+        ({"item_pos": 3}, "item_pos is 3, outside 0 to 2"),
         ({"item_pos": -1}, "item_pos is -1"),
         ({"item_pos": "B"}, "item_pos is 'B'; write an integer"),
         ({"choice_cnt": 5}, "choice_cnt is 5 but action_list has 3"),
-        ({"timestamp": "yesterday"}, "'yesterday' is no time"),
+        ({"timestamp": "yesterday"}, "'yesterday' is not a time"),
         ({"text": "a thing"}, "`text` is not an object"),
         ({"user_id": None}, "no `user_id`"),
     ],
 )
-def test_a_wrong_row_is_named_by_file_and_line(tmp_path, change, told):
+def test_a_wrong_row_is_named_by_file_and_line(tmp_path, change, message):
     path = write_jsonl(tmp_path / "eval.jsonl", [published("1"), published(**change)])
     with pytest.raises(UserError) as error:
         load_scenes(path)
-    assert f"{path}:2" in str(error.value) and told in str(error.value)
+    assert f"{path}:2" in str(error.value) and message in str(error.value)
 
 
 def test_malformed_json_missing_columns_and_missing_files(tmp_path):
@@ -97,7 +97,7 @@ def test_malformed_json_missing_columns_and_missing_files(tmp_path):
         load_scenes(tmp_path / "raw.parquet")
 
 
-def test_a_scenes_directory_keeps_its_ids_and_finds_what_lies_beside(tmp_path):
+def test_a_directory_of_scenes_keeps_its_ids_and_finds_its_siblings(tmp_path):
     scenes = frame([scene(str(i), "1", i % 5) for i in range(5)])
     for split in ("train", "test"):
         (tmp_path / "scenes" / "shop" / split).mkdir(parents=True)
@@ -105,9 +105,9 @@ def test_a_scenes_directory_keeps_its_ids_and_finds_what_lies_beside(tmp_path):
     test = tmp_path / "scenes" / "shop" / "test"
     loaded, _ = load_scenes(test)
     assert loaded["scene_id"].to_list() == scenes["scene_id"].to_list()
-    assert beside(test, "scenes", "train") == tmp_path / "scenes" / "shop" / "train"
-    assert beside(test, "baselines", "test") is None and probe_of(test) is None
+    assert sibling(test, "scenes", "train") == tmp_path / "scenes" / "shop" / "train"
+    assert sibling(test, "baselines", "test") is None and probe_of(test) is None
     (test / ".manifest.json").write_text(json.dumps({"content": {"probe": {"warning": False}}, "run": {}}))
     assert probe_of(test) == {"warning": False}
-    with pytest.raises(UserError, match="give .*test"):
+    with pytest.raises(UserError, match="pass .*test"):
         load_scenes(test.parent)

@@ -32,7 +32,7 @@ def kitchen() -> pl.DataFrame:
     return frame([taste_scene(i, f"chose {TASTES[i % 5]} cake\nchose {TASTES[i % 5]} pie") for i in range(6)])
 
 
-def test_every_scene_gets_its_samples_whatever_is_asked_with_it(engine, kitchen):
+def test_every_scene_gets_its_samples_whatever_else_is_in_its_batch(engine, kitchen):
     rows = predict(engine, kitchen, "plain", "decision", 3, "full", SHORT, seed=0)
     assert dict(rows.schema) == PREDICTED
     assert rows.group_by("scene_id").len()["len"].to_list() == [3] * 6
@@ -84,7 +84,7 @@ def test_a_run_keeps_what_was_answered_before_it_failed(engine, kitchen, tmp_pat
     assert len(list((out / ".parts").iterdir())) == 3
 
 
-def test_what_lies_beside_the_scenes_is_found(engine, tmp_path):
+def test_baselines_and_train_scenes_of_the_same_work_directory_are_found(engine, tmp_path):
     split = {name: tmp_path / "scenes" / "kitchen" / name for name in ("train", "test")}
     rows = {"train": range(6, 16), "test": range(6)}
     for name, directory in split.items():
@@ -110,7 +110,7 @@ def test_what_lies_beside_the_scenes_is_found(engine, tmp_path):
     assert "the exposure gives the choice away" in page
 
 
-def test_wrong_use_is_told_before_any_model_is_loaded(kitchen, tmp_path):
+def test_wrong_use_fails_before_any_model_is_loaded(kitchen, tmp_path):
     source = str(tmp_path / "scenes.parquet")
     kitchen.write_parquet(source)
     for wrong in ({"repeat": 0}, {"mode": "both"}, {"context": "none"}, {"context": ""}, {"prompt": "short"}):

@@ -12,8 +12,9 @@ from handmade import predictions
 
 from usermirrorer.errors import UserError
 from usermirrorer.eval.baselines import load_baselines
-from usermirrorer.eval.evaluate import KEYS, evaluate
+from usermirrorer.eval.evaluate import evaluate
 from usermirrorer.eval.report import report
+from usermirrorer.eval.scene_predictions import KEYS
 
 
 def write_run(directory, scenes, model: str, skill: float, probe="no probe: made by hand"):
@@ -40,7 +41,7 @@ def write_run(directory, scenes, model: str, skill: float, probe="no probe: made
 
 
 class Balance(HTMLParser):
-    """Every tag that opens closes; everything that is loaded is noted."""
+    """Every tag that opens is closed; everything the page loads is recorded."""
 
     def __init__(self):
         super().__init__()
@@ -56,7 +57,7 @@ class Balance(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_summary_has_every_model_beside_what_it_is_read_against(scenes, tmp_path):
+def test_summary_has_every_model_and_what_to_compare_it_with(scenes, tmp_path):
     probe = {"accuracy": {"value": 0.21, "low": 0.18, "high": 0.24, "n": 120}, "warning": False}
     runs = [write_run(tmp_path / name, scenes, name, skill, probe) for name, skill in (("base", 0.0), ("sft", 1.5))]
     page = report(runs, tmp_path / "report")

@@ -97,7 +97,7 @@ def test_a_missing_column_is_named(prepare, tmp_path, settings):
     recipe = write_yaml(tmp_path / "l.yaml", {**settings, "dataset_name": str(tmp_path / "short")})
     with pytest.raises(UserError, match="lacks rejected"):
         launch.launch("dpo", recipe, None)
-    with pytest.raises(UserError, match="There are no pairs at"):
+    with pytest.raises(UserError, match=r"none is not there: pass a directory of pairs"):
         prepare(dataset_name=str(tmp_path / "none"))
 
 
@@ -109,7 +109,7 @@ def with_template(tiny, path, template):
 
 def test_a_prompt_that_is_no_prefix_is_refused(prepare, tiny, tmp_path):
     thinking = CHATML.replace("assistant\n{% endif %}", "assistant\n<think>{% endif %}")
-    with pytest.raises(UserError, match=r"0000000000000000: the prompt is no prefix .*think"):
+    with pytest.raises(UserError, match=r"0000000000000000: the prompt is not a prefix .*think"):
         prepare(model_name_or_path=with_template(tiny, tmp_path / "thinking", thinking))
 
 

@@ -1,4 +1,4 @@
-"""What a model is compared with on the same scenes: baselines, and the best possible where it is known."""
+"""What a model is compared with on the same scenes: baselines, and the best possible prediction if it is known."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ BASELINE_COLUMNS = ("scene_id", "baseline", "probs")
 def load_baselines(
     directory: Path | None, scenes: pl.DataFrame, train: pl.DataFrame | None
 ) -> tuple[pl.DataFrame, str | None]:
-    """Baselines of these scenes, (scene_id, baseline, probs), and a note where they are only the ones without a log.
+    """Baselines of these scenes, (scene_id, baseline, probs), and a note if only those without a log are there.
 
-    They come from `directory`, joined by id. Without it: uniform, and the best position of each list length, read
-    from `train` scenes or else from these very scenes (then slightly flattered, and named so).
-    Raises UserError where the directory does not cover all scenes.
+    They come from `directory`, joined by id. Without it: uniform, and the best position for each number of options,
+    counted on `train` scenes or else on these scenes (which flatters it slightly, so its name says so). Raises
+    UserError if the directory does not cover all scenes.
     """
     if directory is None:
         name = "best position" if train is not None else "best position of this file"
@@ -41,7 +41,7 @@ def load_baselines(
 
 
 def best_possible(scenes: pl.DataFrame) -> pl.DataFrame | None:
-    """The posterior of every option given exactly the text shown, for the synthetic domain; None for other scenes."""
+    """The posterior of every option given the text of the scene, for the synthetic domain; None for other scenes."""
     if not set(scenes["dataset"].unique()) <= {"toy", "toy-log"}:
         return None
     from usermirrorer.data.sources.toy import posterior_probs
@@ -54,11 +54,11 @@ def _uniform(scenes: pl.DataFrame) -> pl.DataFrame:
     return _frame(scenes, "uniform", [[1 / n] * n for n in scenes["choice_cnt"].to_list()])
 
 
-def _best_position(scenes: pl.DataFrame, seen: pl.DataFrame, name: str) -> pl.DataFrame:
-    """The share of choices at each position among `seen` scenes of the same length; uniform for an unseen length."""
+def _best_position(scenes: pl.DataFrame, counted: pl.DataFrame, name: str) -> pl.DataFrame:
+    """The share of choices at each position among `counted` scenes with as many options; uniform if there are none."""
     shares: dict[int, list[float]] = {}
     for n in scenes["choice_cnt"].unique().to_list():
-        positions = seen.filter(pl.col("choice_cnt") == n)["item_pos"].to_numpy()
+        positions = counted.filter(pl.col("choice_cnt") == n)["item_pos"].to_numpy()
         times = np.bincount(positions, minlength=n) + 1.0
         shares[n] = (times / times.sum()).tolist()
     return _frame(scenes, name, [shares[n] for n in scenes["choice_cnt"].to_list()])

@@ -1,4 +1,4 @@
-"""What a model is shown of a scene: all of it, less of it, another user's history, or items without their titles."""
+"""What a model sees of a scene: all of it, less of it, another user's history, or items without their titles."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _YEAR = re.compile(r" \(\d{4}\)$")
 
 
 def with_context(scenes: pl.DataFrame, context: str, seed: int = 0) -> pl.DataFrame:
-    """The scenes with their `text` as `context` shows it; only the text changes.
+    """The scenes with their `text` in `context`; nothing else changes.
 
-    `swapped-history` puts in the history of another user of the same dataset, drawn by (seed, scene_id).
+    `swapped-history` shows the history of another user of the same dataset, drawn by (seed, scene_id).
     """
     if context not in CONTEXTS:
-        raise UserError(f"There is no context '{context}': choose {', '.join(CONTEXTS)}")
+        raise UserError(f"there is no context '{context}': choose {', '.join(CONTEXTS)}")
     if context == "full":
         return scenes
     texts = scenes["text"].to_list()
@@ -42,9 +42,9 @@ def with_context(scenes: pl.DataFrame, context: str, seed: int = 0) -> pl.DataFr
 def anonymise_items(scenes: pl.DataFrame) -> pl.DataFrame:
     """The scenes with titles replaced by "Item 1", "Item 2" …, the same name for the same title within a scene.
 
-    Which part of a line is the title is known from the domain's templates, so only domains of this package whose
-    items have a title apart from their other values can be told; a year that ends a title stays. Names follow first
-    appearance, history before options. Raises UserError for a domain, or a line, whose titles can't be told.
+    The domain's templates say which part of a line is the title, so this works only for domains of this package
+    whose items have a title besides other values; a year that ends a title stays. Names are in order of first
+    appearance, history before options. Raises UserError for a domain or a line whose titles can't be recognised.
     """
     patterns = {name: _title_patterns(name) for name in scenes["dataset"].unique().sort()}
     texts = [
@@ -67,7 +67,7 @@ def _swapped_histories(scenes: pl.DataFrame, seed: int) -> list[str]:
         donors = sorted((i for i in rows["row"].to_list() if histories[i].strip()), key=lambda i: (users[i], ids[i]))
         donor_users = np.array([users[i] for i in donors])
         for i in rows["row"].to_list():
-            # Donors lie user by user: a draw from the others skips over the user's own stretch.
+            # Donors are sorted by user: a draw from the others skips the user's own stretch.
             first = int(np.searchsorted(donor_users, users[i], "left"))
             own = int(np.searchsorted(donor_users, users[i], "right")) - first
             if own == len(donors):
@@ -84,7 +84,7 @@ def _title_patterns(dataset: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
         domain = load_domain(dataset)
         templates = (domain.item, domain.option, domain.history)
     if templates is None or not templates[0].startswith("{title}") or templates[0] == "{title}":
-        raise UserError(f"--anonymise-items: titles of {dataset} can't be told from the rest of a text; leave it out")
+        raise UserError(f"--anonymise-items: titles of {dataset} can't be recognised in a text; leave it out")
     item, option, history = templates
     return _pattern(option.replace("{item}", item)), _pattern(history.replace("{item}", item))
 
@@ -98,7 +98,7 @@ def _pattern(template: str) -> re.Pattern[str]:
             if isinstance(piece, str):
                 inner += re.escape(piece)
             else:
-                # Greedy: a title may contain what parts it from the next field.
+                # Greedy: a title may contain what separates it from the next field.
                 inner += r"(?P<title>.+)" if piece[0] == "title" else r".*?"
         pattern += f"(?:{inner})?" if part.optional else inner
     return re.compile(pattern, re.DOTALL)
@@ -110,7 +110,7 @@ def _anonymous(text: SceneText, option: re.Pattern[str], entry: re.Pattern[str],
     def renamed(line: str, pattern: re.Pattern[str]) -> str:
         found = pattern.fullmatch(line)
         if found is None:
-            raise UserError(f'--anonymise-items: no title can be told in "{line}" of scene {scene}; leave it out')
+            raise UserError(f'--anonymise-items: no title is recognised in "{line}" of scene {scene}; leave it out')
         year = _YEAR.search(found["title"])
         name = names.setdefault(found["title"], f"Item {len(names) + 1}")
         return line[: found.start("title")] + name + (year.group() if year else "") + line[found.end("title") :]

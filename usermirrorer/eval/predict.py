@@ -1,4 +1,4 @@
-"""A model answers scenes: decision processes and the probability of every option behind each."""
+"""A model answers scenes: decision processes, each with the probability of every option."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PREDICTED: dict[str, pl.DataType | type[pl.DataType]] = {
 }
 
 BATCH = 512
-"""Scenes handed to the model at once: progress moves, and an engine still fills its own batch."""
+"""Scenes passed to the model at once: few enough to show progress, enough to fill an engine's batch."""
 
 
 def predict(
@@ -42,9 +42,9 @@ def predict(
 ) -> pl.DataFrame:
     """Rows of PREDICTED, one per scene and sample.
 
-    `scenes` already show what `context` shows. A scene too long for the model sheds its oldest history (`shed`
-    entries); one that is too long even without history has no row (counted as `too_long` by `evaluate`). `progress`
-    is told the scenes done. The samples of a scene depend on (seed, scene_id) alone.
+    `scenes` are already in `context`. A scene too long for the model sheds its oldest history (`shed` entries); one
+    that is too long even without history has no row (`evaluate` counts it as `too_long`). `progress` is called with
+    the number of scenes done. The samples of a scene depend only on (seed, scene_id).
     """
     limit = prompt_limit(model, sampling, mode)
     rows: list[dict[str, object]] = []

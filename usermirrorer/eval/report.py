@@ -1,4 +1,4 @@
-"""Compare evaluations of the same scenes: summary.json for machines, one self-contained page for people."""
+"""Compare evaluations of the same scenes: summary.json for programs, one self-contained page for people."""
 
 from __future__ import annotations
 
@@ -11,30 +11,31 @@ import polars as pl
 
 from usermirrorer.data.artefacts.store import write_bytes
 from usermirrorer.errors import UserError
-from usermirrorer.eval.evaluate import KEYS, compare
+from usermirrorer.eval.evaluate import compare
 from usermirrorer.eval.page import page
+from usermirrorer.eval.scene_predictions import KEYS
 
 
 def report(dirs: Sequence[Path], out: Path) -> Path:
-    """Write OUT/report.html and OUT/summary.json from directories that `eval` wrote; returns the page's path.
+    """Write OUT/report.html and OUT/summary.json from directories that `eval` wrote; return the page's path.
 
-    Models keep their names; where two runs use one name the directory's goes before it. Raises UserError where a
-    directory holds no evaluation or the runs answered different scenes.
+    Models keep their names; if two runs use the same name, the second gets its directory's as a prefix. Raises
+    UserError if a directory holds no evaluation or the runs answered different scenes.
     """
     if not dirs:
-        raise UserError("no directory to report on: give one or more that `usermirrorer eval` wrote")
+        raise UserError("no directory to report on: pass one or more that `usermirrorer eval` wrote")
     runs = [(directory, _read(directory)) for directory in dirs]
     first = runs[0][1]
     models: dict[str, Any] = {}
     predictions = []
     for directory, metrics in runs:
         if metrics["scenes"]["fingerprint"] != first["scenes"]["fingerprint"]:
-            raise UserError(f"{directory} and {dirs[0]} answered different scenes: report them apart")
+            raise UserError(f"{directory} and {dirs[0]} answered different scenes: report them separately")
         rows = pl.read_parquet(directory / "predictions.parquet")
         for name, measured in metrics["models"].items():
             unique = name if name not in models else f"{directory.name}/{name}"
             if unique in models:
-                raise UserError(f"{directory} is given twice: name every run once")
+                raise UserError(f"{directory} is given twice: pass every run once")
             spec, prompt = metrics["settings"]["models"][name], metrics["settings"]["prompts"][name]
             models[unique] = {**measured, "spec": spec, "prompt": prompt, "settings": metrics["settings"]}
             predictions.append(rows.filter(pl.col("model") == name).with_columns(model=pl.lit(unique)))
@@ -47,9 +48,9 @@ def report(dirs: Sequence[Path], out: Path) -> Path:
 
 
 def summary(metrics: dict[str, Any]) -> dict[str, Any]:
-    """The headline: macro measures of the full context, with what they are to be read against.
+    """The headline: macro measures of the full context, and what to compare them with.
 
-    `best_possible` is null where it is not known. Its arg-max accuracy bounds a model's accuracy too.
+    `best_possible` is null if it is not known. Its arg-max accuracy also bounds a model's accuracy.
     """
     return {
         "scenes": metrics["scenes"],
@@ -76,7 +77,7 @@ def _headline(model: dict[str, Any]) -> dict[str, Any]:
 def _read(directory: Path) -> dict[str, Any]:
     path = directory / "metrics.json"
     if not path.is_file():
-        raise UserError(f"{directory} holds no metrics.json: give a directory that `usermirrorer eval` wrote")
+        raise UserError(f"{directory} holds no metrics.json: pass a directory that `usermirrorer eval` wrote")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

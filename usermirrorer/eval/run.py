@@ -1,7 +1,7 @@
-"""One evaluation from start to end: models answer the scenes, measures are taken, a table is printed.
+"""One evaluation from start to end: models answer the scenes, are measured, and a table is printed.
 
-Every (model, context) is written as soon as it is answered and reused by a later run with the same settings, so a
-run that fails half-way loses nothing that was finished.
+The answers of every (model, context) are written at once and reused by a later run with the same settings, so a run
+that fails halfway loses nothing that was finished.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from usermirrorer.data.artefacts.store import write_bytes, write_parquet
 from usermirrorer.errors import UserError
 from usermirrorer.eval.baselines import best_possible, load_baselines
 from usermirrorer.eval.contexts import CONTEXTS, anonymise_items, with_context
-from usermirrorer.eval.evaluate import KEYS, evaluate
+from usermirrorer.eval.evaluate import evaluate
 from usermirrorer.eval.predict import predict
-from usermirrorer.eval.scenes import beside, load_scenes, probe_of
+from usermirrorer.eval.scene_predictions import KEYS
+from usermirrorer.eval.scenes import load_scenes, probe_of, sibling
 from usermirrorer.eval.table import print_table
 from usermirrorer.llm import as_spec, load_model, model_digest
 from usermirrorer.llm.choose import MODES, trained_prompt
@@ -43,23 +44,23 @@ def run_eval(
     """Evaluate `models` (name -> SPEC) on the scenes at `source`; write OUT/metrics.json and OUT/predictions.parquet.
 
     `settings.prompt` overrides the instruction a model was trained with. `settings.calibrate` names train scenes to
-    fit each model's temperature on, as many as there are test scenes. Baselines and train users are found beside
-    scenes at WORK/scenes/DOMAIN/SPLIT. Returns the metrics, prints the table.
+    fit each model's temperature on, as many as there are test scenes. For scenes at
+    WORK/scenes/DOMAIN/SPLIT, baselines and train users are found in WORK. Prints the table, returns the metrics.
     """
     if not models:
-        raise UserError("no model to evaluate: name one or more with --model")
+        raise UserError("no model to evaluate: pass one or more with --model")
     settings = settings or EvalSettings()
     mode, contexts, prompt, calibrate = settings.mode, settings.context.split(","), settings.prompt, settings.calibrate
     _check(settings.repeat, mode, contexts, prompt)
     scenes, counts = load_scenes(source)
-    train_source = calibrate or beside(source, "scenes", "train")
+    train_source = calibrate or sibling(source, "scenes", "train")
     train = load_scenes(train_source)[0] if train_source else None
     if train is not None and not set(train["scene_id"]).isdisjoint(scenes["scene_id"]):
-        raise UserError(f"{train_source} and {source} share scenes: give train scenes to --calibrate")
+        raise UserError(f"{train_source} and {source} share scenes: pass train scenes to --calibrate")
     if calibrate and train is not None:
         train = train.head(len(scenes))  # ids are hashes: the first are a random draw
     split = Path(source).name
-    baseline_rows, note = load_baselines(baselines or beside(source, "baselines", split), scenes, train)
+    baseline_rows, note = load_baselines(baselines or sibling(source, "baselines", split), scenes, train)
     recorded = {
         "mode": mode,
         "repeat": settings.repeat if mode == "decision" else 1,
@@ -67,7 +68,7 @@ def run_eval(
         "seed": settings.seed,
         "anonymise": settings.anonymise_items,
     }
-    # Nothing is loaded yet, but a model that is not there is told before hours are spent on the others.
+    # Loads no weights yet, but a missing model fails now and not after hours spent on the others.
     loaded = {name: load_model(spec, base_url=base_url) for name, spec in models.items()}
     prompts = {name: prompt or trained_prompt(spec, mode) for name, spec in models.items()}
     parts, train_parts = [], []
@@ -117,7 +118,7 @@ def named_models(entries: list[str]) -> dict[str, str]:
 
 def _check(repeat: int, mode: str, contexts: Sequence[str], prompt: str | None) -> None:
     if repeat < 1:
-        raise UserError(f"--repeat {repeat}: ask for at least one decision process")
+        raise UserError(f"--repeat {repeat}: must be at least 1")
     if mode not in MODES:
         raise UserError(f"--mode {mode}: choose {' or '.join(MODES)}")
     if prompt is not None and prompt not in INSTRUCTIONS:
@@ -134,39 +135,39 @@ def _answer(
     settings: Mapping[str, Any],
     out: Path,
 ) -> list[pl.DataFrame]:
-    """Predictions of one model for every (scenes, context), from OUT/.parts where they are there already."""
+    """Predictions of one model for every (scenes, context), from OUT/.parts if they are already there."""
     (out / ".parts").mkdir(parents=True, exist_ok=True)
     answered = []
     for scenes, context in jobs:
-        shown = with_context(scenes, context, settings["seed"])
-        shown = anonymise_items(shown) if settings["anonymise"] else shown
-        part = out / ".parts" / f"{_key(model.name, prompt, context, settings, shown)}.parquet"
+        visible = with_context(scenes, context, settings["seed"])
+        visible = anonymise_items(visible) if settings["anonymise"] else visible
+        part = out / ".parts" / f"{_key(model.name, prompt, context, settings, visible)}.parquet"
         if not part.is_file():
             rows = predict(
                 model,
-                shown,
+                visible,
                 prompt,
                 settings["mode"],
                 settings["repeat"],
                 context,
                 Sampling(**settings["sampling"]),
                 settings["seed"],
-                partial(_tell, f"{model.name}, {context}", len(shown)),
+                partial(_print_progress, f"{model.name}, {context}", len(visible)),
             )
             write_parquet(rows.to_arrow(), part)
         answered.append(pl.read_parquet(part))
     return answered
 
 
-def _tell(what: str, total: int, done: int) -> None:
+def _print_progress(what: str, total: int, done: int) -> None:
     print(f"{what}: {done} of {total} scenes", flush=True)
 
 
-def _key(spec: str, prompt: str, context: str, settings: Mapping[str, Any], shown: pl.DataFrame) -> str:
-    """16 hex digits of all that decides the answers: the model's files, instruction, settings and every text shown."""
+def _key(spec: str, prompt: str, context: str, settings: Mapping[str, Any], scenes: pl.DataFrame) -> str:
+    """16 hex digits of all that decides the answers: the model's files, the instruction, settings and texts."""
     digest = hashlib.blake2b(digest_size=8)
-    told = [spec, model_digest(spec), INSTRUCTIONS[prompt], context, settings]
-    digest.update(json.dumps(told, sort_keys=True).encode())
-    for row in shown.select("scene_id", "text").iter_rows():
+    request = [spec, model_digest(spec), INSTRUCTIONS[prompt], context, settings]
+    digest.update(json.dumps(request, sort_keys=True).encode())
+    for row in scenes.select("scene_id", "text").iter_rows():
         digest.update(json.dumps(row, sort_keys=True, ensure_ascii=False).encode())
     return digest.hexdigest()

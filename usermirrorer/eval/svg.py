@@ -1,4 +1,4 @@
-"""Plots as inline SVG: intervals on one scale, reliability, positions. Colours are CSS variables of the page."""
+"""Plots as inline SVG: intervals on one scale, reliability, positions. Colours come from the page's stylesheet."""
 
 from __future__ import annotations
 

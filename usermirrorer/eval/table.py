@@ -16,8 +16,8 @@ COLUMNS = {
 }
 
 
-def shown(estimate: Estimate | None, signed: bool = False) -> str:
-    """`0.512 [0.480, 0.544]`, or a dash where there is nothing."""
+def format_estimate(estimate: Estimate | None, signed: bool = False) -> str:
+    """`0.512 [0.480, 0.544]`, or a dash for None."""
     if estimate is None:
         return "–"
     form = "{:+.3f} [{:+.3f}, {:+.3f}]" if signed else "{:.3f} [{:.3f}, {:.3f}]"
@@ -25,12 +25,12 @@ def shown(estimate: Estimate | None, signed: bool = False) -> str:
 
 
 def probe_line(metrics: dict[str, Any]) -> str:
-    """What the exposure alone gives away, or why that is not known."""
+    """What the exposure alone gives away, or why it is not known."""
     probe = metrics["probe"]
     if isinstance(probe, str):
         return probe
     warning = " – WARNING: the exposure gives the choice away" if probe.get("warning") else ""
-    return f"exposure probe {shown(probe['accuracy'])}, chance {metrics['chance']['value']:.3f}{warning}"
+    return f"exposure probe {format_estimate(probe['accuracy'])}, chance {metrics['chance']['value']:.3f}{warning}"
 
 
 def reasons(counts: dict[str, int]) -> str:
@@ -41,13 +41,13 @@ def reasons(counts: dict[str, int]) -> str:
 
 
 def print_table(metrics: dict[str, Any]) -> None:
-    """Chance, probe and baselines above, then the models: macro means over domains with 95 % intervals."""
+    """Print chance, probe and baselines, then the models: macro means over domains with 95 % intervals."""
     from rich.console import Console
     from rich.table import Table
 
     console = Console()
     if not console.is_terminal:
-        console.width = 180  # a log is not wrapped
+        console.width = 180  # logs are not wrapped
     table = Table(title=f"{metrics['source']}: {metrics['scenes']['n']} scenes, {metrics['scenes']['users']} users")
     table.add_column("", no_wrap=True)
     for heading in [*COLUMNS.values(), "user gain"]:
@@ -55,7 +55,7 @@ def print_table(metrics: dict[str, Any]) -> None:
     blank = [""] * len(COLUMNS)
     table.add_row("chance", f"{metrics['chance']['value']:.3f}", *blank)
     if not isinstance(metrics["probe"], str) and "exposure probe" not in metrics["baselines"]:
-        table.add_row("exposure probe", "", shown(metrics["probe"]["accuracy"]), *blank[1:])
+        table.add_row("exposure probe", "", format_estimate(metrics["probe"]["accuracy"]), *blank[1:])
     for name, measured in metrics["baselines"].items():
         table.add_row(name, *_cells(measured["macro"]), "")
     if metrics["best_possible"]:
@@ -63,7 +63,7 @@ def print_table(metrics: dict[str, Any]) -> None:
     table.add_section()
     for name, model in metrics["models"].items():
         for context, measured in model["contexts"].items():
-            gain = shown(model.get("user_gain"), signed=True) if context == "full" else ""
+            gain = format_estimate(model.get("user_gain"), signed=True) if context == "full" else ""
             table.add_row(name if context == "full" else f"{name} ({context})", *_cells(measured["macro"]), gain)
         if "calibrated" in model:
             calibrated = model["calibrated"]
@@ -74,11 +74,11 @@ def print_table(metrics: dict[str, Any]) -> None:
         for context, counts in model["counts"].items():
             console.print(f"{name}, {context}: {reasons(counts)}", style="dim", highlight=False)
         if "without_unfinished" in model:
-            kept = shown(model["without_unfinished"]["accuracy"])
+            kept = format_estimate(model["without_unfinished"]["accuracy"])
             console.print(f"{name}: accuracy without unfinished rows {kept}", highlight=False)
     for note in metrics["notes"]:
         console.print(note, style="dim", highlight=False)
 
 
 def _cells(measured: dict[str, Estimate]) -> list[str]:
-    return [shown(measured[key], signed=key == "information_gain") for key in COLUMNS]
+    return [format_estimate(measured[key], signed=key == "information_gain") for key in COLUMNS]

@@ -1,7 +1,7 @@
-"""Pairs as training rows: read, checked against the tokenizer, counted, before a trainer sees them.
+"""Pairs as training rows: read, checked against the tokenizer and counted before a trainer sees them.
 
-TRL drops rows that are too long without a count and trains on a shifted boundary with one warning. Here every row that
-goes is counted by its reason, and what would train the wrong tokens is refused.
+TRL drops rows that are too long without a count, and only warns if prompt and answer are split at the wrong token.
+Here every dropped row is counted by reason, and rows that would train the wrong tokens are refused.
 """
 
 from __future__ import annotations
@@ -16,8 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import polars as pl
+import pyarrow as pa
 
 from usermirrorer.data.artefacts import store
+from usermirrorer.data.artefacts.convert import PUBLISHED, as_schema, polars_types, with_pair_columns
+from usermirrorer.data.artefacts.reader import columns_of, files_at, is_hub_id, load_rows
+from usermirrorer.data.artefacts.schema import PAIRS
 from usermirrorer.errors import UserError
 from usermirrorer.llm.labels import label_tokens
 from usermirrorer.llm.prompts import INSTRUCTIONS, LABELS, parse
@@ -32,18 +37,19 @@ if TYPE_CHECKING:
 logger = logging.getLogger("usermirrorer.train")
 
 COLUMNS = {"sft": ("prompt", "chosen"), "dpo": ("prompt", "chosen", "rejected")}
-PUBLISHED = {"sft": ("messages_chosen",), "dpo": ("messages_chosen", "messages_rejected")}
 
-# An option whose text was taken out for its licence: a label with nothing before the next one or the end.
+REMEDY = "pass a directory of pairs, FILE.parquet, FILE.jsonl(.gz) or a Hub id"
+
+# An option whose text is withheld for its licence: a label with nothing before the next one or the end.
 _BLANK_OPTION = re.compile(r"^\[[A-Z]\]\s*(?=^\[[A-Z]\]|\Z)", re.MULTILINE)
 _BATCH = 256
 
 
 def prepare(run: Run, tokenizer: PreTrainedTokenizerBase) -> tuple[Dataset, dict[str, Any]]:
-    """The rows to train on and what to record of them: path, fingerprint, prompt, rows, kept, dropped, tokens, probe.
+    """The rows to train on, and what to record: path, fingerprint, prompt, rows, kept, dropped, tokens, probe.
 
     SFT rows have columns `prompt` and `completion`, DPO rows `prompt`, `chosen` and `rejected`, each a list of
-    messages. One process checks; all learn what it found. Raises UserError for rows that can't be trained on.
+    messages. One process checks and broadcasts the result. Raises UserError for rows that can't be trained on.
     """
     from accelerate.utils import broadcast_object_list
 
@@ -67,40 +73,31 @@ def prepare(run: Run, tokenizer: PreTrainedTokenizerBase) -> tuple[Dataset, dict
 
 
 def check_columns(name: str, method: str) -> None:
-    """Raise UserError where a local directory or file of pairs lacks a column; a Hub id is not looked at."""
-    import pyarrow.parquet as pq
-
-    files = _local_files(name)
-    if files is not None and files[0].suffix == ".parquet":
-        _wanted(pq.read_schema(files[0]).names, method, str(files[0]))
+    """Raise UserError if local pairs are missing or parquet lacks a column; a Hub id is not checked."""
+    if not is_hub_id(name):
+        first = files_at(name, REMEDY)[0]
+        if first.suffix == ".parquet":
+            _check_columns(columns_of(first), method, str(first))
 
 
 def read(name: str, split: str, method: str) -> Dataset:
-    """All rows as `prompt`, `chosen` (and `rejected` for DPO), lists of messages, and `scene_id` where they have one.
+    """All rows as `prompt`, `chosen` (and `rejected` for DPO), lists of messages, and `scene_id` if they have one.
 
     Published rows (`messages_chosen`, `messages_rejected`: whole conversations) are split before the last message.
     """
-    from datasets import load_dataset
-    from datasets.exceptions import DatasetNotFoundError
-
-    files = _local_files(name)
-    try:
-        if files is not None:
-            kind = "parquet" if files[0].suffix == ".parquet" else "json"
-            rows = load_dataset(kind, data_files=[str(path) for path in files], split="train")
-        else:
-            rows = load_dataset(name, split=split)
-    except (DatasetNotFoundError, ConnectionError, FileNotFoundError, ValueError) as error:
-        raise UserError(f"{name}: no pairs to be read ({error}); give a directory of pairs or a Hub id") from None
-    if _wanted(rows.column_names, method, name) is PUBLISHED:
-        rows = rows.map(
+    rows = load_rows(name, split, REMEDY)
+    _check_columns(rows.column_names, method, name)
+    wanted = list(COLUMNS[method])
+    if not set(wanted) <= set(rows.column_names):
+        rows = rows.with_format("arrow").map(
             _from_published,
-            fn_kwargs={"columns": PUBLISHED[method]},
+            batched=True,
+            fn_kwargs={"columns": wanted},
             remove_columns=rows.column_names,
             desc="Splitting published rows",
         )
-    keep = [*COLUMNS[method], *({"scene_id"} & set(rows.column_names))]
-    return rows.select_columns(keep)
+        rows = rows.with_format(None)
+    return rows.select_columns([*wanted, *({"scene_id"} & set(rows.column_names))])
 
 
 def _survey(
@@ -115,22 +112,23 @@ def _survey(
     over: list[str] = []
     totals: list[int] = []
     answer_lengths: list[int] = []
-    seen: set[int | None] = set()
+    labels: set[int] = set()
     systems: Counter[str] = Counter()
     tokens = 0
     for start in range(0, len(rows), _BATCH):
         batch = rows[start : start + _BATCH]
         digest.update(json.dumps([batch[column] for column in ("prompt", *answers)], ensure_ascii=False).encode())
-        whole = [i for i in range(len(batch["prompt"])) if _trainable(batch, answers, i, dropped)]
-        if not whole:
+        trainable = [i for i in range(len(batch["prompt"])) if _trainable(batch, answers, i, dropped)]
+        if not trainable:
             continue
-        prompts = _render(tokenizer, [batch["prompt"][i] for i in whole], add_generation_prompt=True)
-        texts = {c: _render(tokenizer, [batch["prompt"][i] + batch[c][i] for i in whole]) for c in answers}
-        for k, i in enumerate(whole):
+        prompts = _render(tokenizer, [batch["prompt"][i] for i in trainable], add_generation_prompt=True)
+        texts = {c: _render(tokenizer, [batch["prompt"][i] + batch[c][i] for i in trainable]) for c in answers}
+        for k, i in enumerate(trainable):
             lengths = [len(texts[column][k]) for column in answers]
             for column in answers:
                 _check_prefix(tokenizer, prompts[k], texts[column][k], f"{name}: {ids[start + i]}")
-                seen.add(parse(batch[column][i][-1]["content"], len(LABELS))[1])
+                label = parse(batch[column][i][-1]["content"], len(LABELS))[1]
+                labels |= set() if label is None else {label}
             systems[next((m["content"] for m in batch["prompt"][i] if m["role"] == "system"), "")] += 1
             totals.append(max(lengths))
             answer_lengths.extend(length - len(prompts[k]) for length in lengths)
@@ -140,16 +138,16 @@ def _survey(
             else:
                 kept.append(start + i)
                 tokens += sum(lengths)
-    labels = {label for label in seen if label is not None}
     if labels:
         label_tokens(
             lambda texts: tokenizer(texts, add_special_tokens=False)["input_ids"],
             LABELS[: max(labels) + 1],
             str(tokenizer.name_or_path),
         )
-    manifest = store.read_manifest(Path(name)) if Path(name).is_dir() else None
+    directory = Path(name).expanduser()
+    manifest = store.read_manifest(directory) if directory.is_dir() else None
     content = manifest["content"] if manifest else {}
-    fingerprint = store.fingerprint(Path(name)) if manifest else digest.hexdigest()
+    fingerprint = store.fingerprint(directory) if manifest else digest.hexdigest()
     counts = {
         "fingerprint": content.get("fingerprint") or fingerprint,
         "prompt": content.get("prompt") or content.get("recipe", {}).get("prompt") or _instruction(systems),
@@ -159,7 +157,7 @@ def _survey(
         "tokens": tokens,
         "probe": content.get("probe"),
     }
-    _report(name, counts, totals, answer_lengths, over)
+    _log(name, counts, totals, answer_lengths, over)
     if len(over) > max_over_length * len(totals):
         raise UserError(
             f"{name}: {len(over):,} of {len(totals):,} rows are over max_length {max_length} (the longest has "
@@ -172,7 +170,7 @@ def _survey(
     return kept, counts
 
 
-def _report(name: str, counts: dict[str, Any], totals: list[int], answers: list[int], over: list[str]) -> None:
+def _log(name: str, counts: dict[str, Any], totals: list[int], answers: list[int], over: list[str]) -> None:
     logger.info(f"pairs: {counts['kept']:,} of {counts['rows']:,} rows of {name} ({counts['fingerprint']})")
     for reason, count in counts["dropped"].items():
         logger.info(f"dropped: {count:,} {reason}")
@@ -187,13 +185,13 @@ def _report(name: str, counts: dict[str, Any], totals: list[int], answers: list[
 
 
 def _trainable(batch: dict[str, list[Any]], answers: Sequence[str], i: int, dropped: Counter[str]) -> bool:
-    """Whether row `i` of a batch has text to train on; where not, its reason is counted."""
+    """Whether row `i` of a batch has text to train on; if not, the reason is counted in `dropped`."""
     messages = [*batch["prompt"][i], *(message for column in answers for message in batch[column][i])]
-    shown = next((m["content"] or "" for m in reversed(batch["prompt"][i]) if m["role"] == "user"), "")
+    question = next((m["content"] or "" for m in reversed(batch["prompt"][i]) if m["role"] == "user"), "")
     withheld = not messages or any(not (message["content"] or "").strip() for message in messages)
-    if withheld or _BLANK_OPTION.search(shown):
+    if withheld or _BLANK_OPTION.search(question):
         dropped["blanked for licence"] += 1
-    elif any([m["role"] for m in batch[column][i]] != ["assistant"] for column in answers) or not shown:
+    elif any([m["role"] for m in batch[column][i]] != ["assistant"] for column in answers) or not question:
         dropped["not a user's turn and one answer"] += 1
     else:
         return True
@@ -201,14 +199,15 @@ def _trainable(batch: dict[str, list[Any]], answers: Sequence[str], i: int, drop
 
 
 def _check_prefix(tokenizer: PreTrainedTokenizerBase, prompt: list[int], text: list[int], place: str) -> None:
-    """Raise UserError where the prompt alone is tokenised otherwise than as the beginning of prompt and answer."""
+    """Raise UserError if the tokens of the prompt alone are not the first tokens of prompt and answer."""
     if text[: len(prompt)] == prompt:
         return
     at = next((k for k, (a, b) in enumerate(zip(prompt, text, strict=False)) if a != b), len(text))
     raise UserError(
-        f"{place}: the prompt is no prefix of prompt and answer under the chat template of {tokenizer.name_or_path} "
-        f"({tokenizer.decode(prompt[at : at + 8])!r} becomes {tokenizer.decode(text[at : at + 8])!r}), so what is "
-        "trained would not be what is served; use a model whose template renders both alike"
+        f"{place}: the prompt is not a prefix of prompt and answer under the chat template of "
+        f"{tokenizer.name_or_path} ({tokenizer.decode(prompt[at : at + 8])!r} becomes "
+        f"{tokenizer.decode(text[at : at + 8])!r}), so training would differ from serving; use a model whose template "
+        "renders both alike"
     )
 
 
@@ -217,44 +216,26 @@ def _render(tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Any], **
 
 
 def _instruction(systems: Counter[str]) -> str | None:
-    """The instruction all rows share, None where it is none of ours (published rows carry their own)."""
+    """The instruction that all rows share, None if it is not one of ours (published rows have their own)."""
     names = {name for name, text in INSTRUCTIONS.items() if text in systems}
     return names.pop() if len(systems) == 1 and len(names) == 1 else None
 
 
-def _from_published(row: dict[str, Any], columns: Sequence[str]) -> dict[str, Any]:
-    conversations = {
-        column.removeprefix("messages_"): [
-            {"role": m["role"], "content": m["content"] or ""} for m in row[column] or []
-        ]
-        for column in columns
-    }
-    answers = {name: messages[-1:] for name, messages in conversations.items()}
-    return {"prompt": conversations["chosen"][:-1], **answers}
+def _from_published(table: pa.Table, columns: Sequence[str]) -> pa.Table:
+    """Published rows in some columns of PAIRS. Withheld text is "", a withheld conversation has no messages."""
+    schema = pa.schema([PAIRS.field(name) for name in columns])
+    frame = as_schema(pl.DataFrame(table), polars_types(schema))
+    fields = pl.element().struct
+    message = pl.struct(fields.field("role"), fields.field("content").fill_null(""))
+    return frame.with_columns(pl.all().fill_null([]).list.eval(message)).to_arrow().cast(schema)
 
 
-def _wanted(names: Sequence[str], method: str, place: str) -> dict[str, tuple[str, ...]]:
-    """Which of the two layouts the columns are; UserError naming those that are missing."""
-    for layout in (COLUMNS, PUBLISHED):
-        if set(layout[method]) <= set(names):
-            return layout
-    missing = [column for column in COLUMNS[method] if column not in names]
-    raise UserError(
-        f"{place} lacks {', '.join(missing)} (it has {', '.join(names)}); {method} training reads "
-        f"{', '.join(COLUMNS[method])}, or the published {', '.join(PUBLISHED[method])}"
-    )
-
-
-def _local_files(name: str) -> list[Path] | None:
-    """The files of a local directory or file in order, None for a Hub id."""
-    path = Path(name).expanduser()
-    if path.is_file():
-        return [path]
-    if path.is_dir():
-        files = sorted(path.glob("*.parquet")) or sorted(path.glob("*.jsonl"))
-        if not files:
-            raise UserError(f"{name} holds neither *.parquet nor *.jsonl; give the directory `distill` wrote")
-        return files
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        raise UserError(f"There are no pairs at '{name}'; give a directory `distill` wrote, or a Hub id")
-    return None
+def _check_columns(names: Sequence[str], method: str, place: str) -> None:
+    """Raise UserError naming the missing columns, in our layout and in the published one."""
+    missing = [column for column in COLUMNS[method] if column not in with_pair_columns(names)]
+    if missing:
+        published = dict.fromkeys(PUBLISHED[column] for column in COLUMNS[method])
+        raise UserError(
+            f"{place} lacks {', '.join(missing)} (it has {', '.join(names)}); {method} training reads "
+            f"{', '.join(COLUMNS[method])}, or the published {', '.join(published)}"
+        )

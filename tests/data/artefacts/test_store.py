@@ -49,7 +49,7 @@ def parts(directory: Path) -> dict[str, bytes]:
     sizes=st.lists(st.integers(1, 9), min_size=1, max_size=8),
     kills=st.lists(st.tuples(st.integers(0, 8), st.binary(max_size=20)), max_size=3),
 )
-def test_a_killed_step_goes_on_to_the_same_bytes(sizes: list[int], kills: list[tuple[int, bytes]]) -> None:
+def test_a_killed_step_resumes_to_the_same_bytes(sizes: list[int], kills: list[tuple[int, bytes]]) -> None:
     shard_rows, store.SHARD_ROWS = store.SHARD_ROWS, 5
     try:
         every = rows(sum(sizes))
@@ -121,7 +121,7 @@ def test_unfinished_and_broken_directories_are_one_sentence(tmp_path: Path) -> N
         read_parts(tmp_path)
 
 
-def test_datasets_reads_the_directory_as_it_lies(tmp_path: Path) -> None:
+def test_datasets_reads_the_directory_as_it_is(tmp_path: Path) -> None:
     from datasets import load_dataset
 
     work(tmp_path / "step", [rows(7)])

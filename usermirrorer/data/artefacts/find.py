@@ -1,4 +1,4 @@
-"""Which artefact a path holds: a step's directory by its manifest, a bare file or a directory of them by columns."""
+"""Which artefact is at a path: a step's directory is known by its manifest, other files by their columns."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from usermirrorer.data.artefacts.reader import MESSAGES, columns_of, read_batches
+from usermirrorer.data.artefacts.reader import columns_of, files_at, files_in, read_batches
 from usermirrorer.data.artefacts.schema import BASELINES, DECISIONS, PAIRS, PREDICTIONS, SCENES
 from usermirrorer.data.artefacts.store import MANIFEST, read_manifest
 from usermirrorer.errors import UserError
@@ -24,7 +24,7 @@ STEPS = {
     "score": "predictions",
     "distill": "pairs",
 }
-"""Step in a manifest -> kind of artefact; other steps' directories are internal."""
+"""Step in a manifest -> kind of artefact. The directories of other steps are internal."""
 
 SCHEMAS = {
     "scenes": SCENES,
@@ -41,12 +41,14 @@ REQUIRED = {
     "predictions": tuple(PREDICTIONS.names),
     "pairs": ("prompt", "chosen", "rejected"),
 }
-"""Columns without which a bare file is no such artefact; published files lack some of the others."""
+"""Columns that a file without a manifest needs to be of a kind; published files lack some of the others."""
+
+REMEDY = "pass an artefact's directory, FILE.parquet, FILE.jsonl(.gz) or a --work directory"
 
 
 @dataclass(frozen=True)
 class Artefact:
-    """One artefact. `content` is its manifest's, None for bare files; `work` the directory of all steps, if known.
+    """One artefact. `content` is its manifest's, None without one; `work` is the directory of all steps, if known.
 
     `part` is the split of scenes and baselines, the variant of decisions and predictions, the name of pairs.
     """
@@ -66,47 +68,43 @@ class Artefact:
 
     @property
     def domains(self) -> list[str]:
-        """The sources of its rows; pairs may have several."""
+        """The domains of its rows; pairs may have several."""
         return list((self.content or {}).get("recipe", {}).get("domains") or [self.domain])
 
     def rows(self, columns: Sequence[str] | None = None) -> Iterator[pl.DataFrame]:
-        """Its rows, a batch at a time; see `read_batches`."""
+        """Its rows in batches; see `read_batches`."""
         return read_batches(self.files, SCHEMAS[self.kind], columns)
 
     def beside(self, kind: str, part: str = "", domain: str = "") -> Artefact | None:
-        """The artefact at WORK/kind/domain/part where it is finished; else None."""
+        """The artefact at WORK/kind/domain/part if it is finished, else None."""
         path = self.work / kind / (domain or self.domain) / part if self.work else None
         found = _of_manifest(path) if path and (path / MANIFEST).is_file() else None
         return found if found and found.content and found.content.get("finished") else None
 
 
 def find_artefacts(path: Path) -> list[Artefact]:
-    """The artefacts at `path`: a step's directory, bare files in a step's schema, or all under a directory.
+    """The artefact at `path`, or all artefacts below it in the order of the steps.
 
-    In the order of the steps. Raises UserError where there is none.
+    Raises UserError if there is none.
     """
-    if path.is_file():
-        return [Artefact(_kind_of(path), path, (path,))]
-    if not path.is_dir():
-        raise UserError(f"{path} is not there: give an artefact's directory, FILE.parquet, FILE.jsonl or a --work")
     if (path / MANIFEST).is_file():
         found = _of_manifest(path)
         if found is None:
-            raise UserError(f"{path} is internal to the steps: give the scenes that it belongs to")
+            raise UserError(f"{path} is internal to the steps: pass the scenes it belongs to")
         return [found]
-    bare = sorted(path.glob("*.parquet")) or sorted(path.glob("*.jsonl"))
-    if bare:
-        return [Artefact(_kind_of(bare[0]), path, tuple(bare))]
+    if not path.is_dir() or files_in(path):
+        files = files_at(path, REMEDY)
+        return [Artefact(_kind_of(files[0]), path, tuple(files))]
     places = [place.parent for place in sorted(path.rglob(MANIFEST))]
     artefacts = [found for place in places if (found := _of_manifest(place)) is not None]
     artefacts.sort(key=lambda found: list(STEPS.values()).index(found.kind))
     if not artefacts:
-        raise UserError(f"{path} holds no artefact: give a directory that a step made, or the --work of several")
+        raise UserError(f"{path} holds no artefact: {REMEDY}")
     return artefacts
 
 
 def _of_manifest(path: Path) -> Artefact | None:
-    """The artefact of a step's directory; None where the step is internal."""
+    """The artefact in a step's directory, None if the step is internal."""
     manifest = read_manifest(path)
     content = manifest["content"] if manifest else {}
     recipe = content.get("recipe", {})
@@ -124,13 +122,13 @@ def _of_manifest(path: Path) -> Artefact | None:
 
 
 def _kind_of(path: Path) -> str:
-    """The kind of artefact that a bare file is, from its columns."""
+    """The kind of artefact in a file, by its columns."""
     columns = set(columns_of(path))
-    if set(MESSAGES) <= columns:
+    if set(REQUIRED["pairs"]) <= columns:
         return "pairs"
     for kind, required in REQUIRED.items():
         if set(required) <= columns:
             return kind
     nearest = max(REQUIRED, key=lambda kind: len(set(REQUIRED[kind]) & columns) / len(REQUIRED[kind]))
     missing = [name for name in REQUIRED[nearest] if name not in columns]
-    raise UserError(f"{path} is no known artefact: {nearest} would need the column `{missing[0]}` too")
+    raise UserError(f"{path} is not a known artefact: {nearest} would also need the column `{missing[0]}`")

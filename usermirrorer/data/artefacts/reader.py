@@ -1,195 +1,194 @@
-"""Rows of a parquet or JSONL file, a batch at a time, as frames with the columns and types of a schema.
+"""Rows of the files that people hand us: parquet, JSON lines, or a Hub dataset; ours, published, or their own.
 
-Whatever reads them need not care whether a step wrote them or somebody else, with other types or fewer columns.
+`validate` and `show` read batches in the columns and types of a schema, `eval` reads rows as they are, and `train` a
+memory-mapped `Dataset`.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from usermirrorer.data.artefacts.convert import (
+    PUBLISHED,
+    Types,
+    as_schema,
+    json_frame,
+    polars_types,
+    with_pair_columns,
+)
 from usermirrorer.errors import UserError
 
 
-MESSAGES = ("messages_chosen", "messages_rejected")
-"""Columns of published training rows: whole conversations."""
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+PARQUET = ".parquet"
+JSON_LINES = (".jsonl", ".jsonl.gz")
+SPLITS = ("train", "test", "data")
+"""Directories in which the files of a step or of a downloaded Hub dataset are."""
 
 BATCH = 4096
 
-SECONDS_BELOW = 1e11
-"""Times given as numbers are seconds below this and milliseconds above it, as `eval` reads them."""
-MOST_MS = 60_000_000_000_000
-"""1,900 years before and after 1970: times further away can't be written out by Python and are none."""
-TIME = pl.Datetime("ms", "UTC")
+
+def is_hub_id(source: str | Path) -> bool:
+    """Whether `source` is the OWNER/NAME of a Hub dataset: not a file's name, nor a path that exists."""
+    name = str(source)
+    hub_id = re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name)
+    return bool(hub_id) and not name.endswith((PARQUET, *JSON_LINES)) and not Path(name).exists()
+
+
+def files_in(directory: Path) -> list[Path]:
+    """The parquet files of a directory in order, or else its JSON lines."""
+    paths = sorted(directory.glob("[!.]*"))
+    return [p for p in paths if p.suffix == PARQUET] or [p for p in paths if p.name.endswith(JSON_LINES)]
+
+
+def files_at(source: str | Path, remedy: str) -> list[Path]:
+    """The files of the directory `source`, or the file itself.
+
+    Raises UserError if there are none or of another kind; `remedy` ends the message and says what to pass instead.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        files = files_in(path)
+        if not files:
+            splits = [str(path / name) for name in SPLITS if files_in(path / name)]
+            instead = f"pass {' or '.join(splits)}" if splits else remedy
+            raise UserError(f"{source} holds neither *.parquet nor *.jsonl(.gz): {instead}")
+        return files
+    if not path.is_file():
+        raise UserError(f"{source} is not there: {remedy}")
+    if not path.name.endswith((PARQUET, *JSON_LINES)):
+        raise UserError(f"{source} is of no known kind: {remedy}")
+    return [path]
+
+
+def place_of(file: str, row: int) -> str:
+    """A row's place, as messages name it: `part-00000.parquet row 12`, or file:line for JSON lines."""
+    return f"{file}:{row}" if file.endswith(JSON_LINES) else f"{file} row {row}"
+
+
+def columns_of(path: Path) -> list[str]:
+    """Column names of a file, and the columns of pairs that published ones hold.
+
+    Raises UserError for a file that can't be read or is empty.
+    """
+    if path.suffix == PARQUET:
+        return with_pair_columns(_open_parquet(path).schema_arrow.names)
+    for _, row in _json_rows(path):
+        return with_pair_columns(row)
+    raise UserError(f"{path} is empty: pass a file with rows")
 
 
 def read_batches(
     files: Sequence[Path], schema: pa.Schema, columns: Sequence[str] | None = None, size: int = BATCH
 ) -> Iterator[pl.DataFrame]:
-    """Rows of files in order, with the columns of a schema (or some of them) in their types.
+    """Rows of files in order, `size` at a time, with the columns of a schema (or some of them) in their types.
 
-    What a file does not have is null, and so is a value that can't be read as its type. Each row has its `_file` and
-    `_row`, counted from 1. Raises UserError with file:line for a line that is no JSON object.
+    Null stands for what a file does not have and for what can't be converted. Each row has its `_file` and `_row`,
+    counted from 1. Raises UserError with file:line for a line that is not a JSON object.
     """
-    types = dict(pl.DataFrame(schema.empty_table()).schema)
+    types = polars_types(schema)
     wanted = list(columns or types)
     for path in files:
         begin = 0
-        for frame in _json_frames(path, types, size) if path.suffix == ".jsonl" else _frames(path, wanted, size):
+        frames = _parquet_frames(path, wanted, size) if path.suffix == PARQUET else _json_frames(path, types, size)
+        for frame in frames:
             rows = pl.int_range(begin + 1, begin + len(frame) + 1, dtype=pl.Int64)
             begin += len(frame)
             yield as_schema(frame, types).select(*wanted, pl.lit(path.name).alias("_file"), rows.alias("_row"))
 
 
-def columns_of(path: Path) -> list[str]:
-    """Column names of a file. Raises UserError where it can't be read."""
-    if path.suffix == ".parquet":
-        try:
-            return pq.read_schema(path).names
-        except (pa.ArrowException, OSError) as error:
-            raise UserError(f"{path} is not a parquet file ({error}): write it again") from None
-    if path.suffix != ".jsonl":
-        raise UserError(f"{path} is of no known kind: give a directory, FILE.parquet or FILE.jsonl")
-    for lines in _lines(path, 1):
-        return list(lines[0])
-    raise UserError(f"{path} is empty: give a file with rows")
+def read_rows(source: str, split: str, remedy: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every row of local files, or of a `split` of a Hub dataset, as it is, with its place.
+
+    Raises UserError if there are none (with `remedy`, see `files_at`), or for a file or a line that can't be read.
+    """
+    if is_hub_id(source):
+        for number, row in enumerate(load_rows(source, split, remedy), 1):
+            yield place_of(source, number), row
+        return
+    for path in files_at(source, remedy):
+        for number, row in _parquet_rows(path) if path.suffix == PARQUET else _json_rows(path):
+            yield place_of(str(path), number), row
 
 
-def as_schema(frame: pl.DataFrame, types: Mapping[str, pl.DataType]) -> pl.DataFrame:
-    """The columns of a schema, in its types, with null for what is not there or of another type."""
-    if set(MESSAGES) <= set(frame.columns):
-        chosen, rejected = (pl.col(name) for name in MESSAGES)
-        frame = frame.with_columns(
-            prompt=chosen.list.head(chosen.list.len() - 1), chosen=chosen.list.tail(1), rejected=rejected.list.tail(1)
-        )
-    return frame.select(
-        (_read_as(frame, name, kind) if name in frame.columns else pl.repeat(None, pl.len(), dtype=kind)).alias(name)
-        for name, kind in types.items()
-    )
+def load_rows(source: str, split: str, remedy: str) -> Dataset:
+    """The rows of local files, or of a `split` of a Hub dataset, as a memory-mapped `Dataset`.
+
+    Raises UserError if there are none (with `remedy`, see `files_at`) or they can't be loaded.
+    """
+    from datasets import load_dataset
+
+    files = None if is_hub_id(source) else files_at(source, remedy)
+    try:
+        if files is None:
+            return load_dataset(source, split=split)
+        kind = "parquet" if files[0].suffix == PARQUET else "json"
+        return load_dataset(kind, data_files=[str(path) for path in files], split="train")
+    except Exception as error:  # the library raises anything from ValueError to ConnectionError here
+        reason = str(error.__cause__ or error).strip().split("\n")[0]
+        problem = f"is neither a path nor a Hub dataset with a `{split}` split" if files is None else "can't be read"
+        raise UserError(f"{source} {problem} ({reason}): {remedy}") from None
 
 
-def _read_as(frame: pl.DataFrame, name: str, kind: pl.DataType) -> pl.Expr:
-    value, given = pl.col(name), frame.schema[name]
-    if not isinstance(kind, pl.Datetime):
-        return _cast(value, given, kind)
-    time = _time(value, given)
-    return pl.when(time.dt.epoch("ms").is_between(-MOST_MS, MOST_MS)).then(time)
+def _open_parquet(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path)
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path} is not a parquet file ({error}): write it again") from None
 
 
-def _time(value: pl.Expr, given: pl.DataType) -> pl.Expr:
-    """A column as UTC milliseconds: times without a zone are UTC, as in published files."""
-    if isinstance(given, pl.Datetime):
-        zoned = value.dt.replace_time_zone("UTC") if given.time_zone is None else value.dt.convert_time_zone("UTC")
-        return zoned.dt.cast_time_unit("ms")
-    if given == pl.String:
-        return value.str.to_datetime(time_unit="ms", time_zone="UTC", strict=False)
-    if given == pl.Date:
-        return value.cast(TIME)
-    number = value.cast(pl.Float64, strict=False) if given.is_numeric() else pl.lit(None, pl.Float64)
-    milliseconds = pl.when(number.abs() < SECONDS_BELOW).then(number * 1000).otherwise(number)
-    return milliseconds.cast(pl.Int64, strict=False).cast(TIME)
-
-
-def _cast(value: pl.Expr, given: pl.DataType, kind: pl.DataType) -> pl.Expr:
-    """`value` of type `given` as `kind`, fields of structs by name; null where that can't be."""
-    if given == kind:
-        return value
-    if isinstance(kind, pl.Struct):
-        if not isinstance(given, pl.Struct):
-            return pl.repeat(None, pl.len(), dtype=kind)
-        inner = {field.name: _instance(field.dtype) for field in given.fields}
-        fields = [
-            _cast(value.struct.field(field.name), inner[field.name], _instance(field.dtype))
-            if field.name in inner
-            else pl.lit(None, field.dtype)
-            for field in kind.fields
-        ]
-        fields = [entry.alias(field.name) for entry, field in zip(fields, kind.fields, strict=True)]
-        return pl.when(value.is_not_null()).then(pl.struct(fields))
-    if isinstance(kind, pl.List):
-        if not isinstance(given, pl.List):
-            return pl.repeat(None, pl.len(), dtype=kind)
-        return value.list.eval(_cast(pl.element(), _instance(given.inner), _instance(kind.inner)))
-    readable = given.is_numeric() or isinstance(given, pl.String | pl.Categorical | pl.Enum)
-    text = value.cast(pl.String) if isinstance(given, pl.Categorical | pl.Enum) else value
-    return text.cast(kind, strict=False) if readable else pl.repeat(None, pl.len(), dtype=kind)
-
-
-def _instance(kind: Any) -> pl.DataType:
-    return kind() if isinstance(kind, type) else kind
-
-
-def _frames(path: Path, wanted: Sequence[str], size: int) -> Iterator[pl.DataFrame]:
+def _parquet_frames(path: Path, columns: Sequence[str], size: int) -> Iterator[pl.DataFrame]:
     file = pq.ParquetFile(path)
     names = file.schema_arrow.names
-    present = [name for name in names if name in wanted or name in MESSAGES] or names[:1]  # one, to count the rows
+    sources = {*columns, *(PUBLISHED[name] for name in columns if name in PUBLISHED)}
+    present = [name for name in names if name in sources] or names[:1]  # one column, to count the rows
     for batch in file.iter_batches(size, columns=present):
         yield pl.DataFrame(pa.Table.from_batches([batch]))
 
 
-def _json_frames(path: Path, types: Mapping[str, pl.DataType], size: int) -> Iterator[pl.DataFrame]:
-    conversation = types.get("prompt", pl.Null())
-    kinds = {**types, **({} if "prompt" not in types else dict.fromkeys(MESSAGES, conversation))}
-    for rows in _lines(path, size):
-        present = {name: kind for name, kind in kinds.items() if any(name in row for row in rows)}
-        columns = {name: [_shaped(row.get(name), kind) for row in rows] for name, kind in present.items()}
-        yield pl.DataFrame(columns, schema=present)
+def _json_frames(path: Path, types: Types, size: int) -> Iterator[pl.DataFrame]:
+    rows = (row for _, row in _json_rows(path, blank_lines=False))
+    while batch := list(islice(rows, size)):
+        yield json_frame(batch, types)
 
 
-def _shaped(value: Any, kind: pl.DataType) -> Any:
-    """A JSON value as a type of a schema, ids given as numbers as text; None where it is of another type."""
-    if value is None or isinstance(value, bool):
-        return None
-    if isinstance(kind, pl.Struct):
-        fields = {field.name: _instance(field.dtype) for field in kind.fields}
-        return {name: _shaped(value.get(name), of) for name, of in fields.items()} if isinstance(value, dict) else None
-    if isinstance(kind, pl.List):
-        return [_shaped(entry, _instance(kind.inner)) for entry in value] if isinstance(value, list) else None
-    if isinstance(kind, pl.Datetime):
-        return _milliseconds(value)
-    if isinstance(value, list | dict):
-        return None
-    if kind == pl.String:
-        return str(value)
-    if isinstance(value, str) or not math.isfinite(value):
-        return None
-    return float(value) if kind == pl.Float64 else int(value) if value == int(value) and abs(value) < 2**63 else None
+def _parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    batches = _open_parquet(path).iter_batches(BATCH)
+    return enumerate((row for batch in batches for row in batch.to_pylist()), 1)
 
 
-def _milliseconds(value: Any) -> int | None:
-    """UTC milliseconds of a JSON time: ISO text (UTC where it names no zone), seconds or milliseconds."""
-    if isinstance(value, str):
-        try:
-            time = datetime.fromisoformat(value.strip())
-            value = (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000
-        except (ValueError, OverflowError):
-            return None
-    elif isinstance(value, int | float) and abs(value) < SECONDS_BELOW:
-        value *= 1000
-    return round(value) if isinstance(value, int | float) and abs(value) < MOST_MS else None
+def _json_rows(path: Path, blank_lines: bool = True) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Every object with the number of its line; `blank_lines` are skipped, or else refused."""
+    number = 0
+    try:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip() or not blank_lines:
+                    yield number, _object(line, f"{path}:{number}")
+    except (UnicodeDecodeError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UserError(
+            f"{path} can't be read after line {number} ({error}): write it as UTF-8, or download it again"
+        ) from None
 
 
-def _lines(path: Path, size: int) -> Iterator[list[dict[str, Any]]]:
-    rows: list[dict[str, Any]] = []
-    with open(path, encoding="utf-8", errors="replace") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise UserError(f"{path}:{number} is not JSON ({error}): write one object a line") from None
-            if not isinstance(row, dict):
-                raise UserError(f"{path}:{number} is {type(row).__name__}, not an object: write one object a line")
-            rows.append(row)
-            if len(rows) == size:
-                yield rows
-                rows = []
-    if rows:
-        yield rows
+def _object(line: str, place: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise UserError(f"{place} is not JSON ({error}): write one object a line") from None
+    if not isinstance(row, dict):
+        raise UserError(f"{place} is {type(row).__name__}, not an object: write one object a line")
+    return row

@@ -1,19 +1,14 @@
-"""Schemas of the artefacts and the ids that join them. `docs/artefacts.md` says what every column means."""
+"""Schemas of the artefacts, and the ids that join them. `docs/artefacts.md` explains every column."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
 from usermirrorer.seeds import hex_digits
-
-
-if TYPE_CHECKING:
-    import datasets
 
 
 VARIANTS = ("strong", "weak")
@@ -107,14 +102,14 @@ def scene_id(dataset: str, user_id: str, item_id: str, timestamp_ms: int, impres
 
 
 def scene_numbers(keys: Iterable[bytes]) -> np.ndarray:
-    """Ids as numbers, from the fields that name scenes, joined by `SEPARATOR`, in UTF-8: uint64 `(scenes,)`."""
+    """Scene ids as numbers, uint64 `(scenes,)`; a key is the fields of `scene_id` joined by `SEPARATOR`, in UTF-8."""
     blake2b = hashlib.blake2b
     digests = b"".join([blake2b(key, digest_size=8).digest() for key in keys])
     return np.frombuffer(digests, dtype=">u8").astype(np.uint64)
 
 
 def id_column(ids: np.ndarray) -> pa.Array:
-    """Scene ids, uint64, as a column of 16 hex digits each."""
+    """Scene ids, from uint64 to a column of 16 hex digits each."""
     offsets = np.arange(0, 16 * len(ids) + 1, 16, dtype=np.int32)
     return pa.Array.from_buffers(pa.string(), len(ids), [None, pa.py_buffer(offsets), pa.py_buffer(hex_digits(ids))])
 
@@ -122,10 +117,3 @@ def id_column(ids: np.ndarray) -> pa.Array:
 def list_column(values: pa.Array, lengths: np.ndarray) -> pa.ListArray:
     """Lists of the given lengths `(rows,)`, cut in order from flat `values`."""
     return pa.ListArray.from_arrays(pa.array(np.append(0, np.cumsum(lengths)), pa.int32()), values)
-
-
-def features(schema: pa.Schema) -> datasets.Features:
-    """The same schema as Hugging Face `Features`."""
-    from datasets import Features
-
-    return Features.from_arrow_schema(schema)

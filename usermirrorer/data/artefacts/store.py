@@ -1,7 +1,7 @@
-"""A step's output on disk: fixed shards, a manifest, a lock, and resumption.
+"""A step's output on disk: shards of fixed size, a manifest, a lock, and resumption.
 
 A directory holds `part-00000.parquet …` of 4,096 rows each in canonical order, `.manifest.json` and a card. The
-manifest's `content` block decides the bytes and is compared on resume; its `run` block (times, host) is not.
+manifest's `content` block determines the bytes and is compared on resume; its `run` block (times, host) is not.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Step:
         self.started = time.time()
         manifest = read_manifest(directory)
         if manifest is not None and not manifest["content"].get("finished") and not _has_rows(directory):
-            manifest = None  # a run that failed before its first row binds nobody to its settings
+            manifest = None  # a run that failed before its first row leaves no settings to match
         if manifest is not None and manifest["content"]["recipe"] != self.recipe:
             changed = _changes(manifest["content"]["recipe"], self.recipe)
             raise UserError(f"{directory} was made with other settings ({changed}); delete it or use another --work")
@@ -53,7 +53,7 @@ class Step:
             self._write_manifest({"recipe": self.recipe, "finished": False}, {})
 
     def resume(self) -> int:
-        """Rows already on disk, in whole shards and in the journal; `append` goes on after them."""
+        """Rows already on disk, in whole shards and in the journal; `append` continues after them."""
         while (self.directory / part_name(self._shards)).is_file():
             self._shards += 1
         journal = self.directory / JOURNAL
@@ -62,13 +62,13 @@ class Step:
             entries = [json.loads(line) for line in kept]
             rows = [row for entry in entries for row in entry["rows"]]
             first = entries[0]["first_row"] if entries else 0
-            # A shard may have been finished just before the journal was cut down to what lies after it.
+            # A kill between writing a shard and trimming the journal leaves the shard's rows in both.
             self._pending = rows[self._shards * SHARD_ROWS - first :] if entries else []
             self._rewrite_journal()
         return self._shards * SHARD_ROWS + len(self._pending)
 
     def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Add rows in canonical order; they survive a kill from here on."""
+        """Add rows in canonical order; from then on they survive a kill."""
         first = self._shards * SHARD_ROWS + len(self._pending)
         self._pending.extend(dict(row) for row in rows)
         with open(self.directory / JOURNAL, "ab") as journal:
@@ -84,11 +84,11 @@ class Step:
         return pa.concat_tables([read_parts(self.directory, columns), pending]) if self._shards else pending
 
     def write_shard(self, index: int, table: pa.Table) -> None:
-        """Write one whole shard at once, for steps whose shards are made independently of each other."""
+        """Write one whole shard, for steps that make their shards independently of each other."""
         write_parquet(table, self.directory / part_name(index))
 
     def finish(self, **results: Any) -> None:
-        """Write what is pending, the shards' digests, the results and the card; the step is then complete."""
+        """Write pending rows, the shards' digests, the results and the card; the step is then complete."""
         from usermirrorer.data.artefacts.card import step_card
 
         if self._pending:
@@ -127,14 +127,14 @@ class Step:
 def open_step(directory: Path, recipe: Mapping[str, Any], schema: pa.Schema | None = None) -> Iterator[Step]:
     """Lock `directory` and compare its manifest with `recipe`.
 
-    Raises UserError where another process is writing there, or where it holds the result of another recipe.
+    Raises UserError if another process is writing there, or if it holds the result of another recipe.
     """
     directory.mkdir(parents=True, exist_ok=True)
     with open(directory / ".lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise UserError(f"{directory} is being written by another process; wait for it to end") from None
+            raise UserError(f"{directory} is being written by another process; wait for it to finish") from None
         yield Step(directory, recipe, schema)
 
 
@@ -147,7 +147,7 @@ def _has_rows(directory: Path) -> bool:
 
 
 def read_manifest(directory: Path) -> dict[str, Any] | None:
-    """The manifest of a step's directory, or None. Raises UserError where it is not JSON."""
+    """The manifest of a step's directory, or None. Raises UserError if it is not JSON."""
     path = directory / MANIFEST
     if not path.is_file():
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow.parquet as pq
 
 from usermirrorer.data.artefacts.find import REQUIRED, SCHEMAS, Artefact
-from usermirrorer.data.artefacts.reader import MESSAGES, columns_of
+from usermirrorer.data.artefacts.reader import columns_of
 from usermirrorer.data.artefacts.store import SHARD_ROWS, file_digest, fingerprint
 from usermirrorer.data.audit.checks.result import MAX_BAD_ROWS, BadRow, Check, Result
 
@@ -34,8 +34,7 @@ def check_schema(artefact: Artefact) -> list[Check]:
         return []
     schema, missing, mistyped = SCHEMAS[artefact.kind], [], []
     for path in artefact.files:
-        columns = columns_of(path) if artefact.content is None else pq.read_schema(path).names
-        present = {*columns, *(REQUIRED["pairs"] if set(MESSAGES) <= set(columns) else ())}
+        present = columns_of(path) if artefact.content is None else pq.read_schema(path).names
         required = schema.names if artefact.content is not None else REQUIRED[artefact.kind]
         missing += [BadRow(path.name, "", f"lacks the column `{name}`") for name in required if name not in present]
         if path.suffix == ".parquet":

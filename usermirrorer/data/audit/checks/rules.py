@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import polars as pl
 
+from usermirrorer.data.artefacts.reader import place_of
 from usermirrorer.data.audit.checks.result import MAX_BAD_ROWS, BadRow, Check, row_count
 
 
@@ -73,8 +74,3 @@ def bad_rows(frame: pl.DataFrame, reason: pl.Expr) -> list[BadRow]:
         "_file", "_row", scene_id.fill_null("").alias("scene_id"), reason.fill_null("").alias("reason")
     )
     return [BadRow(place_of(file, row), scene, why) for file, row, scene, why in rows.iter_rows()]
-
-
-def place_of(file: str, row: int) -> str:
-    """`part-00000.parquet row 12`, or file:line in JSON lines."""
-    return f"{file}:{row}" if file.endswith(".jsonl") else f"{file} row {row}"

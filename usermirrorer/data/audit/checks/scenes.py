@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from usermirrorer.data.artefacts.find import Artefact
+from usermirrorer.data.artefacts.reader import place_of
 from usermirrorer.data.artefacts.schema import scene_id
 from usermirrorer.data.audit.checks.result import MAX_BAD_ROWS, BadRow, Check, Result, row_count
 from usermirrorer.data.audit.checks.rules import (
@@ -17,7 +18,6 @@ from usermirrorer.data.audit.checks.rules import (
     count_violations,
     missing_values,
     no_violations,
-    place_of,
     rule_checks,
 )
 from usermirrorer.data.audit.checks.splits import SceneKeys, all_keys, check_positions, check_probe, check_splits
