@@ -265,12 +265,12 @@ def closing(body: dict) -> Reply:
 def test_a_server_that_cannot_tell_probabilities_is_found_out(server: Server, chat: Callable[[dict], Reply]) -> None:
     server.serves_vllm = True
     server.chat = lambda body, tries: chat(body)
-    with pytest.raises(UserError, match="does not tell the probabilities"):
+    with pytest.raises(UserError, match="does not return the probabilities"):
         load_model("openai:m", base_url=server.url).choice_probs([opened(ask("x"), None)], [list(LABELS[:3])])
 
 
 def test_a_server_without_a_tokenizer_is_found_out(server: Server) -> None:
-    with pytest.raises(UserError, match="does not tell the probabilities"):
+    with pytest.raises(UserError, match="does not return the probabilities"):
         load_model("openai:m", base_url=server.url).choice_probs([opened(ask("x"), None)], [["A", "B"]])
 
 

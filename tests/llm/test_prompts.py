@@ -14,11 +14,11 @@ from usermirrorer.llm.prompts import (
     LABELS,
     answered,
     conversation,
-    fit,
     history_entries,
     join_history,
     opened,
     parse,
+    shed_history,
 )
 
 
@@ -125,7 +125,7 @@ def test_fit_sheds_the_oldest_history_only(limit: int) -> None:
     def words(conversations: list) -> list[int]:
         return [len(" ".join(m["content"] for m in c).split()) for c in conversations]
 
-    fitted = fit(scene, "plain", words, limit)
+    fitted = shed_history(scene, "plain", words, limit)
     bare = words([conversation({**scene, "history": ""}, "plain")])[0]
     if fitted is None:
         assert bare > limit

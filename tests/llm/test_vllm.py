@@ -173,7 +173,7 @@ def test_a_path_that_does_not_exist_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_directory_without_a_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no model that can be loaded"):
+    with pytest.raises(UserError, match="is not a model that can be loaded"):
         load_model(f"vllm:{tmp_path}").count_tokens([scene(0)])
 
 

@@ -1,4 +1,4 @@
-"""Language models under vLLM, in this process. One engine is alive at a time and shared by all steps."""
+"""Language models under vLLM, in this process. At most one engine is alive; all steps share it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _cpu_threads: list[tuple[Any, int]] = []
 
 
 class VLLMModel:
-    """A causal model, or a LoRA adapter on one, given by directory or Hub id. Nothing is loaded before it is used."""
+    """A causal model, or a LoRA adapter on one, given by directory or Hub id. Loaded at its first use."""
 
     def __init__(self, model: str) -> None:
         self.name = f"vllm:{model}"
@@ -43,15 +43,15 @@ class VLLMModel:
     def generate(
         self, conversations: Sequence[Conversation], n: int, sampling: Sampling, seeds: Sequence[int]
     ) -> list[list[Output]]:
-        """`n` answers to each conversation, drawn with its own seed; shape `(conversations, n)`.
+        """`n` answers to each conversation, sampled with its own seed; shape `(conversations, n)`.
 
-        `max_tokens` is cut to what the model's length leaves. Raises UserError where it leaves nothing.
+        An answer is at most as long as the model's length leaves room for. Raises UserError if it leaves none.
         """
         from vllm import SamplingParams
 
         prompts = self._tokens(conversations, add_generation_prompt=True)
         self._check_lengths(prompts)
-        # vLLM refuses several greedy samples, which could only be the same text.
+        # vLLM refuses several greedy samples, which would be the same text anyway.
         draws = n if sampling.temperature > 0 else 1
         params = [
             SamplingParams(
@@ -70,7 +70,7 @@ class VLLMModel:
         """Probability of each label as the next token of the last, open assistant turn; `(options,)` each.
 
         All other tokens are masked, so each row is the model's distribution given that it names one of the options.
-        Raises UserError where a label is no single, distinct token there or a conversation is too long.
+        Raises UserError if a label is not a single, distinct token there or a conversation is too long.
         """
         from vllm import SamplingParams
 
@@ -98,7 +98,7 @@ class VLLMModel:
         return rows
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """Vectors of unit length, `(texts, width)`, float32. A text longer than the model keeps its beginning."""
+        """Vectors of unit length, `(texts, width)`, float32. A text too long for the model is cut at its end."""
         llm = engine(self.path, "pooling")
         limit = llm.model_config.max_model_len
         tokenize = {"truncate_prompt_tokens": limit}
@@ -107,19 +107,19 @@ class VLLMModel:
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
     def count_tokens(self, conversations: Sequence[Conversation]) -> list[int]:
-        """Tokens of each conversation as it is sent: open for an answer, or, ending in one, open to go on."""
-        asked = [messages for messages in conversations if messages[-1]["role"] != "assistant"]
+        """Tokens of each conversation as it is sent: ready for an answer, or with its last, open answer continued."""
+        prompts = [messages for messages in conversations if messages[-1]["role"] != "assistant"]
         opened = [messages for messages in conversations if messages[-1]["role"] == "assistant"]
-        asked_lengths = map(len, self._tokens(asked, add_generation_prompt=True))
+        prompt_lengths = map(len, self._tokens(prompts, add_generation_prompt=True))
         opened_lengths = map(len, self._tokens(opened, continue_final_message=True))
         return [
-            next(opened_lengths if messages[-1]["role"] == "assistant" else asked_lengths)
+            next(opened_lengths if messages[-1]["role"] == "assistant" else prompt_lengths)
             for messages in conversations
         ]
 
     @cached_property
     def max_length(self) -> int:
-        """Tokens of prompt and answer together: what the model was made for, at most 8,192."""
+        """Tokens of prompt and answer together: the model's context length, at most 8,192."""
         from transformers import AutoConfig
 
         config = _load(AutoConfig, adapter_base(self.path) or self.path).get_text_config()
@@ -127,7 +127,7 @@ class VLLMModel:
 
     @cached_property
     def tokenizer(self) -> Any:
-        """The model's own tokenizer; an adapter saved without one has its base's."""
+        """The model's own tokenizer; for an adapter saved without one, its base's."""
         from transformers import AutoTokenizer
 
         base = adapter_base(self.path)
@@ -143,7 +143,7 @@ class VLLMModel:
             close()
 
     def _tokens(self, conversations: Sequence[Conversation], **mode: bool) -> list[list[int]]:
-        # Templates that know thinking (Qwen3) open an empty thought: our own decision process takes its place.
+        # Templates of thinking models (Qwen3) write an empty thought: our decision process replaces it.
         if not conversations:
             return []
         thinking = {"enable_thinking": False} if "enable_thinking" in self.tokenizer.chat_template else {}
@@ -159,8 +159,8 @@ class VLLMModel:
         for index, prompt in enumerate(prompts):
             if len(prompt) >= self.max_length:
                 raise UserError(
-                    f"Conversation {index} has {len(prompt)} tokens, which leaves {self.name} with its length of "
-                    f"{self.max_length} no room to answer: shorten its history"
+                    f"Conversation {index} has {len(prompt)} tokens, which leaves no room for an answer in the "
+                    f"{self.max_length} of {self.name}: shorten its history"
                 )
 
     def _run(self, prompts: Sequence[list[int]], params: Sequence[Any]) -> Any:
@@ -177,9 +177,9 @@ class VLLMModel:
 def engine(path: str, runner: str = "generate") -> LLM:
     """The engine of a model, started at the first call; any other model's engine is closed first.
 
-    Without a GPU it runs in float32, eagerly, in this process, and without chunked prefill, on which seeded requests
-    die there: text and probabilities are then the same bits alone and in any batch. On a GPU it has vLLM's own
-    settings and results depend on the batch by rounding.
+    Without a GPU it runs in float32, eagerly, in this process, and without chunked prefill, with which seeded requests
+    crash on a CPU. Text and probabilities are then the same bits alone and in any batch. On a GPU it has vLLM's own
+    settings, and rounding makes results depend on the batch.
     """
     key = (path, runner)
     if key not in _engines:
@@ -196,20 +196,20 @@ def close() -> None:
         try:
             llm.llm_engine.engine_core.shutdown()
         except ValueError as error:
-            # A training that ended in this process has taken torch's process groups down, the engine's with them.
+            # A training in this process has destroyed torch's process groups, the engine's among them.
             if "process group" not in str(error):
                 raise
     gc.collect()
     if _cpu_threads:
         import torch
 
-        # vLLM takes torch down to one thread and disables the setter; a training that follows wants them back.
+        # vLLM reduces torch to one thread and disables the setter; a training that follows needs both back.
         torch.set_num_threads, threads = _cpu_threads.pop()
         torch.set_num_threads(threads)
 
 
 def adapter_base(path: str) -> str | None:
-    """The base model of a directory that holds a LoRA adapter; None for a whole model."""
+    """The base model if `path` is the directory of a LoRA adapter; None for a whole model."""
     config = Path(path) / "adapter_config.json"
     if not config.is_file():
         return None
@@ -227,7 +227,7 @@ def _start(path: str, runner: str) -> LLM:
     if runner == "generate":
         settings |= {
             "max_model_len": VLLMModel(path).max_length,
-            # Otherwise the probabilities are those before masking, and labels outside the top ones are missing.
+            # By default the probabilities are those before masking, and labels outside the top ones are missing.
             "logprobs_mode": "processed_logprobs",
             "max_logprobs": len(LABELS),
         }
@@ -240,9 +240,9 @@ def _start(path: str, runner: str) -> LLM:
             settings["enable_chunked_prefill"] = False
         _cpu_threads.append((torch.set_num_threads, torch.get_num_threads()))
         if _width(model) <= 512:
-            # The steps of a small model are shorter than the wait of one thread for another.
+            # A small model's steps are shorter than the time threads would spend on waiting for each other.
             torch.set_num_threads(1)
-        _look_at_architecture(model)
+        _register_architecture(model)
     else:
         settings |= {"dtype": "bfloat16", "gpu_memory_utilization": 0.9}
     try:
@@ -277,10 +277,10 @@ def _prepare_environment() -> bool:
 
     if torch.cuda.device_count() > 0:
         return False
-    # An engine in this process starts in a second where one of its own takes as long as the import of vLLM.
+    # An engine in this process starts in a second; one in a process of its own has to import vLLM first.
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
-    # Saves the compiler and its time at the first masked request.
+    # Otherwise the first masked request waits for the compiler.
     os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
     if "torch._dynamo" in sys.modules and os.environ["TORCHDYNAMO_DISABLE"] == "1":
         torch._dynamo.config.disable = True
@@ -288,8 +288,8 @@ def _prepare_environment() -> bool:
     return True
 
 
-def _look_at_architecture(model: str) -> None:
-    """Show vLLM the model's class here: it would import itself in a process of its own to look at it (15 s)."""
+def _register_architecture(model: str) -> None:
+    """Register the model's class in this process: vLLM would start another process to inspect it (15 s)."""
     from transformers import AutoConfig
     from vllm.model_executor.models.registry import ModelRegistry
 
@@ -309,5 +309,5 @@ def _load(kind: Any, model: str) -> Any:
         return kind.from_pretrained(model)
     except (OSError, ValueError) as error:
         raise UserError(
-            f"'{model}' is no model that can be loaded: give a directory that holds one, a Hub id or tiny-base"
+            f"'{model}' is not a model that can be loaded: give the directory of one, a Hub id or tiny-base"
         ) from error

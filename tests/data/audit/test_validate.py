@@ -27,7 +27,7 @@ from usermirrorer.data.audit.show import show
 from usermirrorer.data.audit.validate import validate
 from usermirrorer.errors import UserError
 from usermirrorer.llm import TINY_BASE
-from usermirrorer.llm.prompts import conversation, fit
+from usermirrorer.llm.prompts import conversation, shed_history
 
 
 NAME = "ml-100k"
@@ -391,7 +391,7 @@ def test_lengths_are_what_decide_and_train_see(built_films: Path) -> None:
     counter = token_counter("tiny-base", None, 380)
     limit = 380 - 16 - 190  # as `decide` reckons: half of the length for the answer, and room to close it
     texts = pl.read_parquet(next((built_films / TRAIN).glob("*.parquet")))["text"].to_list()
-    fitted = [fit(text, "plain", counter.model.count_tokens, limit) for text in texts]
+    fitted = [shed_history(text, "plain", counter.model.count_tokens, limit) for text in texts]
     dropped, shed = sum(f is None for f in fitted), sum(f is not None and f[1] > 0 for f in fitted)
     assert dropped and shed
     lengths = [counter.model.count_tokens([conversation(text, "plain")])[0] for text in texts]

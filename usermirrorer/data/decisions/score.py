@@ -13,7 +13,7 @@ from usermirrorer.data.artefacts.store import Step, fingerprint, finished_conten
 from usermirrorer.data.decisions.decide import Progress, batches
 from usermirrorer.llm import model_digest
 from usermirrorer.llm.choose import prompt_limit
-from usermirrorer.llm.prompts import LABELS, SceneText, conversation, fit, opened
+from usermirrorer.llm.prompts import LABELS, SceneText, conversation, opened, shed_history
 from usermirrorer.llm.protocol import Conversation, LanguageModel, Sampling
 
 
@@ -66,7 +66,7 @@ def _fitted(scenes: Path, predictor: LanguageModel, recipe: dict[str, Any]) -> d
     """Every scene's text as the predictor can read it before the longest decision, and how many entries were shed."""
     limit = prompt_limit(predictor, Sampling(max_tokens=recipe["longest_decision"]), "decision")
     return {
-        scene_id: (text, 0) if limit is None else fit(text, recipe["prompt"], predictor.count_tokens, limit)
+        scene_id: (text, 0) if limit is None else shed_history(text, recipe["prompt"], predictor.count_tokens, limit)
         for batch in batches(scenes)
         for scene_id, text in batch
     }
