@@ -1,4 +1,4 @@
-# make install | demo | test | lint | clean. PYTHON is found among python3.11, python3.12 and python3.
+# make install | demo | quick | test | lint | clean. PYTHON is found among python3.11, python3.12 and python3.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null && { command -v $$p; break; }; done)
 BIN := .venv/bin
@@ -13,7 +13,7 @@ export TOKENIZERS_PARALLELISM := false
 export TORCHDYNAMO_DISABLE := 1
 export OMP_NUM_THREADS := 1
 
-.PHONY: install demo test lint clean check-machine
+.PHONY: install demo quick test lint clean check-machine
 
 install: .venv/installed
 
@@ -25,8 +25,15 @@ demo: install
 		--prompt plain --scenes $(DEMO)/scenes/toy/test --out $(DEMO)/eval
 	$(BIN)/usermirrorer report $(DEMO)/eval --out $(DEMO)/reports
 
+# Everything that starts no engine and no training, in about a minute.
+quick: .venv/installed-dev
+	$(BIN)/python -m pytest -m "not engine and not launch and not slow"
+
 test: .venv/installed-dev
 	$(BIN)/python -m pytest
+
+# Tests start many processes, and images often forbid Python to keep what it compiled: imports then take thrice as long.
+quick test: export PYTHONDONTWRITEBYTECODE :=
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -72,7 +72,7 @@ class SceneText(TypedDict):
 
 
 def history_entries(history: str) -> list[str]:
-    """Entries of a rendered history, oldest first: separated by blank lines if one has several lines, else by lines."""
+    """Entries of a rendered history, oldest first: separated by blank lines if one has more lines, else by lines."""
     separator = "\n\n" if "\n\n" in history else "\n"
     return [entry for entry in history.split(separator) if entry.strip()]
 
