@@ -178,6 +178,7 @@ def test_a_model_that_is_not_there(work: Path, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.launch
 def test_decide_killed_and_resumed_ends_in_the_same_bytes(work: Path, tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     args = ["--variant", "strong", "--llm", "scripted:reader", "--prompt", "plain", "--n", "120"]

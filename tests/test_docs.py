@@ -50,6 +50,7 @@ def test_links_lead_to_files() -> None:
                 assert (page.parent / target).exists(), f"{page}: {target}"
 
 
+@pytest.mark.engine
 def test_the_python_example_runs() -> None:
     [example] = re.findall(r"```python\n(.*?)```", README, re.S)
     done = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True, timeout=300)

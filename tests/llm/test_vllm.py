@@ -111,6 +111,7 @@ def test_an_answer_is_cut_to_what_the_length_leaves(engine: VLLMModel) -> None:
 
 
 @pytest.mark.parametrize(("merge", "label"), [("[C", "C"), ("D]", "D")])
+@pytest.mark.engine
 def test_a_label_that_is_no_token_of_its_own_is_named(
     make_model: Callable[..., str], tmp_path: Path, merge: str, label: str
 ) -> None:
@@ -177,6 +178,7 @@ def test_a_directory_without_a_model_is_refused(tmp_path: Path) -> None:
         load_model(f"vllm:{tmp_path}").count_tokens([scene(0)])
 
 
+@pytest.mark.engine
 def test_an_engine_closes_after_a_training_took_the_process_groups_down(model_dir: str) -> None:
     code = (
         "import sys, torch.distributed\n"

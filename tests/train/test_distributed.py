@@ -17,6 +17,7 @@ from usermirrorer.train.launch import launch
 ROOT = Path(__file__).parents[2]
 
 pytestmark = [
+    pytest.mark.launch,
     pytest.mark.skipif(shutil.which("g++") is None, reason="NOT TESTED: DeepSpeed needs a C++ compiler (g++)"),
     pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="NOT TESTED: deepspeed is not installed"),
 ]

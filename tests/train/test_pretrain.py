@@ -98,6 +98,7 @@ def test_lessons_never_link_a_decision_to_the_history():
     assert len(followed) > 1000 and np.mean(followed) == pytest.approx(0.2, abs=0.035)
 
 
+@pytest.mark.engine
 def test_base_finds_the_label_behind_a_statement(model, tokenizer):
     scenes = list(random_scenes(200))
     picks = np.random.default_rng(1).integers(5, size=len(scenes))
@@ -110,6 +111,7 @@ def test_base_finds_the_label_behind_a_statement(model, tokenizer):
     assert (probs.argmax(axis=1) == picks).mean() > 0.95
 
 
+@pytest.mark.engine
 def test_base_knows_nobodys_taste(model, tokenizer):
     """The probability that its own first words go to the really chosen taste is chance."""
     import torch

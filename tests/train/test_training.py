@@ -13,6 +13,8 @@ from usermirrorer.errors import StepFailed, UserError
 from usermirrorer.train import dpo, model, sft
 
 
+pytestmark = pytest.mark.launch
+
 LORA = {"use_peft": True, "lora_target_modules": ["q_proj", "v_proj"], "lora_r": 4, "lora_dropout": 0.1}
 
 

@@ -23,6 +23,8 @@ from usermirrorer.eval.scenes import load_scenes
 
 
 ROOT = Path(__file__).parents[3]
+pytestmark = pytest.mark.launch
+
 NAME, TOKEN = "ml-100k", "hf_" + "tokenofthetests" * 2
 SHARD = "part-00000.parquet"
 

@@ -348,6 +348,7 @@ COLUMNS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     rows=st.lists(st.fixed_dictionaries({c: json_values for c in COLUMNS}), min_size=1, max_size=4),
@@ -375,6 +376,7 @@ SERIES = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(data=st.data(), kind=st.sampled_from(list(REQUIRED)))
 def test_columns_of_any_type_give_checks(tmp_path_factory, data: st.DataObject, kind: str) -> None:
@@ -426,6 +428,7 @@ def test_wrong_use_is_one_sentence(args: list[str], told: str) -> None:
     assert done.returncode == 2 and told in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.launch
 def test_exit_status_and_report(work: Path) -> None:
     done = command("validate", work / TRAIN)
     assert done.returncode == 0 and "positions" in done.stdout and "validate:" in done.stdout

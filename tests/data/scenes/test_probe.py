@@ -12,6 +12,8 @@ from usermirrorer.data.scenes.draw import SceneSettings
 from usermirrorer.data.scenes.make import make_scenes
 
 
+pytestmark = pytest.mark.slow
+
 CHANCE = 0.2
 
 
