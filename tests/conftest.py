@@ -16,7 +16,8 @@ os.environ["TORCHDYNAMO_DISABLE"] = "1"
 os.environ["VLLM_CPU_KVCACHE_SPACE"] = "1"
 
 from usermirrorer.llm import TINY_BASE  # noqa: E402
-from usermirrorer.llm.vllm import VLLMModel, close  # noqa: E402
+from usermirrorer.llm.engine import close  # noqa: E402
+from usermirrorer.llm.vllm import VLLMModel  # noqa: E402
 
 
 CHATML = (

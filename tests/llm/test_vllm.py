@@ -182,7 +182,8 @@ def test_a_directory_without_a_model_is_refused(tmp_path: Path) -> None:
 def test_an_engine_closes_after_a_training_took_the_process_groups_down(model_dir: str) -> None:
     code = (
         "import sys, torch.distributed\n"
-        "from usermirrorer.llm.vllm import VLLMModel, close\n"
+        "from usermirrorer.llm.engine import close\n"
+        "from usermirrorer.llm.vllm import VLLMModel\n"
         "model = VLLMModel(sys.argv[1])\n"
         "ask = lambda: model.choice_probs([[{'role': 'user', 'content': 'x'}, "
         "{'role': 'assistant', 'content': 'Behavior: ['}]], [['A', 'B']])[0].tolist()\n"

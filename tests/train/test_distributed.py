@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import write_yaml
-from safetensors.torch import load_file
+from safetensors.numpy import load_file
 
 from usermirrorer.train.launch import launch
 
@@ -53,7 +53,7 @@ def test_sft_then_dpo_under_zero2(kind, settings, tmp_path):
     name = "model.safetensors" if kind == "full" else "adapter_model.safetensors"
     before, after = load_file(sft / name), load_file(dpo / name)
     assert before.keys() == after.keys()
-    assert any(not after[key].equal(before[key]) for key in after)
+    assert any((after[key] != before[key]).any() for key in after)
     first = json.loads((dpo / "trainer_state.json").read_text())["log_history"][0]
     assert first["loss"] == pytest.approx(0.6931, abs=1e-3)
 

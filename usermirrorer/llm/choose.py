@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from usermirrorer.errors import UserError
+from usermirrorer.llm import model_path
 from usermirrorer.llm.prompts import INSTRUCTIONS, LABELS, opened, parse
 from usermirrorer.llm.protocol import Conversation, LanguageModel, Sampling
 
@@ -100,8 +101,6 @@ def trained_prompt(name: str, mode: str = "decision") -> str:
     """
     if mode == "direct":
         return "direct"
-    from usermirrorer.llm import model_path
-
     kind, _, rest = name.partition(":")
     if kind in ("openai", "scripted") and rest:
         return "ekb"
