@@ -25,14 +25,14 @@ demo: install
 		--prompt plain --scenes $(DEMO)/scenes/toy/test --out $(DEMO)/eval
 	$(BIN)/usermirrorer report $(DEMO)/eval --out $(DEMO)/reports
 
-# Everything that starts no engine and no training, in about a minute.
+# All tests but those that start an engine, a training or several processes, or are slow: under 90 s on two cores.
 quick: .venv/installed-dev
 	$(BIN)/python -m pytest -m "not engine and not launch and not slow"
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest
 
-# Tests start many processes, and images often forbid Python to keep what it compiled: imports then take thrice as long.
+# Container images often switch bytecode caching off, and every process that a test starts then imports for longer.
 quick test: export PYTHONDONTWRITEBYTECODE :=
 
 lint: .venv/installed-dev

@@ -1,4 +1,4 @@
-"""The command line as a person meets it: help that starts fast, and one sentence for what they can mend."""
+"""The command line as a person meets it: fast help, and one sentence for what they can fix."""
 
 from __future__ import annotations
 

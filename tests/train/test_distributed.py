@@ -24,7 +24,7 @@ pytestmark = [
 
 
 def run_two(method: str, path: Path, settings: dict) -> Path:
-    """`accelerate launch` with our zero2.yaml. Never with --cpu: that drops DeepSpeed and a process without a word."""
+    """`accelerate launch` with our zero2.yaml. Never with --cpu: that silently drops DeepSpeed and one process."""
     recipe = write_yaml(path / f"{method}.yaml", settings)
     command = [sys.executable, "-m", "accelerate.commands.launch"]
     command += ["--config_file", str(ROOT / "accelerate_configs" / "zero2.yaml")]
@@ -32,7 +32,7 @@ def run_two(method: str, path: Path, settings: dict) -> Path:
     command += ["-m", f"usermirrorer.train.{method}", "--config", str(recipe)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
-    # What is said, is said by one process.
+    # Only one process prints.
     assert done.stderr.count("2 per device x 1 accumulated x 2 processes = 4 rows per step") == 1, done.stderr[-3000:]
     return Path(settings["output_dir"])
 
@@ -59,7 +59,7 @@ def test_sft_then_dpo_under_zero2(kind, settings, tmp_path):
 
 
 def test_launch_is_accelerate_launch(settings, tmp_path, monkeypatch):
-    """`usermirrorer train` gives what the script gives, flags included, and its exit status."""
+    """`usermirrorer train` does what the script does, flags included, and returns its exit status."""
     monkeypatch.chdir(ROOT)
     recipe = write_yaml(tmp_path / "r.yaml", settings)
     assert launch("sft", recipe, ROOT / "accelerate_configs" / "cpu.yaml", ["--max_steps", "1"]) == 0

@@ -33,8 +33,8 @@ def same(a: dict, b: dict) -> bool:
     return a.keys() == b.keys() and all(a[key].tobytes() == b[key].tobytes() for key in a)
 
 
-def broken_off(whole: Path, at: int, path: Path) -> Path:
-    """The directory as it was when the run stopped after step `at`, in the middle of the next checkpoint."""
+def interrupted(whole: Path, at: int, path: Path) -> Path:
+    """The directory of a run that was stopped after step `at`, while it wrote the next checkpoint."""
     path.mkdir()
     for name in ("usermirrorer.json", f"checkpoint-{at}", "wandb_run_id"):
         source = whole / name
@@ -70,7 +70,7 @@ def test_full_sft_saves_all_that_serving_needs(settings, tiny, tmp_path):
 
 
 def test_loss_is_on_the_answer_alone(settings, tmp_path):
-    """Text of the prompt does not move the number of supervised tokens, text of the answer does."""
+    """The supervised tokens are those of the answer, none of the prompt's."""
     from trl import SFTTrainer
 
     from usermirrorer.train import config, rows
@@ -99,7 +99,7 @@ def test_a_resumed_run_ends_in_the_same_weights(kind, settings, tmp_path):
         settings["disable_dropout"] = False
     whole = train(method, tmp_path, settings)
     assert (whole / "checkpoint-4").is_dir()
-    stopped = broken_off(whole, 2, tmp_path / "stopped")
+    stopped = interrupted(whole, 2, tmp_path / "stopped")
     assert not same(weights(whole), weights(stopped / "checkpoint-2"))
     resumed = train(method, tmp_path, {**settings, "output_dir": str(stopped)})
     losses = [entry["loss"] for entry in json.loads((resumed / "trainer_state.json").read_text())["log_history"][:4]]
@@ -107,7 +107,7 @@ def test_a_resumed_run_ends_in_the_same_weights(kind, settings, tmp_path):
     assert same(weights(resumed), weights(whole))
 
 
-def test_dpo_goes_on_with_the_adapter_of_sft(settings, tiny, tmp_path):
+def test_dpo_continues_the_adapter_of_sft(settings, tiny, tmp_path):
     from peft import PeftConfig
 
     adapter = train("sft", tmp_path, {**settings, **LORA, "output_dir": str(tmp_path / "adapter")})
@@ -174,7 +174,7 @@ def files(*places: Path) -> dict[str, bytes]:
 
 
 def test_wandb_offline_has_the_recipe_and_no_secret(settings, tmp_path, monkeypatch):
-    """Three secrets are set, and none of their bytes is in anything the run wrote."""
+    """Three secrets are set, and none of them appears in anything the run wrote."""
     import wandb
 
     secrets = {"HF_TOKEN": "hf_SECRETsecretSECRETsecret01", "WANDB_API_KEY": "wk" + "0123456789abcdef" * 2 + "abcdef"}
@@ -200,7 +200,7 @@ def test_wandb_offline_has_the_recipe_and_no_secret(settings, tmp_path, monkeypa
         assert not [path for path, content in written.items() if secret.encode() in content]
 
     run_id = (out / "wandb_run_id").read_text()
-    stopped = broken_off(out, 1, tmp_path / "stopped")
+    stopped = interrupted(out, 1, tmp_path / "stopped")
     train("sft", tmp_path / "recipe", {**settings, "output_dir": str(stopped)})
     assert (stopped / "wandb_run_id").read_text() == run_id
     assert len([p for p in (tmp_path / "wandb").glob("offline-run-*") if p.name.endswith(run_id.strip())]) == 2
