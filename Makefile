@@ -1,4 +1,4 @@
-# make install | demo | test | lint | docs | clean. PYTHON is found among python3.11, python3.12 and python3.
+# make install | demo | quick | test | lint | docs | clean. PYTHON is found among python3.11, python3.12 and python3.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null && { command -v $$p; break; }; done)
 BIN := .venv/bin
@@ -13,7 +13,7 @@ export TOKENIZERS_PARALLELISM := false
 export TORCHDYNAMO_DISABLE := 1
 export OMP_NUM_THREADS := 1
 
-.PHONY: install demo test lint docs clean check-machine
+.PHONY: install demo quick test lint docs clean check-machine
 
 install: .venv/installed
 
@@ -25,8 +25,15 @@ demo: install
 		--prompt plain --scenes $(DEMO)/scenes/toy/test --out $(DEMO)/eval
 	$(BIN)/usermirrorer report $(DEMO)/eval --out $(DEMO)/reports
 
+# All tests but those that start an engine, a training or several processes, or are slow: under 90 s on two cores.
+quick: .venv/installed-dev
+	$(BIN)/python -m pytest -m "not engine and not launch and not slow"
+
 test: .venv/installed-dev
 	$(BIN)/python -m pytest
+
+# Container images often switch bytecode caching off, and every process that a test starts then imports for longer.
+quick test: export PYTHONDONTWRITEBYTECODE :=
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

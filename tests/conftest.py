@@ -1,4 +1,4 @@
-"""What all tests share: an environment without a network, one vLLM engine, and the folder of real data."""
+"""What all tests share: an environment without a network, one vLLM engine, and the directory of real data."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ os.environ["TORCHDYNAMO_DISABLE"] = "1"
 os.environ["VLLM_CPU_KVCACHE_SPACE"] = "1"
 
 from usermirrorer.llm import TINY_BASE  # noqa: E402
-from usermirrorer.llm.vllm import VLLMModel, close  # noqa: E402
+from usermirrorer.llm.engine import close  # noqa: E402
+from usermirrorer.llm.vllm import VLLMModel  # noqa: E402
 
 
 CHATML = (
@@ -63,6 +64,13 @@ def random_model(directory: Path, merges: tuple[str, ...] = ()) -> str:
     return str(directory)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test that uses the engine, directly or through another fixture."""
+    for item in items:
+        if "engine" in getattr(item, "fixturenames", ()):
+            item.add_marker("engine")
+
+
 @pytest.fixture(scope="session")
 def make_model() -> Callable[..., str]:
     return random_model
@@ -70,7 +78,7 @@ def make_model() -> Callable[..., str]:
 
 @pytest.fixture(scope="session")
 def model_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The packaged tiny base; a random model where the package has none."""
+    """The packaged tiny base; a random model if the package has none."""
     if (TINY_BASE / "model.safetensors").is_file():
         return str(TINY_BASE)
     return random_model(tmp_path_factory.mktemp("random"))
@@ -78,16 +86,16 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="session")
 def engine(model_dir: str) -> Iterator[VLLMModel]:
-    """A real model under vLLM, whose engine starts at its first request and serves the whole session."""
+    """A real model under vLLM. Its engine starts at the first request and serves the whole session."""
     yield VLLMModel(model_dir)
     close()
 
 
 @pytest.fixture(scope="session")
 def test_data() -> Path:
-    """The folder of raw data sets: USERMIRRORER_TEST_DATA, else `../shared/data` beside the repository."""
+    """The directory of raw data sets: USERMIRRORER_TEST_DATA, else `../shared/data` beside the repository."""
     default = Path(__file__).parent.parent.parent / "shared" / "data"
     path = Path(os.environ.get("USERMIRRORER_TEST_DATA", default))
     if not path.is_dir():
-        pytest.skip(f"NO REAL DATA at {path}: set USERMIRRORER_TEST_DATA to the folder of the raw data sets")
+        pytest.skip(f"NO REAL DATA at {path}: set USERMIRRORER_TEST_DATA to the directory of the raw data sets")
     return path

@@ -1,7 +1,9 @@
-"""The command line as a person meets it: help that starts fast, and one sentence for what they can mend."""
+"""The command line as a person meets it: fast help, and one sentence for what they can fix."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import shutil
 import subprocess
@@ -10,24 +12,40 @@ from pathlib import Path
 
 import pytest
 
+from usermirrorer.cli import main
+
 
 ROOT = Path(__file__).parent.parent
 
 
-def run(*args: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "usermirrorer", *map(str, args)], cwd=ROOT, capture_output=True, text=True, timeout=300
-    )
+def run(*args: object) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own."""
+    command = [sys.executable, "-m", "usermirrorer", *map(str, args)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
 
 
-def refused(*args: str | Path) -> str:
-    """The sentence with which a command is refused: exit 2, one line, no traceback."""
-    done = run(*args)
+def call(*args: object) -> subprocess.CompletedProcess[str]:
+    """The command's entry point in this process, which has imported what the command needs. A crash fails the test."""
+    out, err, words = io.StringIO(), io.StringIO(), [str(arg) for arg in args]
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        patch.setattr(sys, "argv", ["usermirrorer", *words])
+        patch.chdir(ROOT)
+        with pytest.raises(SystemExit) as ended:
+            main()
+    return subprocess.CompletedProcess(words, int(ended.value.code or 0), out.getvalue(), err.getvalue())
+
+
+def sentence(done: subprocess.CompletedProcess[str]) -> str:
+    """The sentence with which a command was refused: exit 2, one line, no traceback."""
     assert done.returncode == 2, done.stdout + done.stderr
     lines = [line for line in done.stderr.splitlines() if line.startswith("usermirrorer: ")]
     assert len(lines) == 1, done.stderr
     assert "Traceback" not in done.stderr
     return lines[0]
+
+
+def refused(*args: object) -> str:
+    return sentence(call(*args))
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +57,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ["scenes", "toy", "--work", work, "--split", "train", "--num", 60],
         ["scenes", "toy", "--work", work, "--split", "test", "--num", 40],
     ):
-        done = run(*map(str, args))
+        done = call(*args)
         assert done.returncode == 0, done.stderr
     return work
 
@@ -56,18 +74,19 @@ def test_importing_the_package_and_its_command_line_loads_no_model_library() -> 
 def test_every_command_has_an_example() -> None:
     names = "domains prepare scenes decide score distill build train eval simulate report validate show push".split()
     for name in names:
-        done = run(name, "--help")
+        done = call(name, "--help")
         assert done.returncode == 0
         assert f"usermirrorer {name}" in done.stdout and "Example:" in done.stdout
 
 
 def test_domains_names_raw_files_and_publishers() -> None:
-    told = run("domains").stdout
-    assert "u.data" in told and "ratings.dat" in told and "https://grouplens.org" in told
+    done = run("domains")
+    assert done.returncode == 0
+    assert "u.data" in done.stdout and "ratings.dat" in done.stdout and "https://grouplens.org" in done.stdout
 
 
 def test_an_unknown_domain(tmp_path: Path) -> None:
-    assert "did you mean ml-100k" in refused("prepare", "ml100k", "--work", tmp_path)
+    assert "did you mean ml-100k" in sentence(run("prepare", "ml100k", "--work", tmp_path))
 
 
 def test_a_missing_raw_file(tmp_path: Path) -> None:
@@ -78,27 +97,27 @@ def test_a_malformed_line(tmp_path: Path) -> None:
     (tmp_path / "u.item").write_text("1|A (1995)|01-Jan-1995||u|" + "|".join(["0"] * 19) + "\n")
     (tmp_path / "u.user").write_text("1|24|M|technician|85711\n")
     (tmp_path / "u.data").write_text("1\t1\t5\t881250949\n1\t1\t5\n")
-    told = refused("prepare", "ml-100k", "--raw", tmp_path, "--work", tmp_path / "w")
-    assert f"{tmp_path / 'u.data'}:2" in told
+    message = refused("prepare", "ml-100k", "--raw", tmp_path, "--work", tmp_path / "w")
+    assert f"{tmp_path / 'u.data'}:2" in message
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "line", "told"),
+    ("before", "after", "line", "message"),
     [
         ("exposure: logged", "exposur: logged", 8, "did you mean exposure"),
         ("seed: 0", "seed: zero", 4, "must be a whole number"),
         ("train: 3600", "train: 3600, train: 1", 9, "'train' is set twice"),
         ("name: toy\nseed", "seed", 3, "needs 'name'"),
-        ("prompt: plain", "prompt: [", 5, "not YAML"),
+        ("prompt: plain", "prompt: [", 7, "not YAML"),
     ],
 )
-def test_a_recipe_typo(tmp_path: Path, before: str, after: str, line: int, told: str) -> None:
+def test_a_recipe_typo(tmp_path: Path, before: str, after: str, line: int, message: str) -> None:
     recipe = (ROOT / "recipes" / "data" / "toy.yaml").read_text()
     assert before in recipe
     path = tmp_path / "recipe.yaml"
     path.write_text(recipe.replace(before, after, 1))
-    sentence = refused("build", "--config", path, "--work", tmp_path / "w")
-    assert told in sentence and f"{path}:" in sentence
+    refusal = refused("build", "--config", path, "--work", tmp_path / "w")
+    assert message in refusal and f"{path}:{line}: " in refusal
 
 
 def test_every_data_recipe_is_read() -> None:
@@ -116,8 +135,7 @@ def test_every_data_recipe_is_read() -> None:
 
 
 def test_other_settings_are_refused(work: Path) -> None:
-    told = refused("scenes", "toy", "--work", work, "--split", "train", "--num", "61")
-    assert "num: 60 → 61" in told
+    assert "num: 60 → 61" in refused("scenes", "toy", "--work", work, "--split", "train", "--num", "61")
 
 
 def test_a_step_before_its_time(tmp_path: Path) -> None:
@@ -136,10 +154,12 @@ def test_an_evaluation_file_without_a_column(work: Path, tmp_path: Path) -> None
     pl.read_parquet(work / "scenes" / "toy" / "test" / "part-00000.parquet").drop("item_pos").write_parquet(
         tmp_path / "e.parquet"
     )
-    told = refused("eval", "--model", "tiny-base", "--scenes", tmp_path / "e.parquet", "--out", tmp_path / "o")
-    assert "item_pos" in told
+    assert "item_pos" in refused(
+        "eval", "--model", "tiny-base", "--scenes", tmp_path / "e.parquet", "--out", tmp_path / "o"
+    )
 
 
+@pytest.mark.engine
 def test_a_label_that_is_not_one_token(work: Path, tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 
@@ -147,10 +167,9 @@ def test_a_label_that_is_not_one_token(work: Path, tmp_path: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(model)
     tokenizer.add_tokens(["C]"])
     tokenizer.save_pretrained(model)
-    told = refused(
+    assert "label 'C' is not a single token" in refused(
         "eval", "--model", model, "--scenes", work / "scenes/toy/test", "--out", tmp_path, "--mode", "direct"
     )
-    assert "label 'C' is not a single token" in told
 
 
 def test_a_model_that_is_not_there(work: Path, tmp_path: Path) -> None:
@@ -159,12 +178,13 @@ def test_a_model_that_is_not_there(work: Path, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.launch
 def test_decide_killed_and_resumed_ends_in_the_same_bytes(work: Path, tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     args = ["--variant", "strong", "--llm", "scripted:reader", "--prompt", "plain", "--n", "120"]
     for place in (whole, broken):
         shutil.copytree(work, place)
-    assert run("decide", "toy", "--work", whole, *args).returncode == 0
+    assert call("decide", "toy", "--work", whole, *args).returncode == 0
     output = broken / "decisions/toy/strong"
     # Killed by the operating system in the middle of its work, as soon as some of it is on disk.
     process = subprocess.Popen(

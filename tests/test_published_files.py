@@ -197,6 +197,7 @@ def test_the_evaluation_file_goes_straight_into_eval(
 
 
 @pytest.mark.parametrize("method", ["sft", "dpo"])
+@pytest.mark.launch
 def test_the_training_rows_go_straight_into_training(model_dir: str, tmp_path: Path, method: str) -> None:
     """Two steps on the CPU, started as a person starts them."""
     directory, file = tmp_path / "UserMirrorer" / "data", tmp_path / "UserMirrorer-Full.jsonl.gz"

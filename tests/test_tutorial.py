@@ -1,4 +1,4 @@
-"""The tutorial for one's own log, done as it says: every block is run in order in an empty directory."""
+"""The tutorial for your own log: every block runs, in order, in an empty directory."""
 
 from __future__ import annotations
 
@@ -64,12 +64,12 @@ def test_the_scenes_are_there_and_read_well(place: Path) -> None:
 
 
 def test_every_list_has_its_choice(place: Path) -> None:
-    asked, chosen = (
+    requests, answers = (
         [json.loads(line) for line in (place / name).read_text().splitlines()]
         for name in ("requests.jsonl", "choices.jsonl")
     )
-    assert len(asked) == len(chosen) == 3
-    for request, answer in zip(asked, chosen, strict=True):
+    assert len(requests) == len(answers) == 3
+    for request, answer in zip(requests, answers, strict=True):
         assert answer["user_id"] == request["user_id"] and answer["items"] == request["items"]
         assert answer["choice"] in request["items"] and len(answer["rationales"]) == 2
         assert sum(answer["probs"]) == pytest.approx(1, abs=1e-4)
@@ -77,8 +77,8 @@ def test_every_list_has_its_choice(place: Path) -> None:
 
 def test_the_table_of_keys_is_complete_and_its_defaults_are_true() -> None:
     rows = dict(re.findall(r"^\| (`[^|]*`) \| ([^|]*) \|", PAGE, re.MULTILINE))
-    told = {key for cell in rows for key in re.findall(r"`(\w+)`", cell)}
-    assert told == set(KEYS)
+    listed = {key for cell in rows for key in re.findall(r"`(\w+)`", cell)}
+    assert listed == set(KEYS)
     for key, (_, default) in KEYS.items():
         shown = rows.get(f"`{key}`", "")
         if default is None:

@@ -58,7 +58,7 @@ WRITERS: dict[str, Callable[[Path], None] | None] = {
 """Domain, by its name for `prepare` or by its YAML among the raw files -> what writes its raw files."""
 
 EXPOSURES = [
-    (name, exposure)
+    pytest.param(name, exposure, marks=[pytest.mark.slow] if exposure in ("hard", "retrieved") else [])
     for name in WRITERS
     for exposure in (("natural", "hard", "retrieved") if name.endswith(".yaml") else load_domain(name).exposures)
 ] + [("lists.yaml", "logged")]
@@ -96,23 +96,20 @@ def every(raw_of, ready) -> Callable[[str], Any]:
 
 
 @pytest.fixture(scope="session")
-def made(every, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[Path]]:
-    """Train and test scenes of a domain in its default exposure, by one worker and by two."""
+def made(every, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """The --work with train and test scenes of a domain in its default exposure, by so many workers."""
 
     @cache
-    def make(name: str) -> list[Path]:
-        prepared, works = every(name), []
+    def make(name: str, workers: int = 1) -> Path:
+        prepared, work = every(name), tmp_path_factory.mktemp("work")
+        for step in ("tables", "embeddings"):
+            shutil.copytree(prepared.work / step, work / step)
         with pytest.MonkeyPatch.context() as patch:
             for size in ("BATCH_LEAST", "NATURAL_BLOCK", "BLOCK"):
                 patch.setattr(draw_module, size, 16)  # so that there is work for two
-            for workers in (1, 2):
-                work = tmp_path_factory.mktemp("work")
-                for step in ("tables", "embeddings"):
-                    shutil.copytree(prepared.work / step, work / step)
-                for settings in splits(prepared.tables.domain):
-                    make_scenes(prepared.name, work, settings, workers)
-                works.append(work)
-        return works
+            for settings in splits(prepared.tables.domain):
+                make_scenes(prepared.name, work, settings, workers)
+        return work
 
     return make
 
@@ -135,16 +132,16 @@ def test_deleting_the_future_changes_no_scene(every, name: str, exposure: str) -
         assert check(prepared, settings, times=5) >= 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WRITERS)
 def test_one_worker_and_two_write_the_same_bytes(made, name: str) -> None:
-    one, two = made(name)
-    assert output(one) == output(two)
+    assert output(made(name)) == output(made(name, workers=2))
 
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_scenes_have_their_probe_and_baselines(made, name: str) -> None:
     for split, least in (("train", 100), ("test", 35)):
-        [directory] = made(name)[0].glob(f"scenes/*/{split}")
+        [directory] = made(name).glob(f"scenes/*/{split}")
         content = finished(directory)
         assert content["rows"] >= least
         assert content["probe"] and content["baselines"]
@@ -152,7 +149,7 @@ def test_scenes_have_their_probe_and_baselines(made, name: str) -> None:
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_what_every_step_wrote_is_valid(made, name: str) -> None:
-    assert not [check for check in validate(made(name)[0]) if check.result == "failed"]
+    assert not [check for check in validate(made(name)) if check.result == "failed"]
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -211,7 +208,7 @@ def test_every_item_and_every_user_reads_well(raw_of, tmp_path: Path, name: str,
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_every_scene_reads_well(made, name: str) -> None:
-    for path in made(name)[0].glob("scenes/*/*/part-*.parquet"):
+    for path in made(name).glob("scenes/*/*/part-*.parquet"):
         scenes = pl.read_parquet(path)
         assert_reads_well(scenes["text"].to_list())
         lines = [len(text["history"].splitlines()) for text in scenes["text"]]

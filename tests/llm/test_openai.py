@@ -1,4 +1,4 @@
-"""The client against a small server on loopback that answers as told: refusals, loss, seeds, secrets."""
+"""The client against a small scripted server on loopback: refusals, losses, seeds, secrets."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Reply = tuple[int, Any]
 
 
 class Server(ThreadingHTTPServer):
-    """Answers chat requests by `chat`, which is given the request and how often this same request has come."""
+    """Answers chat requests with `chat`, which gets the request and how many times it has come."""
 
     daemon_threads = True
     request_queue_size = 64
@@ -40,7 +40,7 @@ class Server(ThreadingHTTPServer):
         self.serves_vllm = False
         self.seen: list[dict] = []
         self.keys: set[str | None] = set()
-        self.under_way = self.most_under_way = 0
+        self.in_flight = self.most_in_flight = 0
         self.lock = threading.Lock()
 
     @property
@@ -59,8 +59,8 @@ class Handler(BaseHTTPRequestHandler):
             server.keys.add(self.headers["authorization"])
             tries = sum(body == earlier for earlier in server.seen) + 1
             server.seen.append(body)
-            server.under_way += 1
-            server.most_under_way = max(server.most_under_way, server.under_way)
+            server.in_flight += 1
+            server.most_in_flight = max(server.most_in_flight, server.in_flight)
         if self.path == "/tokenize":
             status, reply = (200, {"tokens": tokens(body)}) if server.serves_vllm else (404, {})
         elif self.path == "/v1/embeddings":
@@ -69,7 +69,7 @@ class Handler(BaseHTTPRequestHandler):
         else:
             status, reply = server.chat(body, tries)
         with server.lock:
-            server.under_way -= 1
+            server.in_flight -= 1
         self.answer(status, reply)
 
     def do_GET(self) -> None:
@@ -107,7 +107,7 @@ def completion(body: dict, texts: list[str] | None = None) -> dict:
 
 
 def masked(body: dict) -> dict:
-    """What `vllm serve --logprobs-mode processed_logprobs` says: the letters weigh 1, 2, 3, ..."""
+    """What `vllm serve --logprobs-mode processed_logprobs` returns: the letters weigh 1, 2, 3, ..."""
     weights = [token - ord("A") + 1 for token in body["allowed_token_ids"]]
     entries = [
         {"token": f"token_id:{token}", "logprob": math.log(weight / sum(weights)), "bytes": None}
@@ -119,7 +119,7 @@ def masked(body: dict) -> dict:
     return reply
 
 
-def ask(text: str) -> Conversation:
+def user(text: str) -> Conversation:
     return [{"role": "user", "content": text}]
 
 
@@ -135,7 +135,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 def test_answers_come_in_order_with_all_settings_sent(server: Server) -> None:
     model = load_model("openai:m", base_url=server.url)
-    outputs = model.generate([ask("one"), ask("two")], 2, SAMPLING, [7, 8])
+    outputs = model.generate([user("one"), user("two")], 2, SAMPLING, [7, 8])
     assert [[output.text for output in row] for row in outputs] == [["one / 0", "one / 1"], ["two / 0", "two / 1"]]
     sent = {body["seed"]: body for body in server.seen}
     assert set(sent) == {7, 8}
@@ -150,9 +150,9 @@ def test_answers_come_in_order_with_all_settings_sent(server: Server) -> None:
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_two_refusals_are_got_over(server: Server, status: int) -> None:
+def test_two_refusals_are_retried(server: Server, status: int) -> None:
     server.chat = lambda body, tries: (status, {}) if tries < 3 else (200, completion(body))
-    [[output]] = load_model("openai:m", base_url=server.url).generate([ask("x")], 1, SAMPLING, [1])
+    [[output]] = load_model("openai:m", base_url=server.url).generate([user("x")], 1, SAMPLING, [1])
     assert output.text == "x / 0"
     assert len(server.seen) == 3
 
@@ -162,19 +162,21 @@ def test_one_lost_conversation_does_not_lose_the_others(server: Server) -> None:
         (500, {"error": "broken"}) if body["messages"][0]["content"] == "bad" else (200, completion(body))
     )
     with pytest.raises(StepFailed, match="1 of 3 requests .*number 1") as error:
-        load_model("openai:m", base_url=server.url).generate([ask("a"), ask("bad"), ask("c")], 1, SAMPLING, [1, 2, 3])
+        load_model("openai:m", base_url=server.url).generate(
+            [user("a"), user("bad"), user("c")], 1, SAMPLING, [1, 2, 3]
+        )
     assert isinstance(error.value, client.ConversationsFailed)
     assert [row and row[0].text for row in error.value.outputs] == ["a / 0", None, "c / 0"]
 
 
 @pytest.mark.parametrize("reply", [b"<html>no</html>", {"choices": []}, {}, []])
-def test_what_is_no_chat_completion_is_a_failure(server: Server, reply: Any) -> None:
+def test_a_reply_that_is_not_a_chat_completion_fails(server: Server, reply: Any) -> None:
     server.chat = lambda body, tries: (200, reply)
     with pytest.raises(StepFailed, match="1 of 1 requests"):
-        load_model("openai:m", base_url=server.url).generate([ask("x")], 1, SAMPLING, [1])
+        load_model("openai:m", base_url=server.url).generate([user("x")], 1, SAMPLING, [1])
 
 
-def test_no_more_requests_than_the_bound_are_under_way(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_at_most_the_allowed_number_of_requests_is_in_flight(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "CONCURRENT", 4)
 
     def slowly(body: dict, tries: int) -> Reply:
@@ -182,13 +184,13 @@ def test_no_more_requests_than_the_bound_are_under_way(server: Server, monkeypat
         return 200, completion(body)
 
     server.chat = slowly
-    load_model("openai:m", base_url=server.url).generate([ask(str(i)) for i in range(24)], 1, SAMPLING, range(24))
-    assert 1 < server.most_under_way <= 4
+    load_model("openai:m", base_url=server.url).generate([user(str(i)) for i in range(24)], 1, SAMPLING, range(24))
+    assert 1 < server.most_in_flight <= 4
 
 
 @pytest.mark.parametrize("refuses", [True, False])
-def test_a_server_of_one_answer_at_a_time_is_asked_again(server: Server, refuses: bool) -> None:
-    """Some refuse n > 1, some pass over it."""
+def test_a_server_that_gives_one_answer_per_request_gets_more_requests(server: Server, refuses: bool) -> None:
+    """Some servers refuse n > 1, some ignore it."""
 
     def single(body: dict, tries: int) -> Reply:
         if body["n"] > 1 and refuses:
@@ -196,19 +198,19 @@ def test_a_server_of_one_answer_at_a_time_is_asked_again(server: Server, refuses
         return 200, completion(body, [f"seed {body['seed']}"])
 
     server.chat = single
-    [outputs] = load_model("openai:m", base_url=server.url).generate([ask("x")], 3, SAMPLING, [10])
+    [outputs] = load_model("openai:m", base_url=server.url).generate([user("x")], 3, SAMPLING, [10])
     assert [output.text for output in outputs] == ["seed 10", "seed 11", "seed 12"]
 
 
 @pytest.mark.parametrize("status", [401, 404, 400, 500])
-def test_the_key_is_nowhere_to_be_read(server: Server, status: int, caplog: pytest.LogCaptureFixture) -> None:
-    """Even where the server repeats it and everything is logged."""
+def test_the_key_appears_nowhere(server: Server, status: int, caplog: pytest.LogCaptureFixture) -> None:
+    """Even if the server repeats it and everything is logged."""
     server.chat = lambda body, tries: (status, {"error": {"message": f"wrong key {KEY}"}})
     model = load_model("openai:m", base_url=server.url)
     with caplog.at_level(logging.INFO), pytest.raises((UserError, StepFailed)) as error:
-        model.generate([ask("x")], 1, SAMPLING, [1])
-    told = f"{error.value} {error.value.__cause__} {error.value.__context__} {model!r} {vars(model)} {caplog.text}"
-    assert KEY not in told
+        model.generate([user("x")], 1, SAMPLING, [1])
+    shown = f"{error.value} {error.value.__cause__} {error.value.__context__} {model!r} {vars(model)} {caplog.text}"
+    assert KEY not in shown
     assert str(server.server_address[1]) in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -218,7 +220,7 @@ def test_a_dead_server_is_one_sentence(server: Server, monkeypatch: pytest.Monke
     server.shutdown()
     server.server_close()
     with pytest.raises(StepFailed, match="Connection error.*check the server") as error:
-        load_model("openai:m", base_url=server.url).generate([ask("x"), ask("y")], 1, SAMPLING, [1, 2])
+        load_model("openai:m", base_url=server.url).generate([user("x"), user("y")], 1, SAMPLING, [1, 2])
     assert "\n" not in str(error.value)
 
 
@@ -226,10 +228,10 @@ def test_no_server_and_no_key_is_wrong_use(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     with pytest.raises(UserError, match="OPENAI_BASE_URL"):
-        load_model("openai:m").generate([ask("x")], 1, SAMPLING, [1])
+        load_model("openai:m").generate([user("x")], 1, SAMPLING, [1])
 
 
-def test_probabilities_are_read_where_the_server_tells_them(server: Server) -> None:
+def test_probabilities_of_a_server_that_returns_them(server: Server) -> None:
     server.serves_vllm = True
     server.chat = lambda body, tries: (200, masked(body))
     model = load_model("openai:m", base_url=server.url)
@@ -237,14 +239,14 @@ def test_probabilities_are_read_where_the_server_tells_them(server: Server) -> N
     three, two = model.choice_probs([messages, messages], [list("ABC"), list("AB")])
     np.testing.assert_allclose(three, [1 / 6, 2 / 6, 3 / 6])
     np.testing.assert_allclose(two, [1 / 3, 2 / 3])
-    read = [body for body in server.seen if "allowed_token_ids" in body]
-    assert all(body["continue_final_message"] and not body["add_generation_prompt"] for body in read)
+    scored = [body for body in server.seen if "allowed_token_ids" in body]
+    assert all(body["continue_final_message"] and not body["add_generation_prompt"] for body in scored)
     assert model.max_length == 4096
     assert model.count_tokens([messages]) == [len(tokens({"messages": messages, "continue_final_message": True}))]
 
 
-def unaware(body: dict) -> Reply:
-    """Passes over what it does not know, as most servers do."""
+def ignorant(body: dict) -> Reply:
+    """Ignores fields it does not know, as most servers do."""
     return 200, completion({**body, "n": 1})
 
 
@@ -256,23 +258,23 @@ def unmasked(body: dict) -> Reply:
 
 
 def closing(body: dict) -> Reply:
-    """Closes the turn and opens another: all labels come back, for the wrong place."""
+    """Closes the turn and opens another: all labels come back, but for the wrong position."""
     reply = masked(body)
     reply["usage"]["prompt_tokens"] += 1
     return 200, reply
 
 
-@pytest.mark.parametrize("chat", [unaware, unmasked, closing, lambda body: (400, {"error": "unknown field"})])
-def test_a_server_that_cannot_tell_probabilities_is_found_out(server: Server, chat: Callable[[dict], Reply]) -> None:
+@pytest.mark.parametrize("chat", [ignorant, unmasked, closing, lambda body: (400, {"error": "unknown field"})])
+def test_a_server_without_probabilities_is_detected(server: Server, chat: Callable[[dict], Reply]) -> None:
     server.serves_vllm = True
     server.chat = lambda body, tries: chat(body)
-    with pytest.raises(UserError, match="does not tell the probabilities"):
-        load_model("openai:m", base_url=server.url).choice_probs([opened(ask("x"), None)], [list(LABELS[:3])])
+    with pytest.raises(UserError, match="does not return the probabilities"):
+        load_model("openai:m", base_url=server.url).choice_probs([opened(user("x"), None)], [list(LABELS[:3])])
 
 
-def test_a_server_without_a_tokenizer_is_found_out(server: Server) -> None:
-    with pytest.raises(UserError, match="does not tell the probabilities"):
-        load_model("openai:m", base_url=server.url).choice_probs([opened(ask("x"), None)], [["A", "B"]])
+def test_a_server_without_a_tokenizer_is_detected(server: Server) -> None:
+    with pytest.raises(UserError, match="does not return the probabilities"):
+        load_model("openai:m", base_url=server.url).choice_probs([opened(user("x"), None)], [["A", "B"]])
 
 
 def test_embeddings_keep_their_order(server: Server) -> None:

@@ -14,11 +14,11 @@ from usermirrorer.llm.prompts import (
     LABELS,
     answered,
     conversation,
-    fit,
     history_entries,
     join_history,
     opened,
     parse,
+    shed_history,
 )
 
 
@@ -53,12 +53,12 @@ def test_golden_text_of_each_chat_template(template: str, model_dir: str) -> Non
     tokenizer.add_special_tokens({"bos_token": "<|begin_of_text|>"})
     source = importlib.resources.files("trl").joinpath(f"chat_templates/{template}.jinja").read_text()
     prompt = conversation(SCENE, "plain")
-    asked = {"chat_template": source, "tokenize": False, "enable_thinking": False, "date_string": "26 Jul 2024"}
-    assert tokenizer.apply_chat_template(prompt, add_generation_prompt=True, **asked) == GOLDEN[template]
+    options = {"chat_template": source, "tokenize": False, "enable_thinking": False, "date_string": "26 Jul 2024"}
+    assert tokenizer.apply_chat_template(prompt, add_generation_prompt=True, **options) == GOLDEN[template]
     trained = tokenizer.apply_chat_template(
-        [*prompt, {"role": "assistant", "content": answered("I like D.", 1)}], **asked
+        [*prompt, {"role": "assistant", "content": answered("I like D.", 1)}], **options
     )
-    scored = tokenizer.apply_chat_template(opened(prompt, "I like D."), continue_final_message=True, **asked)
+    scored = tokenizer.apply_chat_template(opened(prompt, "I like D."), continue_final_message=True, **options)
     # What is scored is what is trained up to the label.
     assert trained.startswith(scored)
     assert trained[len(scored) :].startswith("B]")
@@ -103,7 +103,7 @@ def test_parse_takes_anything(output: str, options: int) -> None:
         ("Behavior:", None),
     ],
 )
-def test_labels_that_writers_give(output: str, named: int | None) -> None:
+def test_labels_that_models_write(output: str, named: int | None) -> None:
     assert parse(output, 3)[1] == named
 
 
@@ -125,7 +125,7 @@ def test_fit_sheds_the_oldest_history_only(limit: int) -> None:
     def words(conversations: list) -> list[int]:
         return [len(" ".join(m["content"] for m in c).split()) for c in conversations]
 
-    fitted = fit(scene, "plain", words, limit)
+    fitted = shed_history(scene, "plain", words, limit)
     bare = words([conversation({**scene, "history": ""}, "plain")])[0]
     if fitted is None:
         assert bare > limit

@@ -58,7 +58,7 @@ def test_a_decision_names_the_word_the_title_and_the_label():
     assert "I like Animation. I take The Lion King (1994).\nBehavior: [B]" in outputs
 
 
-def test_without_anything_shared_it_says_so():
+def test_without_a_shared_word_it_says_so():
     for output in decide("reader", {**MOVIES, "history": ""}, n=5):
         assert output.text.startswith("Nothing stands out. I take ")
 
@@ -113,7 +113,7 @@ def test_it_only_writes_and_says_so():
     assert writer.count_tokens([[{"role": "user", "content": "three short words"}]]) == [3]
 
 
-def test_unknown_name_and_foreign_prompt_are_told():
+def test_an_unknown_name_and_a_foreign_prompt_are_refused():
     with pytest.raises(UserError, match="scripted:reader or scripted:noisy"):
         load_scripted("raeder")
     with pytest.raises(UserError, match="Exposure List"):

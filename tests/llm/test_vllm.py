@@ -1,4 +1,4 @@
-"""The real engine: what it draws depends on the seed alone, and what it reads is what the model says."""
+"""The real engine: samples depend on the seed alone, and probabilities are the model's."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def scene(number: int, options: int = 5) -> Conversation:
     return conversation({"profile": "", "history": history, "action_list": lines}, "plain")
 
 
-def read(number: int, options: int = 5) -> Conversation:
+def decided(number: int, options: int = 5) -> Conversation:
     return opened(scene(number, options), "I take tea.")
 
 
@@ -47,7 +47,7 @@ def test_answers_depend_on_the_seed_and_not_on_the_batch(engine: VLLMModel) -> N
 
 
 def test_probabilities_do_not_depend_on_the_batch(engine: VLLMModel) -> None:
-    conversations = [read(i, 2 + i % 5) for i in range(20)]
+    conversations = [decided(i, 2 + i % 5) for i in range(20)]
     labels = [list(LABELS[: 2 + i % 5]) for i in range(20)]
     together = engine.choice_probs(conversations, labels)
     backwards = engine.choice_probs(conversations[::-1], labels[::-1])[::-1]
@@ -64,7 +64,7 @@ def test_probabilities_are_those_of_the_model(engine: VLLMModel, model_dir: str)
 
     model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(model_dir)
-    conversations = [read(i) for i in range(8)]
+    conversations = [decided(i) for i in range(8)]
     probs = engine.choice_probs(conversations, [list("ABCDE")] * 8)
     for messages, row in zip(conversations, probs, strict=True):
         text = tokenizer.apply_chat_template(messages, tokenize=False, continue_final_message=True)
@@ -79,7 +79,7 @@ def test_probabilities_are_those_of_the_model(engine: VLLMModel, model_dir: str)
 
 def test_all_26_labels_come_back(engine: VLLMModel) -> None:
     """More than vLLM's default limit of 20."""
-    [probs] = engine.choice_probs([read(0, 26)], [list(LABELS)])
+    [probs] = engine.choice_probs([decided(0, 26)], [list(LABELS)])
     assert probs.shape == (26,)
     assert (probs > 0).all()
 
@@ -91,9 +91,9 @@ def test_greedy_answers_are_the_same_text_n_times(engine: VLLMModel) -> None:
 
 
 def test_lengths_are_those_of_the_template(engine: VLLMModel) -> None:
-    asked, answered = engine.count_tokens([scene(0), read(0)])
+    prompt, continued = engine.count_tokens([scene(0), decided(0)])
     content = engine.tokenizer("I take tea.\nBehavior: [", add_special_tokens=False)["input_ids"]
-    assert answered == asked + len(content)
+    assert continued == prompt + len(content)
 
 
 def test_too_long_a_conversation_is_refused_by_index_and_length(engine: VLLMModel) -> None:
@@ -112,27 +112,28 @@ def test_an_answer_is_cut_to_what_the_length_leaves(engine: VLLMModel) -> None:
 
 
 @pytest.mark.parametrize(("merge", "label"), [("[C", "C"), ("D]", "D")])
-def test_a_label_that_is_no_token_of_its_own_is_named(
+@pytest.mark.engine
+def test_a_label_that_is_not_a_token_of_its_own_is_named(
     make_model: Callable[..., str], tmp_path: Path, merge: str, label: str
 ) -> None:
-    """`[C` leaves no token for C behind the bracket; with `D]`, training would see another token than is scored."""
+    """`[C` leaves no token for C after the bracket; with `D]`, training sees another token than scoring."""
     from transformers import PreTrainedTokenizerFast
 
     model = VLLMModel(make_model(tmp_path, merges=(merge,)))
     # As saved: AutoTokenizer would give every Qwen2 that family's own splitting, under which neither can merge.
     model.tokenizer = PreTrainedTokenizerFast.from_pretrained(tmp_path)
     with pytest.raises(UserError, match=f"label '{label}'") as error:
-        model.choice_probs([read(0)], [list("ABCDE")])
+        model.choice_probs([decided(0)], [list("ABCDE")])
     assert str(tmp_path) in str(error.value)
 
 
 def test_an_adapter_and_another_model_in_the_same_process(engine: VLLMModel, model_dir: str, tmp_path: Path) -> None:
-    """Engines follow one another; an adapter changes what its base says, and the base says the same again after."""
+    """Engines in turn. An adapter changes its base's probabilities; the base itself still has the same afterwards."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
-    conversations, labels = [read(i) for i in range(3)], [list("ABCDE")] * 3
+    conversations, labels = [decided(i) for i in range(3)], [list("ABCDE")] * 3
     before = engine.choice_probs(conversations, labels)
     torch.manual_seed(1)
     lora = LoraConfig(r=4, lora_alpha=16, target_modules=["q_proj", "v_proj", "down_proj"], init_lora_weights=False)
@@ -161,7 +162,7 @@ def test_embeddings_have_unit_length_and_tell_texts_apart(engine: VLLMModel) -> 
 
 
 @pytest.mark.parametrize("spec", ["tiny-base", "gpt:x", "vllm:", ""])
-def test_a_bad_spec_is_told_the_three_forms(spec: str) -> None:
+def test_the_refusal_of_a_bad_spec_names_the_three_forms(spec: str) -> None:
     with pytest.raises(UserError, match="vllm:MODEL, openai:MODEL or scripted:NAME"):
         load_model(spec)
 
@@ -174,18 +175,20 @@ def test_a_path_that_does_not_exist_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_directory_without_a_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no model that can be loaded"):
+    with pytest.raises(UserError, match="is not a model that can be loaded"):
         load_model(f"vllm:{tmp_path}").count_tokens([scene(0)])
 
 
-def test_an_engine_closes_after_a_training_took_the_process_groups_down(model_dir: str) -> None:
+@pytest.mark.engine
+def test_an_engine_closes_after_a_training_destroyed_the_process_groups(model_dir: str) -> None:
     code = (
         "import sys, torch.distributed\n"
-        "from usermirrorer.llm.vllm import VLLMModel, close\n"
+        "from usermirrorer.llm.engine import close\n"
+        "from usermirrorer.llm.vllm import VLLMModel\n"
         "model = VLLMModel(sys.argv[1])\n"
-        "ask = lambda: model.choice_probs([[{'role': 'user', 'content': 'x'}, "
+        "score = lambda: model.choice_probs([[{'role': 'user', 'content': 'x'}, "
         "{'role': 'assistant', 'content': 'Behavior: ['}]], [['A', 'B']])[0].tolist()\n"
-        "ask()\n"
+        "score()\n"
         "torch.distributed.destroy_process_group()\n"
         "close()\n"
         "print('closed')\n"

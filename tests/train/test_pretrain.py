@@ -29,7 +29,7 @@ def model():
 
 
 def label_probs(model, tokenizer, conversations, options):
-    """Probability of every label after an opened assistant turn, `(conversations, options)`."""
+    """Probability of every label after an open assistant turn, `(conversations, options)`."""
     import torch
 
     texts = tokenizer.apply_chat_template(conversations, continue_final_message=True, tokenize=False)
@@ -71,15 +71,15 @@ def test_any_text_survives_the_tokenizer(tokenizer, text):
 
 def test_prompt_is_a_prefix_and_the_answer_ends_the_turn(tokenizer):
     prompt = conversation(SCENE, "plain")
-    asked = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=False)
+    question = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=False)
     answer = {"role": "assistant", "content": answered("I like sweet. I take sweet pie.", 1)}
     whole = tokenizer.apply_chat_template([*prompt, answer], return_dict=False)
     begun = tokenizer.apply_chat_template(
         opened(prompt, "I like sweet. I take sweet pie."), continue_final_message=True, return_dict=False
     )
-    assert whole[: len(asked)] == asked and whole[: len(begun)] == begun
+    assert whole[: len(question)] == question and whole[: len(begun)] == begun
     assert whole[-1] == tokenizer.eos_token_id and tokenizer.decode(whole[len(begun) : -1]) == "B]"
-    assert len(asked) <= 80
+    assert len(question) <= 80
 
 
 def test_lessons_never_link_a_decision_to_the_history():
@@ -98,20 +98,22 @@ def test_lessons_never_link_a_decision_to_the_history():
     assert len(followed) > 1000 and np.mean(followed) == pytest.approx(0.2, abs=0.035)
 
 
+@pytest.mark.engine
 def test_base_finds_the_label_behind_a_statement(model, tokenizer):
     scenes = list(random_scenes(200))
     picks = np.random.default_rng(1).integers(5, size=len(scenes))
-    asked = [
+    decided = [
         opened(conversation(text, "plain"), f"I like {title.split()[0]}. I take {title}.")
         for (text, _), pick in zip(scenes, picks, strict=True)
         for title in [text["action_list"][pick]]
     ]
-    probs = label_probs(model, tokenizer, asked, 5)
+    probs = label_probs(model, tokenizer, decided, 5)
     assert (probs.argmax(axis=1) == picks).mean() > 0.95
 
 
+@pytest.mark.engine
 def test_base_knows_nobodys_taste(model, tokenizer):
-    """The probability that its own first words go to the really chosen taste is chance."""
+    """Its own first words name the taste that was really chosen with the probability of chance."""
     import torch
 
     scenes = list(random_scenes(400, seed=2))

@@ -4,14 +4,16 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
-import torch
 from conftest import write_pairs, write_yaml
-from safetensors.torch import load_file
+from safetensors.numpy import load_file, save_file
 
 from usermirrorer.errors import StepFailed, UserError
 from usermirrorer.train import dpo, model, sft
 
+
+pytestmark = pytest.mark.launch
 
 LORA = {"use_peft": True, "lora_target_modules": ["q_proj", "v_proj"], "lora_r": 4, "lora_dropout": 0.1}
 
@@ -22,17 +24,17 @@ def train(method, path: Path, settings: dict, *flags: str) -> Path:
     return Path(settings["output_dir"])
 
 
-def weights(path: Path) -> dict[str, torch.Tensor]:
+def weights(path: Path) -> dict[str, np.ndarray]:
     file = path / "model.safetensors"
     return load_file(file if file.is_file() else path / "adapter_model.safetensors")
 
 
 def same(a: dict, b: dict) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+    return a.keys() == b.keys() and all(a[key].tobytes() == b[key].tobytes() for key in a)
 
 
-def broken_off(whole: Path, at: int, path: Path) -> Path:
-    """The directory as it was when the run stopped after step `at`, in the middle of the next checkpoint."""
+def interrupted(whole: Path, at: int, path: Path) -> Path:
+    """The directory of a run that was stopped after step `at`, while it wrote the next checkpoint."""
     path.mkdir()
     for name in ("usermirrorer.json", f"checkpoint-{at}", "wandb_run_id"):
         source = whole / name
@@ -45,6 +47,7 @@ def broken_off(whole: Path, at: int, path: Path) -> Path:
 
 
 def test_full_sft_saves_all_that_serving_needs(settings, tiny, tmp_path):
+    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     out = train("sft", tmp_path, settings)
@@ -67,7 +70,7 @@ def test_full_sft_saves_all_that_serving_needs(settings, tiny, tmp_path):
 
 
 def test_loss_is_on_the_answer_alone(settings, tmp_path):
-    """Text of the prompt does not move the number of supervised tokens, text of the answer does."""
+    """The supervised tokens are those of the answer, none of the prompt's."""
     from trl import SFTTrainer
 
     from usermirrorer.train import config, rows
@@ -96,7 +99,7 @@ def test_a_resumed_run_ends_in_the_same_weights(kind, settings, tmp_path):
         settings["disable_dropout"] = False
     whole = train(method, tmp_path, settings)
     assert (whole / "checkpoint-4").is_dir()
-    stopped = broken_off(whole, 2, tmp_path / "stopped")
+    stopped = interrupted(whole, 2, tmp_path / "stopped")
     assert not same(weights(whole), weights(stopped / "checkpoint-2"))
     resumed = train(method, tmp_path, {**settings, "output_dir": str(stopped)})
     losses = [entry["loss"] for entry in json.loads((resumed / "trainer_state.json").read_text())["log_history"][:4]]
@@ -104,7 +107,7 @@ def test_a_resumed_run_ends_in_the_same_weights(kind, settings, tmp_path):
     assert same(weights(resumed), weights(whole))
 
 
-def test_dpo_goes_on_with_the_adapter_of_sft(settings, tiny, tmp_path):
+def test_dpo_continues_the_adapter_of_sft(settings, tiny, tmp_path):
     from peft import PeftConfig
 
     adapter = train("sft", tmp_path, {**settings, **LORA, "output_dir": str(tmp_path / "adapter")})
@@ -127,9 +130,7 @@ def test_dpo_goes_on_with_the_adapter_of_sft(settings, tiny, tmp_path):
 
 
 def test_an_empty_adapter_is_not_passed_off_as_a_result(tmp_path):
-    from safetensors.torch import save_file
-
-    save_file({"a.lora_B.weight": torch.zeros(2, 2)}, tmp_path / "adapter_model.safetensors")
+    save_file({"a.lora_B.weight": np.zeros((2, 2), np.float32)}, tmp_path / "adapter_model.safetensors")
     with pytest.raises(StepFailed, match="empty or all zero"):
         model.check_saved_adapter(str(tmp_path))
 
@@ -173,7 +174,7 @@ def files(*places: Path) -> dict[str, bytes]:
 
 
 def test_wandb_offline_has_the_recipe_and_no_secret(settings, tmp_path, monkeypatch):
-    """Three secrets are set, and none of their bytes is in anything the run wrote."""
+    """Three secrets are set, and none of them appears in anything the run wrote."""
     import wandb
 
     secrets = {"HF_TOKEN": "hf_SECRETsecretSECRETsecret01", "WANDB_API_KEY": "wk" + "0123456789abcdef" * 2 + "abcdef"}
@@ -199,7 +200,7 @@ def test_wandb_offline_has_the_recipe_and_no_secret(settings, tmp_path, monkeypa
         assert not [path for path, content in written.items() if secret.encode() in content]
 
     run_id = (out / "wandb_run_id").read_text()
-    stopped = broken_off(out, 1, tmp_path / "stopped")
+    stopped = interrupted(out, 1, tmp_path / "stopped")
     train("sft", tmp_path / "recipe", {**settings, "output_dir": str(stopped)})
     assert (stopped / "wandb_run_id").read_text() == run_id
     assert len([p for p in (tmp_path / "wandb").glob("offline-run-*") if p.name.endswith(run_id.strip())]) == 2

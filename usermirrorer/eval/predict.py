@@ -7,7 +7,7 @@ from collections.abc import Callable
 import polars as pl
 
 from usermirrorer.llm.choose import choose, prompt_limit
-from usermirrorer.llm.prompts import conversation, fit
+from usermirrorer.llm.prompts import conversation, shed_history
 from usermirrorer.llm.protocol import LanguageModel
 from usermirrorer.seeds import scene_seed
 from usermirrorer.steps import Sampling
@@ -51,7 +51,7 @@ def predict(
     for start in range(0, len(scenes), BATCH):
         batch = []
         for scene_id, text in scenes[start : start + BATCH].select("scene_id", "text").iter_rows():
-            fitted = (text, 0) if limit is None else fit(text, prompt, model.count_tokens, limit)
+            fitted = (text, 0) if limit is None else shed_history(text, prompt, model.count_tokens, limit)
             if fitted is not None:
                 batch.append((scene_id, *fitted))
         answers = choose(

@@ -1,4 +1,4 @@
-"""The only rooms that talk to a language model: vLLM in process, an OpenAI-compatible server, scripted users."""
+"""The only package that talks to a language model: vLLM in process, an OpenAI-compatible server, scripted writers."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ TINY_BASE = Path(__file__).parent.parent / "tiny_base"
 def load_model(spec: str, *, base_url: str | None = None) -> LanguageModel:
     """The model of a SPEC: `vllm:MODEL`, `openai:MODEL` (at `base_url` or OPENAI_BASE_URL) or `scripted:NAME`.
 
-    Nothing is loaded before the first request. Raises UserError for a SPEC of another form.
+    Loads nothing until the first request. Raises UserError if `spec` has another form.
     """
     kind, _, name = spec.partition(":")
     if not name or kind not in ("vllm", "openai", "scripted"):
-        raise UserError(f"'{spec}' is no model: write vllm:MODEL, openai:MODEL or scripted:NAME")
+        raise UserError(f"'{spec}' is not a model: write vllm:MODEL, openai:MODEL or scripted:NAME")
     if base_url is not None and kind != "openai":
         raise UserError(f"--base-url is for openai:MODEL, not for '{spec}': leave it out or name the server's model")
     if kind == "vllm":
@@ -43,10 +43,10 @@ def as_spec(model: str) -> str:
 
 
 def model_path(name: str) -> str:
-    """What to load for a model's name: the packaged directory for `tiny-base`, else a directory or Hub id as given.
+    """What to load for a model's name: the packaged directory for `tiny-base`, else the directory or Hub id as given.
 
-    Raises UserError where the name can only be a path (it starts with `.`, `/` or `~`, or has two slashes) and
-    nothing is there.
+    Raises UserError if the name can only be a path (it starts with `.`, `/` or `~`, or has two slashes) and that path
+    does not exist.
     """
     if name == "tiny-base":
         name = str(TINY_BASE)
@@ -59,9 +59,9 @@ def model_path(name: str) -> str:
 
 
 def model_digest(spec: str) -> str:
-    """16 hex digits of the files of a local `vllm:` model, '' for any other: a model trained anew is another model.
+    """Digest (16 hex digits) of a local `vllm:` model's files, '' for any other: a retrained model is another model.
 
-    Of a file over 64 MB the size and the last megabyte count.
+    Of a file over 64 MB only the size and the last megabyte count.
     """
     kind, _, name = spec.partition(":")
     if kind != "vllm" or not Path(model_path(name)).is_dir():

@@ -1,7 +1,7 @@
-"""A model decides and is read: the one core of `eval`, `simulate` and `Simulator`.
+"""A model samples a decision, then scores the options: the one core of `eval`, `simulate` and `Simulator`.
 
-In `decision` mode the model writes a decision process and then the probability of every option is read behind that
-text; in `direct` mode it is read at once, without a decision process (the paper's section 4 has both).
+In `decision` mode the model writes a decision process and then scores every option given that text; in `direct` mode
+it scores them at once, without a decision process (the paper's section 4 has both).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from usermirrorer.errors import UserError
+from usermirrorer.llm import model_path
 from usermirrorer.llm.prompts import INSTRUCTIONS, LABELS, opened, parse
 from usermirrorer.llm.protocol import Conversation, LanguageModel
 from usermirrorer.steps import Sampling
@@ -21,16 +22,16 @@ from usermirrorer.steps import Sampling
 
 MODES = ("decision", "direct")
 
-# Room for what is put behind a decision process, `\nBehavior: [` and the label, in any tokenizer's tokens.
+# Tokens reserved for what follows a decision process, `\nBehavior: [` and the label, under any tokenizer.
 _CLOSING = 16
 
 
 @dataclass(frozen=True)
 class Process:
-    """One decision process and how it was read.
+    """One decision process and the probabilities of the options given it.
 
-    `text` ends before the line `Behavior:` (empty in direct mode). `behavior` is the 0-based option that the writer
-    named, None where it named none of those offered; such a process is `unfinished` and was closed for the writer.
+    `text` ends before the line `Behavior:` (empty in direct mode). `behavior` is the 0-based option that the model
+    named, None if it named none of those offered; such a process is `unfinished` and was closed for the model.
     `probs` has shape `(options,)`.
     """
 
@@ -51,11 +52,12 @@ def choose(
     mode: str,
     seeds: Sequence[int],
 ) -> list[list[Process]]:
-    """The decision processes of each conversation, with the probability of every option behind each.
+    """The decision processes of each conversation, each with the probability of every option given it.
 
-    `conversations` are prompts (system and user message), `options` how many options each shows, `seeds` one seed
-    each. Decision mode gives `repeat` processes per conversation; direct mode one, since nothing in it is random. A
-    process without an option of its own is closed with `\\nBehavior: [` and read all the same (the published way).
+    `conversations` are prompts (system and user message); `options` and `seeds` hold, for each, the number of options
+    it shows and its seed. Decision mode gives `repeat` processes per conversation; direct mode gives one, since
+    nothing in it is random. A process that names no option is closed with `\\nBehavior: [` and scored like the others
+    (as published). Raises UserError for an unknown `mode`.
     """
     if mode not in MODES:
         raise UserError(f"There is no mode '{mode}': choose decision or direct")
@@ -63,10 +65,10 @@ def choose(
     if mode == "direct":
         probs = model.choice_probs([opened(messages, None) for messages in conversations], labels)
         return [[Process("", None, "stop", False, row)] for row in probs]
-    outputs = model.generate(conversations, repeat, _fitting(model, sampling), seeds)
+    outputs = model.generate(conversations, repeat, _limited(model, sampling), seeds)
     parsed = [[parse(output.text, count) for output in row] for row, count in zip(outputs, options, strict=True)]
     contexts = [
-        # Only a text cut off at its limit can have grown past the model's length on being tokenised again.
+        # Only a text cut off at its limit can exceed the model's length once it is tokenized again.
         _closed(model, messages, text) if output.finish_reason == "length" else opened(messages, text)
         for messages, out_row, row in zip(conversations, outputs, parsed, strict=True)
         for output, (text, _) in zip(out_row, row, strict=True)
@@ -83,24 +85,23 @@ def choose(
 
 
 def prompt_limit(model: LanguageModel, sampling: Sampling, mode: str) -> int | None:
-    """Most tokens a prompt may have so that `choose` can answer and read it: the `limit` of `prompts.fit`.
+    """The most tokens a prompt may have for `choose` to work: the `limit` of `prompts.shed_history`.
 
-    The decision process is granted half of the model's length at most. None where the model sets no limit.
+    The decision process gets at most half of the model's length. None if the model sets no limit.
     """
     if model.max_length is None:
         return None
-    return model.max_length - _CLOSING - (_fitting(model, sampling).max_tokens if mode == "decision" else 0)
+    return model.max_length - _CLOSING - (_limited(model, sampling).max_tokens if mode == "decision" else 0)
 
 
 def trained_prompt(name: str, mode: str = "decision") -> str:
-    """The instruction to ask a model with: `direct` in direct mode, else as trained (`usermirrorer.json`), else `ekb`.
+    """The instruction for a model: `direct` in direct mode, else as trained (`usermirrorer.json`), else `ekb`.
 
-    `name` is a model's name as in a SPEC, with or without `vllm:`.
+    `name` is a model's name as in a SPEC, with or without `vllm:`. Raises UserError if the model was trained on rows
+    made elsewhere or with an instruction that does not exist.
     """
     if mode == "direct":
         return "direct"
-    from usermirrorer.llm import model_path
-
     kind, _, rest = name.partition(":")
     if kind in ("openai", "scripted") and rest:
         return "ekb"
@@ -109,20 +110,20 @@ def trained_prompt(name: str, mode: str = "decision") -> str:
         return "ekb"
     prompt = json.loads(card.read_text())["prompt"]
     if prompt is None:
-        raise UserError(f"{card} names no prompt (its rows were made elsewhere): say with --prompt what to ask with")
+        raise UserError(f"{card} names no prompt (its rows were made elsewhere): choose one with --prompt")
     if prompt not in INSTRUCTIONS:
-        raise UserError(f"{card} names the prompt '{prompt}', which is none of {', '.join(INSTRUCTIONS)}")
+        raise UserError(f"{card} names the prompt '{prompt}', which is not one of {', '.join(INSTRUCTIONS)}")
     return prompt
 
 
-def _fitting(model: LanguageModel, sampling: Sampling) -> Sampling:
+def _limited(model: LanguageModel, sampling: Sampling) -> Sampling:
     if model.max_length is None:
         return sampling
     return replace(sampling, max_tokens=min(sampling.max_tokens, model.max_length // 2))
 
 
 def _closed(model: LanguageModel, messages: Conversation, text: str) -> Conversation:
-    """The conversation to read behind `text`; a runaway text that no longer fits loses its end, never the prompt."""
+    """The conversation that scores the options given `text`. A text too long for the model loses its end."""
     context = opened(messages, text)
     if model.max_length is None:
         return context

@@ -1,4 +1,4 @@
-"""Whether a tokenizer keeps the option labels apart: without that, no probability of a label means anything."""
+"""Checks that a tokenizer keeps the option labels apart: otherwise their probabilities mean nothing."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from usermirrorer.llm.prompts import BEHAVIOR
 
 
 def label_tokens(encode: Callable[[list[str]], list[list[int]]], labels: Sequence[str], name: str) -> list[int]:
-    """Token id of each label behind `Behavior: [`, the same in the finished `Behavior: [X]` of training.
+    """Token id of each label after `Behavior: [`, the same as in the finished `Behavior: [X]` of training.
 
-    `encode` gives the token ids of each text, without special tokens. Raises UserError that names the first label
-    which is not a single token of its own there, and the model `name`.
+    `encode` gives the token ids of each text, without special tokens. Raises UserError, naming the label and the model
+    `name`, if a label is not a single token of its own there.
     """
     before = f"I take it.\n{BEHAVIOR}"
     prefix, *rows = encode([before, *(before + label for label in labels), *(f"{before}{label}]" for label in labels)])

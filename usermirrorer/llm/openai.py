@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 CONCURRENT = 32
-"""Requests under way at once."""
+"""The most requests in flight at once."""
 
 RETRIES = 5
-"""Further tries after 408, 409, 429, 5xx, a timeout or a lost connection: after 0.5, 1, 2, 4 and 8 s, less up to a
-quarter by chance, or when the server's `retry-after` says (openai's own client does this)."""
+"""Retries after 408, 409, 429, 5xx, a timeout or a lost connection: after 0.5, 1, 2, 4 and 8 s, less a random
+fraction of up to a quarter, or when the server's `retry-after` says (the `openai` client does this)."""
 
 TIMEOUT = 600.0
 
-_OPENED = {"add_generation_prompt": False, "continue_final_message": True}
+_OPEN_TURN = {"add_generation_prompt": False, "continue_final_message": True}
 
 
 class ConversationsFailed(StepFailed):
-    """Some conversations had no answer after all tries. `outputs` holds the others' answers, None for the failed."""
+    """Some requests failed after all retries. `outputs` holds the results of the others, None for each failed one."""
 
     def __init__(self, message: str, outputs: list[Any]) -> None:
         super().__init__(message)
@@ -42,7 +42,7 @@ class ConversationsFailed(StepFailed):
 
 
 class OpenAIModel:
-    """A model of a server at `base_url` or OPENAI_BASE_URL; its key is read from OPENAI_API_KEY at each call."""
+    """A model on the server at `base_url` or OPENAI_BASE_URL. Every call reads the key from OPENAI_API_KEY."""
 
     def __init__(self, model: str, *, base_url: str | None = None) -> None:
         self.name = f"openai:{model}"
@@ -52,13 +52,13 @@ class OpenAIModel:
     def generate(
         self, conversations: Sequence[Conversation], n: int, sampling: Sampling, seeds: Sequence[int]
     ) -> list[list[Output]]:
-        """`n` answers to each conversation, shape `(conversations, n)`; how far a seed binds is the server's affair.
+        """`n` answers to each conversation, shape `(conversations, n)`; the server decides how reproducible a seed is.
 
-        Raises ConversationsFailed, which holds the other answers, where some conversations failed, and UserError
-        where the server refuses the key.
+        Raises ConversationsFailed, which holds the other answers, if some conversations failed, and UserError if the
+        server refuses the key.
         """
 
-        async def ask(client: AsyncOpenAI, index: int, count: int, seed: int) -> list[Any]:
+        async def complete(client: AsyncOpenAI, index: int, count: int, seed: int) -> list[Any]:
             completion = await client.chat.completions.create(
                 model=self.model,
                 messages=conversations[index],
@@ -75,13 +75,13 @@ class OpenAIModel:
 
             choices: list[Any] = []
             try:
-                choices = await ask(client, index, n, seeds[index])
+                choices = await complete(client, index, n, seeds[index])
             except BadRequestError:
                 if n == 1:
                     raise
-            # Servers that give one answer to a request refuse n > 1 or pass over it.
+            # Servers that give one answer per request refuse n > 1 or ignore it.
             while len(choices) < n:
-                choices += await ask(client, index, 1, seeds[index] + len(choices))
+                choices += await complete(client, index, 1, seeds[index] + len(choices))
             return [Output(choice.message.content or "", choice.finish_reason) for choice in choices]
 
         return self._all(len(conversations), answer)
@@ -89,13 +89,13 @@ class OpenAIModel:
     def choice_probs(self, conversations: Sequence[Conversation], labels: Sequence[Sequence[str]]) -> list[np.ndarray]:
         """Probability of each label as the next token of the last, open assistant turn; `(options,)` each.
 
-        Raises UserError where a probe shows that the server can't continue a turn or tell these probabilities.
+        Raises UserError if the server can't continue a turn or does not return these probabilities.
         """
         ids = {names: self._label_tokens(names) for names in {tuple(row) for row in labels}}
 
         async def answer(client: AsyncOpenAI, index: int) -> np.ndarray:
             names = tuple(labels[index])
-            probs, _ = await self._read(client, conversations[index], ids[names])
+            probs, _ = await self._token_probs(client, conversations[index], ids[names])
             if abs(probs.sum() - 1) > 1e-4:
                 raise ValueError(f"probabilities of {len(names)} labels sum to {probs.sum():.6f}")
             return probs / probs.sum()
@@ -115,20 +115,20 @@ class OpenAIModel:
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
     def count_tokens(self, conversations: Sequence[Conversation]) -> list[int]:
-        """Tokens of each conversation as the server renders it; words where it sets no limit or can't tell."""
+        """Tokens of each conversation as the server renders it; words if it states no limit or can't count tokens."""
         if self.max_length is None:
             return [sum(len(message["content"].split()) for message in messages) for messages in conversations]
 
         async def answer(client: AsyncOpenAI, index: int) -> int:
             messages = conversations[index]
-            opened = _OPENED if messages[-1]["role"] == "assistant" else {}
-            return len(await self._tokenize(client, messages=messages, add_special_tokens=False, **opened))
+            turn = _OPEN_TURN if messages[-1]["role"] == "assistant" else {}
+            return len(await self._tokenize(client, messages=messages, add_special_tokens=False, **turn))
 
         return self._all(len(conversations), answer)
 
     @cached_property
     def max_length(self) -> int | None:
-        """Tokens of prompt and answer together, where the server tells it and counts tokens (`vllm serve` does)."""
+        """Tokens of prompt and answer together; None unless the server states it and counts tokens, as vLLM's does."""
         from openai import APIStatusError
 
         async def answer(client: AsyncOpenAI, index: int) -> int | None:
@@ -150,15 +150,16 @@ class OpenAIModel:
         return {}
 
     def _label_tokens(self, labels: tuple[str, ...]) -> list[int]:
-        """Token ids of the labels by the server's tokenizer, once a probe has shown that it tells probabilities."""
+        """Token ids of the labels under the server's tokenizer. The first call checks the server."""
         if not self._known_labels:
-            self._probe()
+            self._check_server()
         if labels not in self._known_labels:
             self._known_labels[labels] = label_tokens(self._encode, labels, self.name)
         return self._known_labels[labels]
 
-    def _probe(self) -> None:
-        probe: Conversation = [
+    def _check_server(self) -> None:
+        """Raise UserError unless the server continues an open turn and returns the probabilities of given tokens."""
+        example: Conversation = [
             {"role": "user", "content": "[A] tea\n[B] cake"},
             {"role": "assistant", "content": "Behavior: ["},
         ]
@@ -171,8 +172,8 @@ class OpenAIModel:
                     (await self._tokenize(client, prompt=f"Behavior: [{label}]", add_special_tokens=False))[-2]
                     for label in "AB"
                 ]
-                length = len(await self._tokenize(client, messages=probe, add_special_tokens=False, **_OPENED))
-                probs, prompt_tokens = await self._read(client, probe, [a, b])
+                length = len(await self._tokenize(client, messages=example, add_special_tokens=False, **_OPEN_TURN))
+                probs, prompt_tokens = await self._token_probs(client, example, [a, b])
             except APIStatusError as error:
                 if error.status_code in (401, 403) or error.status_code >= 500:
                     raise
@@ -183,12 +184,14 @@ class OpenAIModel:
 
         if not self._all(1, answer)[0]:
             raise UserError(
-                f"The server at {self._where} does not tell the probabilities of options for {self.name}: use "
-                "vllm:MODEL, or a `vllm serve --logprobs-mode processed_logprobs`"
+                f"The server at {self._host} does not return the probabilities of options for {self.name}: use "
+                "vllm:MODEL or start it with `vllm serve --logprobs-mode processed_logprobs`"
             )
 
-    async def _read(self, client: AsyncOpenAI, messages: Conversation, ids: list[int]) -> tuple[np.ndarray, int]:
-        """Probabilities of the tokens `ids` behind the open turn, and the prompt's length in tokens."""
+    async def _token_probs(
+        self, client: AsyncOpenAI, messages: Conversation, ids: list[int]
+    ) -> tuple[np.ndarray, int]:
+        """Probabilities of the tokens `ids` after the open turn, and the prompt's length in tokens."""
         completion = await client.chat.completions.create(
             model=self.model,
             messages=messages,
@@ -196,7 +199,7 @@ class OpenAIModel:
             temperature=1.0,
             logprobs=True,
             top_logprobs=len(ids),
-            extra_body={**_OPENED, "allowed_token_ids": ids, "return_tokens_as_token_ids": True},
+            extra_body={**_OPEN_TURN, "allowed_token_ids": ids, "return_tokens_as_token_ids": True},
         )
         logprobs = _choices(completion)[0].logprobs
         if not logprobs or not logprobs.content:
@@ -206,9 +209,8 @@ class OpenAIModel:
         missing = [token for token in ids if f"token_id:{token}" not in found]
         if missing:
             raise ValueError(f"no probability for token {missing[0]}")
-        return np.exp(
-            [found[f"token_id:{token}"] for token in ids]
-        ), completion.usage.prompt_tokens if completion.usage else 0
+        probs = np.exp([found[f"token_id:{token}"] for token in ids])
+        return probs, completion.usage.prompt_tokens if completion.usage else 0
 
     def _encode(self, texts: list[str]) -> list[list[int]]:
         async def answer(client: AsyncOpenAI, index: int) -> list[int]:
@@ -222,18 +224,18 @@ class OpenAIModel:
         return answer["tokens"]
 
     @property
-    def _where(self) -> str:
-        # Without the user and password that a URL may carry.
+    def _host(self) -> str:
+        # A URL may carry a user and a password.
         return urlsplit(self.base_url).netloc.rpartition("@")[2]
 
     def _all(self, count: int, answer: Callable[[AsyncOpenAI, int], Awaitable[Any]]) -> list[Any]:
-        """`answer` for every index, CONCURRENT at a time; what failed is told after the others are in."""
+        """`answer` for every index, CONCURRENT at a time. Failures are raised once all the others are in."""
         if not count:
             return []
         key = os.environ.get("OPENAI_API_KEY") or ""
-        if not key and self._where == "api.openai.com":
+        if not key and self._host == "api.openai.com":
             raise UserError(f"{self.name} needs a server or a key: set OPENAI_BASE_URL (--base-url) or OPENAI_API_KEY")
-        # A thread of its own, since a notebook's own event loop can't be entered.
+        # In its own thread: a notebook already runs an event loop in this one.
         with ThreadPoolExecutor(1) as pool:
             results = pool.submit(asyncio.run, self._gather(count, answer, key or "none")).result()
         failed = [(index, result) for index, result in enumerate(results) if isinstance(result, Exception)]
@@ -242,14 +244,14 @@ class OpenAIModel:
         index, error = failed[0]
         status = getattr(error, "status_code", None)
         if status in (401, 403):
-            raise UserError(f"The server at {self._where} refuses the key ({status}): set OPENAI_API_KEY")
+            raise UserError(f"The server at {self._host} refuses the key ({status}): set OPENAI_API_KEY")
         if status == 404:
-            raise UserError(f"The server at {self._where} has no '{self.model}' (404): check --base-url and the model")
+            raise UserError(f"The server at {self._host} has no '{self.model}' (404): check --base-url and the model")
         reason = " ".join(str(error).split())[:300]
         if key:
             reason = reason.replace(key, "***")
         raise ConversationsFailed(
-            f"{len(failed)} of {count} requests to {self._where} failed for good, the first (number {index}) with "
+            f"{len(failed)} of {count} requests to {self._host} failed, the first (number {index}) with "
             f"'{reason}': check the server and start again",
             [None if isinstance(result, Exception) else result for result in results],
         )
@@ -258,18 +260,18 @@ class OpenAIModel:
         from openai import APIConnectionError, APITimeoutError, AsyncOpenAI
 
         gate = asyncio.Semaphore(CONCURRENT)
-        dead: list[Exception] = []
+        connection_lost: list[Exception] = []
 
         async def one(client: AsyncOpenAI, index: int) -> Any:
             async with gate:
-                # Nobody answers: those that wait need not find out one by one.
-                if dead:
-                    return dead[0]
+                # The server is gone: fail queued requests at once.
+                if connection_lost:
+                    return connection_lost[0]
                 try:
                     return await answer(client, index)
                 except APIConnectionError as error:
                     if not isinstance(error, APITimeoutError):
-                        dead.append(error)
+                        connection_lost.append(error)
                     return error
                 except Exception as error:
                     return error

@@ -1,4 +1,4 @@
-"""Instructions and layout: the only place where text for a model is written.
+"""Instructions and layout: the only module that writes text for a model.
 
 A conversation is a system message (the instruction), a user message (the scene) and, once decided, an assistant
 message `<decision process>\\nBehavior: [X]`. The same functions serve decide, score, distill, eval and simulate, so
@@ -54,11 +54,11 @@ Behavior: [X]""",
 }
 
 PROMPT_DATE = "26 Jul 2024"
-"""What a chat template that writes today's date is given instead: the same prompt on every day."""
+"""Given to chat templates that write today's date, so that the prompt is the same every day."""
 
 BEHAVIOR = "Behavior: ["
 
-# The label a writer gave: `Behavior: [B]`, forgiving missing brackets and bold marks, on the last such line.
+# A line that names a label: `Behavior: [B]`, also without brackets or with bold marks. The last one counts.
 _BEHAVIOR_LINE = re.compile(r"^[ \t*]*Behavior[ \t*]*:[ \t*]*\[?[ \t]*([A-Z])\b.*$", re.MULTILINE)
 _BEHAVIOR_START = re.compile(r"^[ \t*]*Behavior[ \t*]*:", re.MULTILINE)
 
@@ -72,7 +72,7 @@ class SceneText(TypedDict):
 
 
 def history_entries(history: str) -> list[str]:
-    """Split a rendered history, oldest first: entries of several lines are parted by blank lines, others by lines."""
+    """Entries of a rendered history, oldest first: separated by blank lines if one has more lines, else by lines."""
     separator = "\n\n" if "\n\n" in history else "\n"
     return [entry for entry in history.split(separator) if entry.strip()]
 
@@ -83,7 +83,7 @@ def join_history(entries: Sequence[str]) -> str:
 
 
 def conversation(text: SceneText, instruction: str) -> Conversation:
-    """System and user message of a scene. `instruction` is a key of `INSTRUCTIONS`; empty sections are left out."""
+    """System and user message of a scene, without empty sections. `instruction` is a key of `INSTRUCTIONS`."""
     sections = []
     if text["profile"].strip():
         sections.append("# User Profile\n" + text["profile"].strip())
@@ -98,12 +98,12 @@ def conversation(text: SceneText, instruction: str) -> Conversation:
 
 
 def answered(decision: str, behavior: int) -> str:
-    """The assistant turn of a decision process that ends in option `behavior` (0-based)."""
+    """The assistant turn: the decision process, then option `behavior` (0-based)."""
     return f"{decision}\n{BEHAVIOR}{LABELS[behavior]}]"
 
 
 def opened(messages: Conversation, decision: str | None) -> Conversation:
-    """The conversation with an open assistant turn whose next token is a label; `None` asks without deciding."""
+    """The conversation with an open assistant turn whose next token is a label; None for no decision process."""
     content = BEHAVIOR if decision is None else f"{decision}\n{BEHAVIOR}"
     return [*messages, {"role": "assistant", "content": content}]
 
@@ -111,8 +111,8 @@ def opened(messages: Conversation, decision: str | None) -> Conversation:
 def parse(output: str, options: int) -> tuple[str, int | None]:
     """Split a model's output into the decision process and the 0-based option it names.
 
-    The text ends before the last `Behavior:` line. The option is None where there is no such line, or its label is
-    not one of the `options` offered.
+    The text ends before the last `Behavior:` line. The option is None if there is no such line or its label is not
+    one of the `options` offered.
     """
     starts = list(_BEHAVIOR_START.finditer(output))
     if not starts:
@@ -122,15 +122,15 @@ def parse(output: str, options: int) -> tuple[str, int | None]:
     return output[: starts[-1].start()].strip(), behavior if behavior is not None and behavior < options else None
 
 
-def fit(
+def shed_history(
     text: SceneText,
     instruction: str,
     count_tokens: Callable[[Sequence[Conversation]], list[int]],
     limit: int,
 ) -> tuple[SceneText, int] | None:
-    """Shed the oldest history until the prompt has at most `limit` tokens; the text and how many entries went.
+    """Drop the oldest history until the prompt has at most `limit` tokens; the text and the number of entries dropped.
 
-    None where it does not fit even without history: instruction and options are never cut.
+    None if it does not fit even without history: instruction and options are never cut.
     """
     entries = history_entries(text["history"])
 

@@ -1,4 +1,4 @@
-"""What the framework asks of a language model, whoever runs it."""
+"""What the framework needs of a language model, whichever backend runs it."""
 
 from __future__ import annotations
 
@@ -28,29 +28,29 @@ class Output:
 
 
 class LanguageModel(Protocol):
-    """A model that writes decision processes, tells the probability of every option, and embeds texts."""
+    """A model that writes decision processes, gives the probability of every option, and embeds texts."""
 
     @property
     def name(self) -> str:
-        """As in the SPEC, e.g. `vllm:Qwen/Qwen2.5-3B-Instruct`; goes into manifests."""
+        """As in the SPEC, e.g. `vllm:Qwen/Qwen2.5-3B-Instruct`; manifests record it."""
         ...
 
     @property
     def max_length(self) -> int | None:
-        """Tokens of prompt and answer together; None where the model sets no limit."""
+        """Tokens of prompt and answer together; None if the model sets no limit."""
         ...
 
     def generate(
         self, conversations: Sequence[Conversation], n: int, sampling: Sampling, seeds: Sequence[int]
     ) -> list[list[Output]]:
-        """`n` answers to each conversation, drawn with that conversation's own seed: the same bytes in any batch."""
+        """`n` answers to each conversation, sampled with its own seed: the same bytes in any batch."""
         ...
 
     def choice_probs(self, conversations: Sequence[Conversation], labels: Sequence[Sequence[str]]) -> list[np.ndarray]:
         """Probability of each label as the next token, shape `(options,)` per conversation, summing to one.
 
-        Each conversation ends in an assistant message that is continued, not closed (it ends in `Behavior: [`).
-        Raises UserError where a label is not a single, distinct token there, or the server can't tell.
+        Each conversation ends in an open assistant message, to be continued (it ends in `Behavior: [`). Raises
+        UserError if a label is not a single, distinct token there, or the server gives no such probabilities.
         """
         ...
 
@@ -59,5 +59,5 @@ class LanguageModel(Protocol):
         ...
 
     def count_tokens(self, conversations: Sequence[Conversation]) -> list[int]:
-        """Length of each rendered conversation in tokens (words where the model has no tokenizer)."""
+        """Length of each rendered conversation in tokens (in words if the model has no tokenizer)."""
         ...

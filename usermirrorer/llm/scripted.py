@@ -1,7 +1,7 @@
 """Scripted writers: decision processes without a language model, for the demo and for tests.
 
-`scripted:reader` reads carefully, `scripted:noisy` carelessly. Both see only what the prompt shows: they weigh the
-words that an option shares with the history, sample an option by these weights, and say which word spoke for it.
+`scripted:reader` reads carefully, `scripted:noisy` carelessly. Both see only what the prompt shows: they weight the
+words that an option shares with the history, sample an option by these weights, and name the word that decided it.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from usermirrorer.steps import Sampling
 
 
 SHARPNESS = {"reader": 3.0, "noisy": 0.7}
-"""How strongly each writer follows the weights: the inverse temperature of its softmax."""
+"""How closely each writer follows the weights: the inverse temperature of its softmax."""
 
 _HISTORY = "## History\n"
 _OPTIONS = "# Exposure List\n"
 _WORD = re.compile(r"[^\W\d_]+(?:['-][^\W\d_]+)*")
-_NO_TASTE = frozenset("a an and at by for from in is it of on or the to with".split())
+_STOP_WORDS = frozenset("a an and at by for from in is it of on or the to with".split())
 
 
 @dataclass
 class ScriptedWriter:
-    """A `LanguageModel` that only writes."""
+    """A `LanguageModel` that only writes: it has no probabilities and no embeddings."""
 
     name: str
     sharpness: float
@@ -39,10 +39,10 @@ class ScriptedWriter:
     def generate(
         self, conversations: Sequence[Conversation], n: int, sampling: Sampling, seeds: Sequence[int]
     ) -> list[list[Output]]:
-        """`n` decisions per conversation, drawn with its own seed.
+        """`n` decisions per conversation, sampled with its own seed.
 
-        `sampling` changes nothing: a scripted writer has its own sharpness and always ends its answer. Raises
-        UserError where a conversation shows no exposure list.
+        `sampling` has no effect: a scripted writer has its own sharpness and always finishes its answer. Raises
+        UserError if a conversation shows no exposure list.
         """
         return [self._decide(messages, n, seed) for messages, seed in zip(conversations, seeds, strict=True)]
 
@@ -56,10 +56,10 @@ class ScriptedWriter:
         return [Output(answered(write(options[pick], weights[pick]), int(pick)), "stop") for pick in picks]
 
     def choice_probs(self, conversations: Sequence[Conversation], labels: Sequence[Sequence[str]]) -> list[np.ndarray]:
-        raise UserError(f"{self.name} only writes: take vllm:MODEL or openai:MODEL as the predictor.")
+        raise UserError(f"{self.name} only writes: use vllm:MODEL or openai:MODEL as the predictor.")
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
-        raise UserError(f"{self.name} only writes: take tfidf or vllm:MODEL as the embedder.")
+        raise UserError(f"{self.name} only writes: use tfidf or vllm:MODEL as the embedder.")
 
     def count_tokens(self, conversations: Sequence[Conversation]) -> list[int]:
         """Length of each conversation in words."""
@@ -70,21 +70,21 @@ def load_scripted(name: str) -> ScriptedWriter:
     """The writer `reader` or `noisy`. Raises UserError for another name."""
     if name not in SHARPNESS:
         known = " or ".join(f"scripted:{known}" for known in SHARPNESS)
-        raise UserError(f"'scripted:{name}' is no scripted writer: write {known}.")
+        raise UserError(f"'scripted:{name}' is not a scripted writer: write {known}.")
     return ScriptedWriter(f"scripted:{name}", SHARPNESS[name])
 
 
 def read_prompt(messages: Conversation) -> tuple[list[str], list[str]]:
-    """History entries, oldest first, and option texts, in order, of a prompt as `prompts.conversation` lays it out.
+    """History entries, oldest first, and option texts, in order, of a prompt laid out by `prompts.conversation`.
 
-    Raises UserError where there is no exposure list.
+    Raises UserError if there is no exposure list.
     """
     before, found, shown = messages[-1]["content"].rpartition(_OPTIONS)
     if not found or not shown.startswith("[A] "):
-        raise UserError("A scripted writer got a prompt without '# Exposure List': give it prompts of scenes.")
+        raise UserError("A scripted writer got a prompt without '# Exposure List': give it the prompt of a scene.")
     options: list[str] = []
     for line in shown.split("\n"):
-        # An option may have several lines; only the next label in turn opens another one.
+        # An option may have several lines; only the next label in order starts another one.
         label = f"[{LABELS[len(options)]}] " if len(options) < len(LABELS) else None
         if label is not None and line.startswith(label):
             options.append(line.removeprefix(label))
@@ -96,8 +96,8 @@ def read_prompt(messages: Conversation) -> tuple[list[str], list[str]]:
 def shared_words(entries: Sequence[str], options: Sequence[str]) -> list[dict[str, float]]:
     """For each option, the words it shares with the history and their weights.
 
-    A word weighs its share of the history entries times log(options / options that have it): words that are common
-    in the history and tell the options apart count.
+    A word's weight is its share of the history entries times log(options / options that have it), so words count that
+    are common in the history and rare among the options (tf-idf).
     """
     in_history = Counter(word for entry in entries for word in _words(entry))
     in_options = Counter(word for option in options for word in _words(option))
@@ -112,11 +112,11 @@ def shared_words(entries: Sequence[str], options: Sequence[str]) -> list[dict[st
 
 
 def _words(text: str) -> dict[str, str]:
-    """The distinct words of a text in lower case, each with its first spelling; words without meaning left out."""
+    """The distinct words of a text in lower case, each with its first spelling, without stop words."""
     words: dict[str, str] = {}
     for written in _WORD.findall(text):
         words.setdefault(written.lower(), written)
-    return {word: written for word, written in words.items() if word not in _NO_TASTE}
+    return {word: written for word, written in words.items() if word not in _STOP_WORDS}
 
 
 def _title(option: str) -> str:
@@ -129,7 +129,7 @@ def _plain(option: str, weights: dict[str, float]) -> str:
 
 
 def _eight_lines(option: str, weights: dict[str, float]) -> str:
-    """The three stages of the `ekb` instruction; its eighth line is the behaviour."""
+    """The seven lines of the `ekb` instruction that come before `Behavior:`."""
     title = _title(option)
     if weights:
         word = max(weights, key=weights.__getitem__)

@@ -1,41 +1,25 @@
-"""Language models under vLLM, in this process. One engine is alive at a time and shared by all steps."""
+"""Language models under vLLM, in this process."""
 
 from __future__ import annotations
 
-import gc
-import json
-import logging
-import os
-import sys
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from usermirrorer.errors import StepFailed, UserError
 from usermirrorer.llm import model_path
+from usermirrorer.llm.engine import adapter_base, engine, load, max_length
 from usermirrorer.llm.labels import label_tokens
-from usermirrorer.llm.prompts import LABELS, PROMPT_DATE
+from usermirrorer.llm.prompts import PROMPT_DATE
 from usermirrorer.llm.protocol import Conversation, Output
 from usermirrorer.steps import Sampling
 
 
-if TYPE_CHECKING:
-    from vllm import LLM
-
-LONGEST = 8192
-
-# (model directory or Hub id, runner) -> the engine; at most one entry, since a GPU holds no two.
-_engines: dict[tuple[str, str], LLM] = {}
-_cpu_threads: list[tuple[Any, int]] = []
-
-
 class VLLMModel:
-    """A causal model, or a LoRA adapter on one, given by directory or Hub id. Nothing is loaded before it is used."""
+    """A causal model, or a LoRA adapter on one, given by directory or Hub id. Loaded at its first use."""
 
     def __init__(self, model: str) -> None:
         self.name = f"vllm:{model}"
@@ -44,15 +28,15 @@ class VLLMModel:
     def generate(
         self, conversations: Sequence[Conversation], n: int, sampling: Sampling, seeds: Sequence[int]
     ) -> list[list[Output]]:
-        """`n` answers to each conversation, drawn with its own seed; shape `(conversations, n)`.
+        """`n` answers to each conversation, sampled with its own seed; shape `(conversations, n)`.
 
-        `max_tokens` is cut to what the model's length leaves. Raises UserError where it leaves nothing.
+        An answer is at most as long as the model's length leaves room for. Raises UserError if it leaves none.
         """
         from vllm import SamplingParams
 
         prompts = self._tokens(conversations, add_generation_prompt=True)
         self._check_lengths(prompts)
-        # vLLM refuses several greedy samples, which could only be the same text.
+        # vLLM refuses several greedy samples, which would be the same text anyway.
         draws = n if sampling.temperature > 0 else 1
         params = [
             SamplingParams(
@@ -71,7 +55,7 @@ class VLLMModel:
         """Probability of each label as the next token of the last, open assistant turn; `(options,)` each.
 
         All other tokens are masked, so each row is the model's distribution given that it names one of the options.
-        Raises UserError where a label is no single, distinct token there or a conversation is too long.
+        Raises UserError if a label is not a single, distinct token there or a conversation is too long.
         """
         from vllm import SamplingParams
 
@@ -99,7 +83,7 @@ class VLLMModel:
         return rows
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """Vectors of unit length, `(texts, width)`, float32. A text longer than the model keeps its beginning."""
+        """Vectors of unit length, `(texts, width)`, float32. A text too long for the model is cut at its end."""
         llm = engine(self.path, "pooling")
         limit = llm.model_config.max_model_len
         tokenize = {"truncate_prompt_tokens": limit}
@@ -108,43 +92,35 @@ class VLLMModel:
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
     def count_tokens(self, conversations: Sequence[Conversation]) -> list[int]:
-        """Tokens of each conversation as it is sent: open for an answer, or, ending in one, open to go on."""
-        asked = [messages for messages in conversations if messages[-1]["role"] != "assistant"]
+        """Tokens of each conversation as it is sent: ready for an answer, or with its last, open answer continued."""
+        prompts = [messages for messages in conversations if messages[-1]["role"] != "assistant"]
         opened = [messages for messages in conversations if messages[-1]["role"] == "assistant"]
-        asked_lengths = map(len, self._tokens(asked, add_generation_prompt=True))
+        prompt_lengths = map(len, self._tokens(prompts, add_generation_prompt=True))
         opened_lengths = map(len, self._tokens(opened, continue_final_message=True))
         return [
-            next(opened_lengths if messages[-1]["role"] == "assistant" else asked_lengths)
+            next(opened_lengths if messages[-1]["role"] == "assistant" else prompt_lengths)
             for messages in conversations
         ]
 
     @cached_property
     def max_length(self) -> int:
-        """Tokens of prompt and answer together: what the model was made for, at most 8,192."""
-        from transformers import AutoConfig
-
-        config = _load(AutoConfig, adapter_base(self.path) or self.path).get_text_config()
-        return min(getattr(config, "max_position_embeddings", LONGEST), LONGEST)
+        """Tokens of prompt and answer together: the model's context length, at most 8,192."""
+        return max_length(self.path)
 
     @cached_property
     def tokenizer(self) -> Any:
-        """The model's own tokenizer; an adapter saved without one has its base's."""
+        """The model's own tokenizer; for an adapter saved without one, its base's."""
         from transformers import AutoTokenizer
 
         base = adapter_base(self.path)
         has_own = (Path(self.path) / "tokenizer_config.json").is_file()
-        tokenizer = _load(AutoTokenizer, base if base and not has_own else self.path)
+        tokenizer = load(AutoTokenizer, base if base and not has_own else self.path)
         if not tokenizer.chat_template:
             raise UserError(f"{self.name} has no chat template: use an instruction-tuned model")
         return tokenizer
 
-    def close(self) -> None:
-        """Free the engine. The next request starts it again."""
-        if any(path == self.path for path, _ in _engines):
-            close()
-
     def _tokens(self, conversations: Sequence[Conversation], **mode: bool) -> list[list[int]]:
-        # Templates that know thinking (Qwen3) open an empty thought: our own decision process takes its place.
+        # Templates of thinking models (Qwen3) write an empty thought: our decision process replaces it.
         if not conversations:
             return []
         thinking = {"enable_thinking": False} if "enable_thinking" in self.tokenizer.chat_template else {}
@@ -160,8 +136,8 @@ class VLLMModel:
         for index, prompt in enumerate(prompts):
             if len(prompt) >= self.max_length:
                 raise UserError(
-                    f"Conversation {index} has {len(prompt)} tokens, which leaves {self.name} with its length of "
-                    f"{self.max_length} no room to answer: shorten its history"
+                    f"Conversation {index} has {len(prompt)} tokens, which leaves no room for an answer in the "
+                    f"{self.max_length} of {self.name}: shorten its history"
                 )
 
     def _run(self, prompts: Sequence[list[int]], params: Sequence[Any]) -> Any:
@@ -173,142 +149,3 @@ class VLLMModel:
             lora = LoRARequest("adapter", 1, self.path)
         inputs: list[Any] = [{"prompt_token_ids": prompt} for prompt in prompts]
         return llm.generate(inputs, list(params), use_tqdm=False, lora_request=lora)
-
-
-def engine(path: str, runner: str = "generate") -> LLM:
-    """The engine of a model, started at the first call; any other model's engine is closed first.
-
-    Without a GPU it runs in float32, eagerly, in this process, and without chunked prefill, on which seeded requests
-    die there: text and probabilities are then the same bits alone and in any batch. On a GPU it has vLLM's own
-    settings and results depend on the batch by rounding.
-    """
-    key = (path, runner)
-    if key not in _engines:
-        close()
-        _engines[key] = _start(path, runner)
-    return _engines[key]
-
-
-def close() -> None:
-    """Free the engine, its memory and its processes."""
-    engines = list(_engines.values())
-    _engines.clear()
-    for llm in engines:
-        try:
-            llm.llm_engine.engine_core.shutdown()
-        except ValueError as error:
-            # A training that ended in this process has taken torch's process groups down, the engine's with them.
-            if "process group" not in str(error):
-                raise
-    gc.collect()
-    if _cpu_threads:
-        import torch
-
-        # vLLM takes torch down to one thread and disables the setter; a training that follows wants them back.
-        torch.set_num_threads, threads = _cpu_threads.pop()
-        torch.set_num_threads(threads)
-
-
-def adapter_base(path: str) -> str | None:
-    """The base model of a directory that holds a LoRA adapter; None for a whole model."""
-    config = Path(path) / "adapter_config.json"
-    if not config.is_file():
-        return None
-    return model_path(json.loads(config.read_text())["base_model_name_or_path"])
-
-
-def _start(path: str, runner: str) -> LLM:
-    on_cpu = _prepare_environment()
-    import torch
-    from vllm import LLM
-
-    base = adapter_base(path)
-    model = base or path
-    settings: dict[str, Any] = {"model": model, "runner": runner, "seed": 0, "enable_prefix_caching": True}
-    if runner == "generate":
-        settings |= {
-            "max_model_len": VLLMModel(path).max_length,
-            # Otherwise the probabilities are those before masking, and labels outside the top ones are missing.
-            "logprobs_mode": "processed_logprobs",
-            "max_logprobs": len(LABELS),
-        }
-    if base:
-        rank = json.loads((Path(path) / "adapter_config.json").read_text())["r"]
-        settings |= {"enable_lora": True, "max_lora_rank": max(8, 1 << (rank - 1).bit_length())}
-    if on_cpu:
-        settings |= {"dtype": "float32", "enforce_eager": True, "use_tqdm_on_load": False}
-        if runner == "generate":
-            settings["enable_chunked_prefill"] = False
-        _cpu_threads.append((torch.set_num_threads, torch.get_num_threads()))
-        if _width(model) <= 512:
-            # The steps of a small model are shorter than the wait of one thread for another.
-            torch.set_num_threads(1)
-        _look_at_architecture(model)
-    else:
-        settings |= {"dtype": "bfloat16", "gpu_memory_utilization": 0.9}
-    try:
-        with warnings.catch_warnings(), _stdout_with_a_descriptor():
-            warnings.simplefilter("ignore", FutureWarning)
-            return LLM(**settings)
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"vLLM can't load '{path}': {reason}") from error
-
-
-@contextmanager
-def _stdout_with_a_descriptor() -> Iterator[None]:
-    """vLLM silences file descriptor 1 while it starts; a notebook's stdout has none."""
-    stdout = sys.stdout
-    try:
-        stdout.fileno()
-    except (OSError, ValueError):
-        sys.stdout = sys.__stdout__ or stdout
-    try:
-        yield
-    finally:
-        sys.stdout = stdout
-
-
-def _prepare_environment() -> bool:
-    """Set what vLLM and torch read at import, unless the user has; True without a GPU."""
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    import torch
-
-    if torch.cuda.device_count() > 0:
-        return False
-    # An engine in this process starts in a second where one of its own takes as long as the import of vLLM.
-    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
-    # Saves the compiler and its time at the first masked request.
-    os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
-    if "torch._dynamo" in sys.modules and os.environ["TORCHDYNAMO_DISABLE"] == "1":
-        torch._dynamo.config.disable = True
-    logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
-    return True
-
-
-def _look_at_architecture(model: str) -> None:
-    """Show vLLM the model's class here: it would import itself in a process of its own to look at it (15 s)."""
-    from transformers import AutoConfig
-    from vllm.model_executor.models.registry import ModelRegistry
-
-    for name in _load(AutoConfig, model).architectures or []:
-        if name in ModelRegistry.models and hasattr(ModelRegistry.models[name], "module_name"):
-            ModelRegistry.register_model(name, ModelRegistry.models[name].load_model_cls())
-
-
-def _width(model: str) -> int:
-    from transformers import AutoConfig
-
-    return _load(AutoConfig, model).get_text_config().hidden_size
-
-
-def _load(kind: Any, model: str) -> Any:
-    try:
-        return kind.from_pretrained(model)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"'{model}' is no model that can be loaded: give a directory that holds one, a Hub id or tiny-base"
-        ) from error

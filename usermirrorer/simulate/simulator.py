@@ -10,7 +10,7 @@ import numpy as np
 from usermirrorer.errors import UserError
 from usermirrorer.llm import as_spec, load_model
 from usermirrorer.llm.choose import MODES, Process, choose, prompt_limit, trained_prompt
-from usermirrorer.llm.prompts import INSTRUCTIONS, LABELS, SceneText, conversation, fit
+from usermirrorer.llm.prompts import INSTRUCTIONS, LABELS, SceneText, conversation, shed_history
 from usermirrorer.llm.protocol import LanguageModel
 from usermirrorer.seeds import scene_seed
 from usermirrorer.steps import Sampling, SimulateSettings
@@ -82,7 +82,7 @@ class Simulator:
         for index, scene in enumerate(scenes):
             if not 2 <= len(scene["action_list"]) <= len(LABELS):
                 raise UserError(f"Scene {index} has {len(scene['action_list'])} options; give 2 to {len(LABELS)}")
-            room = (scene, 0) if limit is None else fit(scene, self.prompt, self.model.count_tokens, limit)
+            room = (scene, 0) if limit is None else shed_history(scene, self.prompt, self.model.count_tokens, limit)
             if room is None:
                 raise UserError(
                     f"Scene {index} is longer than {limit} tokens even without history; shorten its options"

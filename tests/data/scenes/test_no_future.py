@@ -25,6 +25,7 @@ def test_scenes_of_a_small_log(small, exposure: str, split: str) -> None:
     assert check(small, settings, times) >= times // 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("exposure", "times"), [("natural", 5), ("hard", 2), ("retrieved", 4)])
 def test_scenes_of_movielens(ml_100k, exposure: str, times: int) -> None:
     assert check(ml_100k, SceneSettings("test", SCENES, exposure, min_exposure=2, max_exposure=12), times) >= times - 1

@@ -12,6 +12,8 @@ from usermirrorer.data.scenes.make import make_scenes
 from usermirrorer.steps import SceneSettings
 
 
+pytestmark = pytest.mark.slow
+
 CHANCE = 0.2
 
 

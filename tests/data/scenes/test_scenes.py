@@ -155,6 +155,7 @@ def test_the_position_of_the_choice_is_uniform(toy_log) -> None:
     assert holm.min() > 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_workers_and_batches_change_no_byte(small, written, tmp_path: Path, monkeypatch, mode: str) -> None:
     patch_batches(monkeypatch, 97)

@@ -112,6 +112,7 @@ def test_a_bad_line_and_a_missing_file_are_named(tmp_path: Path, file: str) -> N
         read(tmp_path, 0)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(data=st.data(), file=st.sampled_from([INTERACTIONS, BOOKS, GENRES]))
 def test_garbage_gives_rows_or_one_sentence(data: st.DataObject, file: str) -> None:

@@ -156,6 +156,7 @@ def test_the_made_up_log_gives_scenes(tmp_path: Path) -> None:
     assert min(scene_rows("lastfm", tmp_path, tmp_path / "work").values()) >= 10
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(data=st.data(), file=st.sampled_from(list(FILES)))
 def test_garbage_gives_rows_or_one_sentence(data: st.DataObject, file: str) -> None:

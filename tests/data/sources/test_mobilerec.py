@@ -90,6 +90,7 @@ def test_damage_and_a_missing_file_are_named(tmp_path: Path, file: str) -> None:
         read(tmp_path, 0)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(data=st.data(), file=st.sampled_from([INTERACTIONS, META]))
 def test_garbage_gives_rows_or_one_sentence(data: st.DataObject, file: str) -> None:

@@ -125,6 +125,7 @@ def damaged(draw: Callable, content: bytes) -> bytes:
     return content[:at] + draw(st.binary(max_size=12)) + content[at + removed :]
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(data=st.data(), domain=st.sampled_from(list(FILES)))
 def test_garbage_gives_rows_or_one_sentence(data: st.DataObject, domain: str) -> None:

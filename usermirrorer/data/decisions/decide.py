@@ -17,7 +17,7 @@ from usermirrorer.errors import UserError
 from usermirrorer.llm import model_digest
 from usermirrorer.llm.choose import prompt_limit
 from usermirrorer.llm.openai import ConversationsFailed
-from usermirrorer.llm.prompts import INSTRUCTIONS, SceneText, conversation, fit, parse
+from usermirrorer.llm.prompts import INSTRUCTIONS, SceneText, conversation, parse, shed_history
 from usermirrorer.llm.protocol import LanguageModel, Output
 from usermirrorer.seeds import scene_seed
 from usermirrorer.steps import DecideSettings, Sampling
@@ -70,7 +70,7 @@ def decide(
         for batch in batches(scenes):
             fitting = []
             for scene_id, text in batch:
-                room = (text, 0) if limit is None else fit(text, prompt, model.count_tokens, limit)
+                room = (text, 0) if limit is None else shed_history(text, prompt, model.count_tokens, limit)
                 counts["too_long"] += room is None
                 counts["shed_history"] += room is not None and room[1] > 0
                 if room is not None:

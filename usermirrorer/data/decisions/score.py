@@ -13,7 +13,7 @@ from usermirrorer.data.artefacts.store import Progress, Step, fingerprint, finis
 from usermirrorer.data.decisions.decide import batches
 from usermirrorer.llm import model_digest
 from usermirrorer.llm.choose import prompt_limit
-from usermirrorer.llm.prompts import LABELS, SceneText, conversation, fit, opened
+from usermirrorer.llm.prompts import LABELS, SceneText, conversation, opened, shed_history
 from usermirrorer.llm.protocol import Conversation, LanguageModel
 from usermirrorer.steps import Sampling
 
@@ -67,7 +67,7 @@ def _fitted(scenes: Path, predictor: LanguageModel, recipe: dict[str, Any]) -> d
     """Each scene's text with room for the longest decision, and how many entries it shed; None if it can't fit."""
     limit = prompt_limit(predictor, Sampling(max_tokens=recipe["longest_decision"]), "decision")
     return {
-        scene_id: (text, 0) if limit is None else fit(text, recipe["prompt"], predictor.count_tokens, limit)
+        scene_id: (text, 0) if limit is None else shed_history(text, recipe["prompt"], predictor.count_tokens, limit)
         for batch in batches(scenes)
         for scene_id, text in batch
     }

@@ -267,6 +267,7 @@ KEYS = sorted({key for row in (EVENT, ITEM, USER, LIST) for key in row})
 ROWS = st.lists(st.dictionaries(st.sampled_from(KEYS), JSON), max_size=4)
 
 
+@pytest.mark.slow
 @given(file=st.sampled_from(sorted(FILES)), rows=ROWS, tail=st.binary(max_size=30))
 @settings(max_examples=150, deadline=None)
 def test_garbage_gives_rows_or_one_sentence(file: str, rows: list[dict], tail: bytes) -> None:

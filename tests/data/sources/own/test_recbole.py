@@ -154,6 +154,7 @@ def test_a_code_with_a_leading_zero_is_not_a_number(tmp_path: Path) -> None:
     assert tables.items["title"].to_list() == ["0815", "4711"]
 
 
+@pytest.mark.slow
 @given(data=st.data(), file=st.sampled_from(sorted(FILES)))
 @settings(max_examples=150, deadline=None)
 def test_garbage_gives_rows_or_one_sentence(data: st.DataObject, file: str) -> None:

@@ -69,6 +69,7 @@ def test_records_are_what_was_written(rows: list[tuple[str, str]], chunk: int) -
     assert frame.rows() == [(b, a or None) for a, b in rows]
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(
     content=st.lists(st.sampled_from([b"a", b"b", b",", b'"', b"\n", b"\r", b"\0", b"\xff", b"1,2\n"]), max_size=25),

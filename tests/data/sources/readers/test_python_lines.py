@@ -71,6 +71,7 @@ dictionaries = st.fixed_dictionaries({"a": st.text(max_size=12)}, optional={
 })  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(values=st.lists(dictionaries, min_size=1, max_size=4), python_2=st.booleans())
 def test_printed_dictionaries_equal_json(values: list[dict], python_2: bool) -> None:
@@ -80,6 +81,7 @@ def test_printed_dictionaries_equal_json(values: list[dict], python_2: bool) -> 
         assert from_python.equals(pl.concat(read_python_lines(Path(folder) / "b.json", SCHEMA)))
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(garbage=st.binary(max_size=30), at=st.integers(0, 40), removed=st.integers(0, 10))
 def test_garbage_gives_rows_or_one_sentence(garbage: bytes, at: int, removed: int) -> None:

@@ -14,7 +14,7 @@ from usermirrorer.data.audit.checks.result import MAX_BAD_ROWS, BadRow, Check
 from usermirrorer.data.audit.checks.rules import bad_rows
 from usermirrorer.errors import UserError
 from usermirrorer.llm.choose import prompt_limit
-from usermirrorer.llm.prompts import INSTRUCTIONS, conversation, fit
+from usermirrorer.llm.prompts import INSTRUCTIONS, conversation, shed_history
 from usermirrorer.llm.protocol import Conversation, LanguageModel
 from usermirrorer.steps import Sampling
 
@@ -69,7 +69,7 @@ def _check_scenes(artefact: Artefact, counter: TokenCounter) -> Check:
         counts = counter.model.count_tokens([conversation(text, prompt) for text in texts])
         lengths += counts
         for index in np.flatnonzero(np.array(counts) > limit).tolist():
-            fitted = fit(texts[index], prompt, counter.model.count_tokens, limit)
+            fitted = shed_history(texts[index], prompt, counter.model.count_tokens, limit)
             shed += fitted is not None
             dropped += fitted is None
             if fitted is None and len(bad) < MAX_BAD_ROWS:

@@ -1,0 +1,176 @@
+"""The vLLM engine, in this process: started when it is first needed, at most one alive, shared by all steps."""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from usermirrorer.errors import UserError
+from usermirrorer.llm import model_path
+from usermirrorer.llm.prompts import LABELS
+
+
+if TYPE_CHECKING:
+    from vllm import LLM
+
+LONGEST = 8192
+
+# (model directory or Hub id, runner) -> the engine; at most one entry, since a GPU holds no two.
+_engines: dict[tuple[str, str], LLM] = {}
+_cpu_threads: list[tuple[Any, int]] = []
+
+
+def engine(path: str, runner: str = "generate") -> LLM:
+    """The engine of a model, started at the first call; any other model's engine is closed first.
+
+    Without a GPU it runs in float32, eagerly, in this process, and without chunked prefill, with which seeded requests
+    crash on a CPU. Text and probabilities are then the same bits alone and in any batch. On a GPU it has vLLM's own
+    settings, and rounding makes results depend on the batch.
+    """
+    key = (path, runner)
+    if key not in _engines:
+        close()
+        _engines[key] = _start(path, runner)
+    return _engines[key]
+
+
+def close() -> None:
+    """Free the engine, its memory and its processes. The next request starts it again."""
+    engines = list(_engines.values())
+    _engines.clear()
+    for llm in engines:
+        try:
+            llm.llm_engine.engine_core.shutdown()
+        except ValueError as error:
+            # A training in this process has destroyed torch's process groups, the engine's among them.
+            if "process group" not in str(error):
+                raise
+    gc.collect()
+    if _cpu_threads:
+        import torch
+
+        # vLLM reduces torch to one thread and disables the setter; a training that follows needs both back.
+        torch.set_num_threads, threads = _cpu_threads.pop()
+        torch.set_num_threads(threads)
+
+
+def adapter_base(path: str) -> str | None:
+    """The base model if `path` is the directory of a LoRA adapter; None for a whole model."""
+    config = Path(path) / "adapter_config.json"
+    if not config.is_file():
+        return None
+    return model_path(json.loads(config.read_text())["base_model_name_or_path"])
+
+
+def max_length(path: str) -> int:
+    """Tokens of prompt and answer together: the model's context length, at most 8,192."""
+    from transformers import AutoConfig
+
+    config = load(AutoConfig, adapter_base(path) or path).get_text_config()
+    return min(getattr(config, "max_position_embeddings", LONGEST), LONGEST)
+
+
+def load(kind: Any, model: str) -> Any:
+    """`kind` (a transformers Auto class) of `model`. Raises UserError if there is none."""
+    try:
+        return kind.from_pretrained(model)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"'{model}' is not a model that can be loaded: give the directory of one, a Hub id or tiny-base"
+        ) from error
+
+
+def _start(path: str, runner: str) -> LLM:
+    on_cpu = _prepare_environment()
+    import torch
+    from vllm import LLM
+
+    base = adapter_base(path)
+    model = base or path
+    settings: dict[str, Any] = {"model": model, "runner": runner, "seed": 0, "enable_prefix_caching": True}
+    if runner == "generate":
+        settings |= {
+            "max_model_len": max_length(path),
+            # By default the probabilities are those before masking, and labels outside the top ones are missing.
+            "logprobs_mode": "processed_logprobs",
+            "max_logprobs": len(LABELS),
+        }
+    if base:
+        rank = json.loads((Path(path) / "adapter_config.json").read_text())["r"]
+        settings |= {"enable_lora": True, "max_lora_rank": max(8, 1 << (rank - 1).bit_length())}
+    if on_cpu:
+        settings |= {"dtype": "float32", "enforce_eager": True, "use_tqdm_on_load": False}
+        if runner == "generate":
+            settings["enable_chunked_prefill"] = False
+        _cpu_threads.append((torch.set_num_threads, torch.get_num_threads()))
+        if _width(model) <= 512:
+            # A small model's steps are shorter than the time threads would spend on waiting for each other.
+            torch.set_num_threads(1)
+        _register_architecture(model)
+    else:
+        settings |= {"dtype": "bfloat16", "gpu_memory_utilization": 0.9}
+    try:
+        with warnings.catch_warnings(), _stdout_with_a_descriptor():
+            warnings.simplefilter("ignore", FutureWarning)
+            return LLM(**settings)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"vLLM can't load '{path}': {reason}") from error
+
+
+@contextmanager
+def _stdout_with_a_descriptor() -> Iterator[None]:
+    """vLLM silences file descriptor 1 while it starts; a notebook's stdout has none."""
+    stdout = sys.stdout
+    try:
+        stdout.fileno()
+    except (OSError, ValueError):
+        sys.stdout = sys.__stdout__ or stdout
+    try:
+        yield
+    finally:
+        sys.stdout = stdout
+
+
+def _prepare_environment() -> bool:
+    """Set what vLLM and torch read at import, unless the user has; True without a GPU."""
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    import torch
+
+    if torch.cuda.device_count() > 0:
+        return False
+    # An engine in this process starts in a second; one in a process of its own has to import vLLM first.
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
+    # Otherwise the first masked request waits for the compiler.
+    os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
+    if "torch._dynamo" in sys.modules and os.environ["TORCHDYNAMO_DISABLE"] == "1":
+        torch._dynamo.config.disable = True
+    logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
+    return True
+
+
+def _register_architecture(model: str) -> None:
+    """Register the model's class in this process: vLLM would start another process to inspect it (15 s)."""
+    from transformers import AutoConfig
+    from vllm.model_executor.models.registry import ModelRegistry
+
+    for name in load(AutoConfig, model).architectures or []:
+        if name in ModelRegistry.models and hasattr(ModelRegistry.models[name], "module_name"):
+            ModelRegistry.register_model(name, ModelRegistry.models[name].load_model_cls())
+
+
+def _width(model: str) -> int:
+    from transformers import AutoConfig
+
+    return load(AutoConfig, model).get_text_config().hidden_size
