@@ -1,4 +1,4 @@
-"""The two ways in which a command ends early."""
+"""The two ways in which a command ends early, and the length of what they quote."""
 
 
 class UserError(Exception):
@@ -7,3 +7,8 @@ class UserError(Exception):
 
 class StepFailed(Exception):
     """A step that was used correctly but could not finish. Exit status 1."""
+
+
+def shorten(text: str, width: int = 60) -> str:
+    """At most `width` characters, for error messages."""
+    return text if len(text) <= width else text[: width - 1] + "…"

@@ -22,11 +22,7 @@ from usermirrorer.llm.prompts import (
 )
 
 
-SCENE = {
-    "profile": "Age: 24",
-    "history": "rated A, 1 day ago: 4/5\nrated B, just now: 2/5",
-    "action_list": ["C", "D"],
-}
+SCENE = {"profile": "Age: 24", "history": "rated A, 1 day ago: 4/5\nrated B, just now: 2/5", "action_list": ["C", "D"]}
 USER = (
     "# User Profile\nAge: 24\n\n## History\nrated A, 1 day ago: 4/5\nrated B, just now: 2/5\n\n"
     "# Exposure List\n[A] C\n[B] D"

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from usermirrorer.errors import UserError
-from usermirrorer.llm import load_model, model_path
+from usermirrorer.llm import load_model
+from usermirrorer.llm.paths import model_path
 from usermirrorer.llm.prompts import LABELS, conversation, opened
 from usermirrorer.llm.protocol import Conversation
 from usermirrorer.llm.vllm import VLLMModel

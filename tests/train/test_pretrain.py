@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from usermirrorer.data.sources import toy
-from usermirrorer.llm import model_path
+from usermirrorer.llm.paths import model_path
 from usermirrorer.llm.prompts import INSTRUCTIONS, LABELS, answered, conversation, history_entries, opened
 from usermirrorer.train.pretrain import build_model, build_tokenizer, lesson
 

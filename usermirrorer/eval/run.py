@@ -25,8 +25,9 @@ from usermirrorer.eval.predict import predict
 from usermirrorer.eval.scene_predictions import KEYS
 from usermirrorer.eval.scenes import load_scenes, probe_of, sibling
 from usermirrorer.eval.table import print_table
-from usermirrorer.llm import as_spec, load_model, model_digest
+from usermirrorer.llm import as_spec, load_model
 from usermirrorer.llm.choose import MODES, trained_prompt
+from usermirrorer.llm.paths import model_digest
 from usermirrorer.llm.prompts import INSTRUCTIONS
 from usermirrorer.llm.protocol import LanguageModel
 from usermirrorer.steps import EvalSettings, Sampling
@@ -129,11 +130,7 @@ def _check(repeat: int, mode: str, contexts: Sequence[str], prompt: str | None) 
 
 
 def _answer(
-    model: LanguageModel,
-    prompt: str,
-    jobs: Sequence[tuple[pl.DataFrame, str]],
-    settings: Mapping[str, Any],
-    out: Path,
+    model: LanguageModel, prompt: str, jobs: Sequence[tuple[pl.DataFrame, str]], settings: Mapping[str, Any], out: Path
 ) -> list[pl.DataFrame]:
     """Predictions of one model for every (scenes, context), from OUT/.parts if they are already there."""
     (out / ".parts").mkdir(parents=True, exist_ok=True)

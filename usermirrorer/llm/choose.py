@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from usermirrorer.errors import UserError
-from usermirrorer.llm import model_path
+from usermirrorer.llm.paths import model_path
 from usermirrorer.llm.prompts import INSTRUCTIONS, LABELS, opened, parse
 from usermirrorer.llm.protocol import Conversation, LanguageModel
 from usermirrorer.steps import Sampling

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from usermirrorer.errors import UserError
-from usermirrorer.llm import model_path
+from usermirrorer.llm.paths import model_path
 from usermirrorer.llm.prompts import LABELS
 
 

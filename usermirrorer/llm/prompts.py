@@ -123,10 +123,7 @@ def parse(output: str, options: int) -> tuple[str, int | None]:
 
 
 def shed_history(
-    text: SceneText,
-    instruction: str,
-    count_tokens: Callable[[Sequence[Conversation]], list[int]],
-    limit: int,
+    text: SceneText, instruction: str, count_tokens: Callable[[Sequence[Conversation]], list[int]], limit: int
 ) -> tuple[SceneText, int] | None:
     """Drop the oldest history until the prompt has at most `limit` tokens; the text and the number of entries dropped.
 

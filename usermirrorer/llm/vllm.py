@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from usermirrorer.errors import StepFailed, UserError
-from usermirrorer.llm import model_path
 from usermirrorer.llm.engine import adapter_base, engine, load, max_length
 from usermirrorer.llm.labels import label_tokens
+from usermirrorer.llm.paths import model_path
 from usermirrorer.llm.prompts import PROMPT_DATE
 from usermirrorer.llm.protocol import Conversation, Output
 from usermirrorer.steps import Sampling

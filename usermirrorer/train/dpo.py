@@ -46,12 +46,7 @@ def main(args: Sequence[str]) -> None:
     #######
     # Model
     #######
-    trainer = DPOTrainer(
-        args=run.training,
-        train_dataset=dataset,
-        processing_class=tokenizer,
-        **model.load(run),
-    )
+    trainer = DPOTrainer(args=run.training, train_dataset=dataset, processing_class=tokenizer, **model.load(run))
     model.drop_reference(trainer)
 
     #######

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from usermirrorer.errors import UserError
-from usermirrorer.llm import model_path
+from usermirrorer.llm.paths import model_path
 from usermirrorer.train import config, rows
 
 

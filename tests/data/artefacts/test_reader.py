@@ -50,8 +50,7 @@ def write(path: Path, rows: list[dict]) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("name", "second"),
-    [("a.parquet", "a.parquet row 2"), ("a.jsonl", "a.jsonl:2"), ("a.jsonl.gz", "a.jsonl.gz:2")],
+    ("name", "second"), [("a.parquet", "a.parquet row 2"), ("a.jsonl", "a.jsonl:2"), ("a.jsonl.gz", "a.jsonl.gz:2")]
 )
 def test_rows_and_batches_are_alike_in_every_kind_of_file(tmp_path: Path, name: str, second: str) -> None:
     rows = [published(number) for number in range(5)]

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 
 from usermirrorer.data.audit.checks.lengths import token_counter
 from usermirrorer.data.audit.validate import validate
-from usermirrorer.llm import TINY_BASE
+from usermirrorer.llm.paths import TINY_BASE
 from usermirrorer.llm.prompts import conversation, fit
 
 

@@ -59,10 +59,7 @@ def test_a_pair_of_a_test_scene(work: Path) -> None:
 
 def test_a_letter_that_tells_chosen_from_rejected(work: Path) -> None:
     def lettered(row: dict) -> dict:
-        return answer(answer(row, "chosen", "A"), "rejected", "B") | {
-            "behavior_chosen": "A",
-            "behavior_rejected": "B",
-        }
+        return answer(answer(row, "chosen", "A"), "rejected", "B") | {"behavior_chosen": "A", "behavior_rejected": "B"}
 
     edit(work / PAIRS, lambda f: pl.DataFrame([lettered(row) for row in f.to_dicts()], schema=f.schema))
     assert checks_of(work, PAIRS)["balance"].result == "warning"

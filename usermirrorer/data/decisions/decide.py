@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 from usermirrorer.data.artefacts.schema import DECISIONS, VARIANTS
 from usermirrorer.data.artefacts.store import Progress, fingerprint, finished_content, open_step, write_bytes
 from usermirrorer.errors import UserError
-from usermirrorer.llm import model_digest
 from usermirrorer.llm.choose import prompt_limit
 from usermirrorer.llm.openai import ConversationsFailed
+from usermirrorer.llm.paths import model_digest
 from usermirrorer.llm.prompts import INSTRUCTIONS, SceneText, conversation, parse, shed_history
 from usermirrorer.llm.protocol import LanguageModel, Output
 from usermirrorer.seeds import scene_seed

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 from usermirrorer.data.artefacts.schema import PREDICTIONS, VARIANTS
 from usermirrorer.data.artefacts.store import Progress, Step, fingerprint, finished_content, open_step
 from usermirrorer.data.decisions.decide import batches
-from usermirrorer.llm import model_digest
 from usermirrorer.llm.choose import prompt_limit
+from usermirrorer.llm.paths import model_digest
 from usermirrorer.llm.prompts import LABELS, SceneText, conversation, opened, shed_history
 from usermirrorer.llm.protocol import Conversation, LanguageModel
 from usermirrorer.steps import Sampling

@@ -87,11 +87,7 @@ def scene_of(
 
 
 def make_scenes(
-    name: str,
-    work: Path,
-    settings: SceneSettings,
-    workers: int = 1,
-    progress: Progress = lambda done, total: None,
+    name: str, work: Path, settings: SceneSettings, workers: int = 1, progress: Progress = lambda done, total: None
 ) -> dict[str, Any]:
     """Write `work/{scenes,features,baselines}/NAME/SPLIT`; returns the content of the scenes' manifest.
 

@@ -65,10 +65,7 @@ def read(raw: Path | None, seed: int) -> RawTables:
     dropped: dict[str, int] = {}
     interactions = _interactions(raw, dropped)
     return RawTables(
-        users=users_of(interactions),
-        items=_books(raw, dropped),
-        interactions=interactions,
-        dropped=dropped,
+        users=users_of(interactions), items=_books(raw, dropped), interactions=interactions, dropped=dropped
     )
 
 
@@ -169,11 +166,7 @@ GOODREADS = Domain(
     raw_files=FILES,
     read=read,
     event="read",
-    choice_rules={
-        "read": lambda _: pl.col("action") == "read",
-        **EVERY_EVENT,
-        **MIN_RATING,
-    },
+    choice_rules={"read": lambda _: pl.col("action") == "read", **EVERY_EVENT, **MIN_RATING},
     clock_ms=1000,
     item=(
         "{title}< by {authors}>< | {genres}>< | published {publication_year}>< | {publisher}>< | {num_pages} pages>"

@@ -25,9 +25,9 @@ from usermirrorer.data.sources.cleaning import drop_unknown, keep_first
 from usermirrorer.data.sources.domain import Domain, RawTables
 from usermirrorer.data.sources.readers.checks import as_integers, unique_ids
 from usermirrorer.data.sources.readers.delimited import read_fields
-from usermirrorer.data.sources.readers.files import require_files, shorten
+from usermirrorer.data.sources.readers.files import require_files
 from usermirrorer.data.sources.readers.text import one_line
-from usermirrorer.errors import UserError
+from usermirrorer.errors import UserError, shorten
 
 
 EARLIEST = date(2002, 1, 1)

@@ -70,10 +70,7 @@ def read(raw: Path | None, seed: int) -> RawTables:
             [past.select("user_id", "item_id", timestamp=pl.lit(None, dtype=pl.Int64)), clicks.select(columns)]
         ),
         impressions=impressions.select("impression_id", "user_id", "timestamp", "items", "clicked"),
-        dropped={
-            "duplicate_impression": len(rows) - len(impressions),
-            "untitled_news": len(news) - len(titled),
-        },
+        dropped={"duplicate_impression": len(rows) - len(impressions), "untitled_news": len(news) - len(titled)},
     )
 
 

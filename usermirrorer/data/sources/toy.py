@@ -101,10 +101,7 @@ def generate(seed: int) -> RawTables:
     catalogue = items()
     item_ids = catalogue["item_id"].to_numpy()
     user_ids = _user_ids()
-    occasion = {
-        "user_id": user_ids[users],
-        "timestamp": times,
-    }
+    occasion = {"user_id": user_ids[users], "timestamp": times}
     clicked = item_ids[np.take_along_axis(shown, chosen[:, None], axis=1)]
     return RawTables(
         users=pl.DataFrame({"user_id": user_ids}),

@@ -14,7 +14,7 @@ from typing import Any
 
 import polars as pl
 
-from usermirrorer.data.sources.own.columns import Kind
+from usermirrorer.data.sources.own.values import Kind
 
 
 Rule = Callable[[float], pl.Expr]

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import polars as pl
 
-from usermirrorer.data.sources.own.values import Unit, as_flags, as_numbers, as_times, as_whole
+from usermirrorer.data.sources.own.values import Kind, Unit, as_flags, as_numbers, as_times, as_whole
 from usermirrorer.errors import UserError
-
-
-Kind = Literal["any", "number", "text", "flag"]
-"""What a column must hold: whatever the file has, numbers (shown, compared, averaged), words, or yes/no."""
+from usermirrorer.settings import closest
 
 
 @dataclass(frozen=True)
@@ -89,8 +84,7 @@ def check_numbers(items: pl.DataFrame, path: Path, log: OwnLog) -> None:
 
 
 def _missing(column: str, present: Sequence[str], path: Path, log: OwnLog) -> str:
-    near = difflib.get_close_matches(log.in_file(column), present, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(present) or 'none'}"
+    hint = closest(log.in_file(column), present, f"it has {', '.join(present) or 'none'}")
     return f"{path}: {log.name} uses a column {log.in_file(column)!r}, which is missing; {hint}"
 
 

@@ -19,10 +19,11 @@ from typing import Literal, NoReturn
 
 from usermirrorer.data.sources.domain import Domain
 from usermirrorer.data.sources.own.choice_rules import Rule, parse_rule
-from usermirrorer.data.sources.own.columns import Kind, OwnLog, Unit
+from usermirrorer.data.sources.own.columns import OwnLog
 from usermirrorer.data.sources.own.interchange import interchange_paths, read_interchange
 from usermirrorer.data.sources.own.recbole import read_recbole
 from usermirrorer.data.sources.own.templates import check_optional, check_template, column_kinds
+from usermirrorer.data.sources.own.values import Kind, Unit
 from usermirrorer.settings import Places, closest, parse_settings, read_settings
 
 

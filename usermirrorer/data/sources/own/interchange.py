@@ -19,19 +19,12 @@ import polars as pl
 
 from usermirrorer.data.sources.cleaning import users_of
 from usermirrorer.data.sources.domain import RawTables
-from usermirrorer.data.sources.own.columns import (
-    Kind,
-    OwnLog,
-    check_numbers,
-    drop_blank_items,
-    event_times,
-    select_columns,
-)
-from usermirrorer.data.sources.own.values import as_times
+from usermirrorer.data.sources.own.columns import OwnLog, check_numbers, drop_blank_items, event_times, select_columns
+from usermirrorer.data.sources.own.values import Kind, as_times
 from usermirrorer.data.sources.readers.checks import unique_ids
-from usermirrorer.data.sources.readers.files import ColumnType, require_files, shorten
+from usermirrorer.data.sources.readers.files import ColumnType, require_files
 from usermirrorer.data.sources.readers.json_lines import read_json_lines
-from usermirrorer.errors import UserError
+from usermirrorer.errors import UserError, shorten
 
 
 def read_interchange(raw: Path | None, seed: int, log: OwnLog) -> RawTables:

@@ -15,19 +15,12 @@ import polars as pl
 
 from usermirrorer.data.sources.cleaning import users_of
 from usermirrorer.data.sources.domain import RawTables
-from usermirrorer.data.sources.own.columns import (
-    Kind,
-    OwnLog,
-    check_numbers,
-    drop_blank_items,
-    event_times,
-    select_columns,
-)
-from usermirrorer.data.sources.own.values import as_numbers, as_times
+from usermirrorer.data.sources.own.columns import OwnLog, check_numbers, drop_blank_items, event_times, select_columns
+from usermirrorer.data.sources.own.values import Kind, as_numbers, as_times
 from usermirrorer.data.sources.readers.checks import unique_ids
 from usermirrorer.data.sources.readers.delimited import read_fields
-from usermirrorer.data.sources.readers.files import require_files, shorten
-from usermirrorer.errors import UserError
+from usermirrorer.data.sources.readers.files import require_files
+from usermirrorer.errors import UserError, shorten
 
 
 TYPES = ("token", "token_seq", "float", "float_seq")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from usermirrorer.data.sources.own.columns import Kind
+from usermirrorer.data.sources.own.values import Kind
 from usermirrorer.data.sources.templates import field_names, placeholders, required_names
 
 

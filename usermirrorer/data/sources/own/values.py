@@ -13,10 +13,12 @@ from typing import Literal
 import polars as pl
 
 from usermirrorer.data.sources.readers.checks import refuse
-from usermirrorer.data.sources.readers.files import shorten
 from usermirrorer.data.sources.readers.text import day_ms, stripped
-from usermirrorer.errors import UserError
+from usermirrorer.errors import UserError, shorten
 
+
+Kind = Literal["any", "number", "text", "flag"]
+"""What a column must hold: whatever the file has, numbers (shown, compared, averaged), words, or yes/no."""
 
 Unit = Literal["", "s", "ms"]
 """Of times written as numbers; empty if the column is to decide."""

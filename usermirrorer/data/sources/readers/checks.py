@@ -7,8 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from usermirrorer.data.sources.readers.files import shorten
-from usermirrorer.errors import UserError
+from usermirrorer.errors import UserError, shorten
 
 
 def refuse(

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import polars as pl
 
-from usermirrorer.data.sources.readers.files import ColumnType, decoded, first_bad, read_chunks, shorten
-from usermirrorer.errors import UserError
+from usermirrorer.data.sources.readers.files import ColumnType, decoded, first_bad, read_chunks
+from usermirrorer.errors import UserError, shorten
 
 
 LONGEST_RECORD = 2**20

@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from usermirrorer.data.sources.readers.files import decoded, shorten
-from usermirrorer.errors import UserError
+from usermirrorer.data.sources.readers.files import decoded
+from usermirrorer.errors import UserError, shorten
 
 
 def read_fields(path: Path, separator: str, columns: Sequence[str], encoding: str = "utf-8") -> pl.DataFrame:

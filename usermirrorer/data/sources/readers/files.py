@@ -81,8 +81,3 @@ def first_bad(count: int, parses: Callable[[int], bool]) -> int:
     `parses(n)` tells whether the first n rows parse; those of the whole chunk do not.
     """
     return bisect_left(range(count - 1), True, key=lambda row: not parses(row + 1))
-
-
-def shorten(text: str, width: int = 60) -> str:
-    """At most `width` characters, for error messages."""
-    return text if len(text) <= width else text[: width - 1] + "…"

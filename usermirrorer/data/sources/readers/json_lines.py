@@ -9,8 +9,8 @@ from pathlib import Path
 import polars as pl
 
 from usermirrorer.data.sources.readers.checks import refuse
-from usermirrorer.data.sources.readers.files import ColumnType, first_bad, read_chunks, shorten
-from usermirrorer.errors import UserError
+from usermirrorer.data.sources.readers.files import ColumnType, first_bad, read_chunks
+from usermirrorer.errors import UserError, shorten
 
 
 def read_json_lines(

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import polars as pl
 
-from usermirrorer.data.sources.readers.files import ColumnType, decoded, read_chunks, shorten
+from usermirrorer.data.sources.readers.files import ColumnType, decoded, read_chunks
 from usermirrorer.data.sources.readers.json_lines import parse_chunk
-from usermirrorer.errors import UserError
+from usermirrorer.errors import UserError, shorten
 
 
 OPEN, CLOSE = "\x01", "\x02"
