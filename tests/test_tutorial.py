@@ -8,13 +8,14 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import MISSING, fields
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from usermirrorer.cli import app
-from usermirrorer.data.sources.own.domain_yaml import KEYS, load_yaml_domain
+from usermirrorer.data.sources.own.domain_yaml import DomainSettings, load_yaml_domain
 from usermirrorer.llm.vllm import VLLMModel
 
 
@@ -78,13 +79,13 @@ def test_every_list_has_its_choice(place: Path) -> None:
 def test_the_table_of_keys_is_complete_and_its_defaults_are_true() -> None:
     rows = dict(re.findall(r"^\| (`[^|]*`) \| ([^|]*) \|", PAGE, re.MULTILINE))
     listed = {key for cell in rows for key in re.findall(r"`(\w+)`", cell)}
-    assert listed == set(KEYS)
-    for key, (_, default) in KEYS.items():
-        shown = rows.get(f"`{key}`", "")
-        if default is None:
+    assert listed == {field.name for field in fields(DomainSettings)}
+    for field in fields(DomainSettings):
+        shown = rows.get(f"`{field.name}`", "")
+        if field.default is MISSING and field.default_factory is MISSING:
             assert shown == "needed"
-        elif default and not isinstance(default, (dict, list)) and key in ("option", "history", "clock"):
-            assert shown == f"`{default}`"
+        elif field.name in ("option", "history", "clock"):
+            assert shown == f"`{field.default}`"
 
 
 def test_the_lines_of_interchange_files_are_read(tmp_path: Path) -> None:

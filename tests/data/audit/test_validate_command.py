@@ -14,14 +14,14 @@ from transformers import AutoTokenizer
 from usermirrorer.data.audit.checks.lengths import token_counter
 from usermirrorer.data.audit.validate import validate
 from usermirrorer.llm.paths import TINY_BASE
-from usermirrorer.llm.prompts import conversation, fit
+from usermirrorer.llm.prompts import conversation, shed_history
 
 
 def test_lengths_are_what_decide_and_train_see(built_films: Path) -> None:
     counter = token_counter("tiny-base", None, 380)
     limit = 380 - 16 - 190  # as in `decide`: half of the length for the answer, and room to close it
     texts = rows_of(built_films, TRAIN)["text"].to_list()
-    fitted = [fit(text, "plain", counter.model.count_tokens, limit) for text in texts]
+    fitted = [shed_history(text, "plain", counter.model.count_tokens, limit) for text in texts]
     dropped, shed = sum(f is None for f in fitted), sum(f is not None and f[1] > 0 for f in fitted)
     assert dropped and shed
     lengths = [counter.model.count_tokens([conversation(text, "plain")])[0] for text in texts]
