@@ -7,8 +7,13 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
+
+# A busy machine is no failure: no deadline for one example.
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.load_profile("suite")
 
 # Read by torch, vLLM and the Hub client when they are imported, so before any test module is.
 os.environ["HF_HUB_OFFLINE"] = "1"

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from usermirrorer import measures
@@ -103,7 +103,6 @@ def test_position_bias_of_a_predictor_that_always_says_a():
     assert measures.position_bias(probs, counts) == pytest.approx({2: 0.0, 4: 0.75})
 
 
-@settings(deadline=None)
 @given(scenes(min_rows=2), st.floats(0.1, 8))
 def test_no_temperature_on_a_grid_beats_the_fitted_one(drawn, other):
     probs, choice = drawn

@@ -36,7 +36,7 @@ def test_a_step_card_has_all_of_the_manifest(tmp_path: Path) -> None:
     assert "00ff" not in text and "## finished" not in text
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(text=written)
 def test_a_cell_stays_a_cell(text: str) -> None:
     tokens = markdown.parse(f"| a | b |\n|---|---|\n| {cell(text)} | last |\n\nafter\n")
@@ -46,7 +46,7 @@ def test_a_cell_stays_a_cell(text: str) -> None:
     assert not [token for token in tokens if token.type == "html_block"]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(text=written)
 def test_a_code_block_stays_a_code_block(text: str) -> None:
     fence, *after = markdown.parse(f"{code_block('yaml', text)}\n\nafter\n")

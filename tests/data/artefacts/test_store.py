@@ -44,7 +44,7 @@ def parts(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(directory.glob("part-*.parquet"))}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     sizes=st.lists(st.integers(1, 9), min_size=1, max_size=8),
     kills=st.lists(st.tuples(st.integers(0, 8), st.binary(max_size=20)), max_size=3),

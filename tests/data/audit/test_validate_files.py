@@ -124,7 +124,7 @@ COLUMNS = [
 ]  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     rows=st.lists(st.fixed_dictionaries({c: json_values for c in COLUMNS}), min_size=1, max_size=4),
     garbage=st.sampled_from(["", "{", "[1]", "null", '"x"', "\x00"]),
@@ -151,7 +151,7 @@ SERIES = [
 ]  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data(), kind=st.sampled_from(list(REQUIRED)))
 def test_columns_of_any_type_give_checks(tmp_path_factory, data: st.DataObject, kind: str) -> None:
     names = sorted({*SCHEMAS[kind].names, *REQUIRED[kind]})

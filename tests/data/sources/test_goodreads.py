@@ -113,7 +113,7 @@ def test_a_bad_line_and_a_missing_file_are_named(tmp_path: Path, file: str) -> N
 
 
 @pytest.mark.slow
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(data=st.data(), file=st.sampled_from([INTERACTIONS, BOOKS, GENRES]))
 def test_garbage_gives_rows_or_one_sentence(data: st.DataObject, file: str) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -216,7 +216,7 @@ def test_the_made_up_log_gives_scenes(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(data=st.data(), file=st.sampled_from(list(FILES)))
 def test_garbage_gives_rows_or_one_sentence(data: st.DataObject, file: str) -> None:
     content = FILES[file]

@@ -157,7 +157,7 @@ def test_the_made_up_log_gives_scenes(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data(), file=st.sampled_from(list(FILES)))
 def test_garbage_gives_rows_or_one_sentence(data: st.DataObject, file: str) -> None:
     content = FILES[file]

@@ -91,7 +91,7 @@ def test_damage_and_a_missing_file_are_named(tmp_path: Path, file: str) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data(), file=st.sampled_from([INTERACTIONS, META]))
 def test_garbage_gives_rows_or_one_sentence(data: st.DataObject, file: str) -> None:
     with tempfile.TemporaryDirectory() as folder:

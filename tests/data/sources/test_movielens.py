@@ -126,7 +126,7 @@ def damaged(draw: Callable, content: bytes) -> bytes:
 
 
 @pytest.mark.slow
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(data=st.data(), domain=st.sampled_from(list(FILES)))
 def test_garbage_gives_rows_or_one_sentence(data: st.DataObject, domain: str) -> None:
     file = data.draw(st.sampled_from([*FILES[domain], "zip_places.csv"]))

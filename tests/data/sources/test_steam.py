@@ -111,7 +111,7 @@ def test_a_bad_line_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_garbage_gives_rows_or_one_sentence(data: st.DataObject) -> None:
     files = {

@@ -189,7 +189,7 @@ def test_yes_and_no_in_the_ways_of_files(tmp_path: Path) -> None:
 
 
 @given(text=st.text(max_size=30) | st.from_regex(r"\w+ (>=|==|<) \w+", fullmatch=True))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_rule_is_one_or_is_refused(text: str) -> None:
     try:
         rule, columns, _ = parse_rule(text)
@@ -211,7 +211,7 @@ VALUES = st.recursive(
         st.sampled_from([*(field.name for field in fields(DomainSettings)), "x"]), VALUES, max_size=4
     )
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_mapping_is_a_domain_or_one_sentence(changed: dict[str, Any]) -> None:
     try:
         made = domain(**changed)
@@ -222,7 +222,7 @@ def test_any_mapping_is_a_domain_or_one_sentence(changed: dict[str, Any]) -> Non
 
 
 @given(content=st.binary(max_size=60) | st.text("name: shop\n\t{}[]'\"-&*!|>%@`#,", max_size=60).map(str.encode))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_file_is_a_domain_or_one_sentence(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "shop.yaml"

@@ -185,7 +185,7 @@ def tables(draw: st.DrawFn) -> RawTables:
 
 
 @given(written=tables())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_what_is_written_is_read_back(written: RawTables) -> None:
     shown = [name for name in written.items.columns if name not in ("item_id", "available_from")]
     log = OwnLog(
@@ -269,7 +269,7 @@ ROWS = st.lists(st.dictionaries(st.sampled_from(KEYS), JSON), max_size=4)
 
 @pytest.mark.slow
 @given(file=st.sampled_from(sorted(FILES)), rows=ROWS, tail=st.binary(max_size=30))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_garbage_gives_rows_or_one_sentence(file: str, rows: list[dict], tail: bytes) -> None:
     first = json.loads(FILES[file])
     content = lines(*({**first, **row} for row in rows)) + tail

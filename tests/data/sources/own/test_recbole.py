@@ -156,7 +156,7 @@ def test_a_code_with_a_leading_zero_is_not_a_number(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @given(data=st.data(), file=st.sampled_from(sorted(FILES)))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_garbage_gives_rows_or_one_sentence(data: st.DataObject, file: str) -> None:
     garbage = st.binary(max_size=60) | st.text(alphabet="u17\t\n:.-e token", max_size=60).map(str.encode)
     head, _, rest = FILES[file].partition(b"\n")

@@ -55,7 +55,7 @@ def test_an_open_quote_does_not_swallow_the_file(tmp_path: Path, monkeypatch: py
 fields = st.text(st.sampled_from('ab",\n\r é'), max_size=6)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(rows=st.lists(st.tuples(fields, fields.filter(bool)), max_size=8), chunk=st.integers(1, 60))
 def test_records_are_what_was_written(rows: list[tuple[str, str]], chunk: int) -> None:
     text = io.StringIO()
@@ -70,7 +70,7 @@ def test_records_are_what_was_written(rows: list[tuple[str, str]], chunk: int) -
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     content=st.lists(st.sampled_from([b"a", b"b", b",", b'"', b"\n", b"\r", b"\0", b"\xff", b"1,2\n"]), max_size=25),
     header=st.sampled_from([b"a,b\n", b""]),

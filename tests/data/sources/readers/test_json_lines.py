@@ -85,7 +85,7 @@ objects = st.dictionaries(st.sampled_from([*SCHEMA, "other"]), values, max_size=
 
 
 @pytest.mark.slow
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(lines=st.lists(objects | st.binary(max_size=20) | st.just(b'{"id": "1", "n": 2}'), max_size=6))
 def test_garbage_gives_rows_or_one_sentence(lines: list[bytes]) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -72,7 +72,7 @@ dictionaries = st.fixed_dictionaries({"a": st.text(max_size=12)}, optional={
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(values=st.lists(dictionaries, min_size=1, max_size=4), python_2=st.booleans())
 def test_printed_dictionaries_equal_json(values: list[dict], python_2: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -82,7 +82,7 @@ def test_printed_dictionaries_equal_json(values: list[dict], python_2: bool) -> 
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(garbage=st.binary(max_size=30), at=st.integers(0, 40), removed=st.integers(0, 10))
 def test_garbage_gives_rows_or_one_sentence(garbage: bytes, at: int, removed: int) -> None:
     good = b"{u'a': u'x', u'n': 1.5, u'b': False}\n{u'a': u\"it's\"}\n"
