@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -69,6 +70,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "engine" in getattr(item, "fixturenames", ()):
             item.add_marker("engine")
+
+
+def pytest_collection_finish() -> None:
+    """Exempt all that the imports created from garbage collection: a tenth of the time of `make quick`."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
