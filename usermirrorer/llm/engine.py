@@ -44,9 +44,8 @@ def engine(path: str, runner: str = "generate") -> LLM:
 
 def close() -> None:
     """Free the engine, its memory and its processes. The next request starts it again."""
-    engines = list(_engines.values())
-    _engines.clear()
-    for llm in engines:
+    while _engines:
+        _, llm = _engines.popitem()
         try:
             llm.llm_engine.engine_core.shutdown()
         except ValueError as error:
@@ -72,9 +71,7 @@ def adapter_base(path: str) -> str | None:
 
 def max_length(path: str) -> int:
     """Tokens of prompt and answer together: the model's context length, at most 8,192."""
-    from transformers import AutoConfig
-
-    config = load(AutoConfig, adapter_base(path) or path).get_text_config()
+    config = _config(adapter_base(path) or path).get_text_config()
     return min(getattr(config, "max_position_embeddings", LONGEST), LONGEST)
 
 
@@ -86,6 +83,12 @@ def load(kind: Any, model: str) -> Any:
         raise UserError(
             f"'{model}' is not a model that can be loaded: give the directory of one, a Hub id or tiny-base"
         ) from error
+
+
+def _config(model: str) -> Any:
+    from transformers import AutoConfig
+
+    return load(AutoConfig, model)
 
 
 def _start(path: str, runner: str) -> LLM:
@@ -111,7 +114,7 @@ def _start(path: str, runner: str) -> LLM:
         if runner == "generate":
             settings["enable_chunked_prefill"] = False
         _cpu_threads.append((torch.set_num_threads, torch.get_num_threads()))
-        if _width(model) <= 512:
+        if _config(model).get_text_config().hidden_size <= 512:
             # A small model's steps are shorter than the time threads would spend on waiting for each other.
             torch.set_num_threads(1)
         _register_architecture(model)
@@ -162,15 +165,8 @@ def _prepare_environment() -> bool:
 
 def _register_architecture(model: str) -> None:
     """Register the model's class in this process: vLLM would start another process to inspect it (15 s)."""
-    from transformers import AutoConfig
     from vllm.model_executor.models.registry import ModelRegistry
 
-    for name in load(AutoConfig, model).architectures or []:
+    for name in _config(model).architectures or []:
         if name in ModelRegistry.models and hasattr(ModelRegistry.models[name], "module_name"):
             ModelRegistry.register_model(name, ModelRegistry.models[name].load_model_cls())
-
-
-def _width(model: str) -> int:
-    from transformers import AutoConfig
-
-    return load(AutoConfig, model).get_text_config().hidden_size
