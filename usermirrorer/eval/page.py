@@ -55,30 +55,24 @@ def page(metrics: dict[str, Any]) -> str:
     probe, models = metrics["probe"], metrics["models"]
     full = {name: model["contexts"]["full"] for name, model in models.items() if "full" in model["contexts"]}
     first_counts = next(iter(next(iter(models.values()))["counts"].values()))
-    return environment.get_template("report.html.j2").render(
-        source=metrics["source"],
-        scenes=metrics["scenes"],
-        read=metrics["read"],
-        notes=metrics["notes"],
-        probe=probe_line(metrics),
-        probe_warns=isinstance(probe, str) or probe.get("warning"),
-        best_possible=metrics["best_possible"],
-        measures=list(MEASURES.values()),
-        headline=_headline(metrics),
-        accuracy_plots=_accuracy_plots(metrics, full),
-        user_gain=_user_gain_plot(models),
-        differences=_differences(metrics),
-        reliability=_reliability_plot(full),
-        positions=_positions(full),
-        domains=_domains(full),
-        parts=_parts(models),
-        count_headings=[key.replace("_", " ") for key in first_counts],
-        counts=_counts(models),
-        models={
-            name: {"spec": model["spec"], "prompt": model["prompt"], "settings": _settings(model["settings"])}
-            for name, model in models.items()
-        },
-    )
+    values = {
+        **metrics,
+        "probe": probe_line(metrics),
+        "probe_warns": isinstance(probe, str) or probe.get("warning"),
+        "measures": list(MEASURES.values()),
+        "headline": _headline(metrics),
+        "accuracy_plots": _accuracy_plots(metrics, full),
+        "user_gain": _user_gain_plot(models),
+        "differences": _differences(metrics),
+        "reliability": _reliability_plot(full),
+        "positions": _positions(full),
+        "domains": _domains(full),
+        "parts": _parts(models),
+        "count_headings": [key.replace("_", " ") for key in first_counts],
+        "counts": _counts(models),
+        "models": {name: {**model, "settings": _settings(model["settings"])} for name, model in models.items()},
+    }
+    return environment.get_template("report.html.j2").render(values)
 
 
 def _headline(metrics: dict[str, Any]) -> list[TableRow]:

@@ -127,7 +127,7 @@ def shed_history(
 ) -> tuple[SceneText, int] | None:
     """Drop the oldest history until the prompt has at most `limit` tokens; the text and the number of entries dropped.
 
-    None if it does not fit even without history: instruction and options are never cut. A `limit` of None drops nothing.
+    None if it does not fit even without history: instruction and options are never cut. With no limit it always fits.
     """
     if limit is None:
         return text, 0

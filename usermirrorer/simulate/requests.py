@@ -41,10 +41,8 @@ def read_requests(path: Path, tables: Tables) -> list[Request]:
     users = {user: row for row, user in enumerate(tables.users["user_id"].to_list())}
     items = {item: row for row, item in enumerate(tables.items["item_id"].to_list())}
     latest = int(tables.log.time[-1]) + 1
-    rows: list[tuple[str, list[str], int]] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        if line.strip():
-            rows.append(_request(line, f"{path}:{number}", users, items, latest))
+    lines = enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+    rows = [_request(line, f"{path}:{number}", users, items, latest) for number, line in lines if line.strip()]
     texts = render(
         tables,
         np.array([users[user] for user, _, _ in rows], dtype=np.int64),
@@ -79,11 +77,8 @@ def _request(
 ) -> tuple[str, list[str], int]:
     try:
         row: dict[str, Any] = json.loads(line)
-        user, shown, time = (
-            str(row["user_id"]),
-            [str(item) for item in row["items"]],
-            int(row.get("timestamp", latest)),
-        )
+        user, shown = str(row["user_id"]), [str(item) for item in row["items"]]
+        time = int(row.get("timestamp", latest))
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f'{where}: not a request ({error}); write {{"user_id": …, "items": […]}}') from None
     if user not in users:

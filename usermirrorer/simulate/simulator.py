@@ -75,19 +75,18 @@ class Simulator:
         Raises UserError if a scene has fewer than 2 or more than 26 options, or does not fit the model's context even
         without history.
         """
-        sampling = sampling or Sampling()
-        scenes = list(scenes)
+        sampling, scenes = sampling or Sampling(), list(scenes)
         limit = prompt_limit(self.model, sampling, self.mode)
         fitted: list[tuple[SceneText, int]] = []
         for index, scene in enumerate(scenes):
             if not 2 <= len(scene["action_list"]) <= len(LABELS):
                 raise UserError(f"Scene {index} has {len(scene['action_list'])} options; give 2 to {len(LABELS)}")
-            room = (scene, 0) if limit is None else shed_history(scene, self.prompt, self.model.count_tokens, limit)
-            if room is None:
+            fits = shed_history(scene, self.prompt, self.model.count_tokens, limit)
+            if fits is None:
                 raise UserError(
                     f"Scene {index} is longer than {limit} tokens even without history; shorten its options"
                 )
-            fitted.append(room)
+            fitted.append(fits)
         conversations = [conversation(scene, self.prompt) for scene, _ in fitted]
         answered = choose(
             self.model,

@@ -10,16 +10,17 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import yaml
 
-from usermirrorer.errors import UserError
+from usermirrorer.errors import StepFailed, UserError
 from usermirrorer.secrets import is_secret, redact
 from usermirrorer.settings import Places, closest, plain, read_mapping
+from usermirrorer.steps import required, setting
 
 
 if TYPE_CHECKING:
@@ -50,22 +51,12 @@ REMOVED = {
 
 @dataclass
 class PairsArguments:
-    """What is trained on.
+    """What is trained on."""
 
-    Parameters:
-        dataset_name (`str`):
-            Directory of pairs (`usermirrorer distill`), directory of published training rows, or Hub id of either.
-        dataset_split (`str`, *optional*, defaults to `"train"`):
-            Split of a Hub dataset.
-        max_over_length (`float`, *optional*, defaults to `0.05`):
-            Share of rows that may be longer than `max_length`. They are dropped and counted; if there are more, the
-            run is refused.
-    """
-
-    dataset_name: str = field(metadata={"help": "Directory or Hub id of pairs."})
-    dataset_split: str = field(default="train", metadata={"help": "Split of a Hub dataset."})
-    max_over_length: float = field(
-        default=0.05, metadata={"help": "Share of rows that may be over max_length; they are dropped and counted."}
+    dataset_name: str = required("Directory or Hub id of pairs, ours or as published.")
+    dataset_split: str = setting("train", "Split of a Hub dataset.")
+    max_over_length: float = setting(
+        0.05, "Share of rows that may be over max_length (dropped and counted); with more, the run is refused."
     )
 
 
@@ -184,8 +175,7 @@ def _flags(args: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _check_names(places: Mapping[str, str], known: Iterable[str], method: str) -> None:
-    known = set(known)
+def _check_names(places: Mapping[str, str], known: Set[str], method: str) -> None:
     for name, place in places.items():
         if name in known:
             continue
@@ -202,8 +192,6 @@ def _refuse_value(message: str, places: Places) -> NoReturn:
 
 def exit_status(main: Any) -> int:
     """Run a script's `main(args)` on the command line's arguments: 0, or 1 or 2 after one sentence on stderr."""
-    from usermirrorer.errors import StepFailed
-
     try:
         main(sys.argv[1:])
     except (UserError, StepFailed) as error:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 
 VOCABULARY = 1500
+BATCH = 16
 SPECIAL = {"pad": "<|pad|>", "end": "<|end|>"}
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
 
@@ -216,7 +217,7 @@ def batch(tokenizer: Qwen2Tokenizer, conversations: list[Conversation]) -> tuple
     return torch.from_numpy(ids), torch.from_numpy(np.where(speaks & (padded["attention_mask"] == 1), ids, -100))
 
 
-def pretrain(out: Path, steps: int, seed: int, size: int = 16) -> None:
+def pretrain(out: Path, steps: int, seed: int) -> None:
     """Train from scratch and write the model to `out`, also every 200 steps. Lessons replace drills half-way."""
     import torch
     from torch.nn.functional import cross_entropy
@@ -233,7 +234,7 @@ def pretrain(out: Path, steps: int, seed: int, size: int = 16) -> None:
     started = time.monotonic()
     for step in range(1, steps + 1):
         make = drill if rng.random() < 2 - 4 * step / steps else lesson
-        ids, labels = batch(tokenizer, [make(rng) for _ in range(size)])
+        ids, labels = batch(tokenizer, [make(rng) for _ in range(BATCH)])
         targets = labels[:, 1:].flatten()
         losses = cross_entropy(model(input_ids=ids).logits[:, :-1].flatten(0, 1), targets, reduction="none")
         # Labels are one token in seventeen and the slowest to learn: they count five times.
@@ -251,17 +252,12 @@ def pretrain(out: Path, steps: int, seed: int, size: int = 16) -> None:
             tokenizer.save_pretrained(out)
 
 
-def make_parser() -> argparse.ArgumentParser:
+def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m usermirrorer.train.pretrain", description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="directory to write the model to")
-    parser.add_argument("--steps", type=int, default=1800, help="training steps of 16 scenes (default: 1800)")
+    parser.add_argument("--steps", type=int, default=1800, help=f"training steps of {BATCH} scenes (default: 1800)")
     parser.add_argument("--seed", type=int, default=0)
-    return parser
-
-
-def main() -> None:
-    args = make_parser().parse_args()
-    pretrain(args.out, args.steps, args.seed)
+    pretrain(**vars(parser.parse_args()))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,16 +63,13 @@ def check_same_run(output_dir: str, now: Mapping[str, Any]) -> list[str]:
             f"{output_dir} holds a run on other pairs ({before['data']['path']}, fingerprint "
             f"{before['data']['fingerprint']} → {now['data']['fingerprint']}); name another output_dir or delete it"
         )
-    keys = sorted({*before["recipe"], *now["recipe"]})
-    return [
-        f"{key}: {before['recipe'].get(key)} → {now['recipe'].get(key)}"
-        for key in keys
-        if before["recipe"].get(key) != now["recipe"].get(key)
-    ]
+    old, new = before["recipe"], now["recipe"]
+    changed = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
+    return [f"{key}: {old.get(key)} → {new.get(key)}" for key in changed]
 
 
 def write(output_dir: str, content: Mapping[str, Any]) -> None:
-    """Write `usermirrorer.json`."""
+    """Write the record, `usermirrorer.json`."""
     Path(output_dir).mkdir(parents=True, exist_ok=True)
     text = json.dumps(content, indent=1, ensure_ascii=False, default=str)
     write_bytes(Path(output_dir) / RECORD, (text + "\n").encode())
@@ -90,13 +88,11 @@ def git_revision() -> str | None:
 
 
 def versions() -> dict[str, str]:
-    """Versions of the installed libraries that affect a training's numbers."""
+    """Versions of those libraries installed that affect a training's numbers."""
     found = {}
     for name in _LIBRARIES:
-        try:
+        with suppress(PackageNotFoundError):
             found[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return found
 
 

@@ -113,12 +113,14 @@ def _survey(
     totals: list[int] = []
     answer_lengths: list[int] = []
     labels: set[int] = set()
-    systems: Counter[str] = Counter()
+    systems: set[str] = set()
     tokens = 0
     for start in range(0, len(rows), _BATCH):
         batch = rows[start : start + _BATCH]
         digest.update(json.dumps([batch[column] for column in ("prompt", *answers)], ensure_ascii=False).encode())
-        trainable = [i for i in range(len(batch["prompt"])) if _trainable(batch, answers, i, dropped)]
+        to_drop = [_reason_to_drop(batch, answers, i) for i in range(len(batch["prompt"]))]
+        dropped.update(reason for reason in to_drop if reason)
+        trainable = [i for i, reason in enumerate(to_drop) if not reason]
         if not trainable:
             continue
         prompts = _render(tokenizer, [batch["prompt"][i] for i in trainable], add_generation_prompt=True)
@@ -129,7 +131,7 @@ def _survey(
                 _check_prefix(tokenizer, prompts[k], texts[column][k], f"{name}: {ids[start + i]}")
                 label = parse(batch[column][i][-1]["content"], len(LABELS))[1]
                 labels |= set() if label is None else {label}
-            systems[next((m["content"] for m in batch["prompt"][i] if m["role"] == "system"), "")] += 1
+            systems.add(next((m["content"] for m in batch["prompt"][i] if m["role"] == "system"), ""))
             totals.append(max(lengths))
             answer_lengths.extend(length - len(prompts[k]) for length in lengths)
             if max_length is not None and max(lengths) > max_length:
@@ -184,18 +186,15 @@ def _log(name: str, counts: dict[str, Any], totals: list[int], answers: list[int
             )
 
 
-def _trainable(batch: dict[str, list[Any]], answers: Sequence[str], i: int, dropped: Counter[str]) -> bool:
-    """Whether row `i` of a batch has text to train on; if not, the reason is counted in `dropped`."""
+def _reason_to_drop(batch: dict[str, list[Any]], answers: Sequence[str], i: int) -> str | None:
     messages = [*batch["prompt"][i], *(message for column in answers for message in batch[column][i])]
     question = next((m["content"] or "" for m in reversed(batch["prompt"][i]) if m["role"] == "user"), "")
     withheld = not messages or any(not (message["content"] or "").strip() for message in messages)
     if withheld or _BLANK_OPTION.search(question):
-        dropped["blanked for licence"] += 1
-    elif any([m["role"] for m in batch[column][i]] != ["assistant"] for column in answers) or not question:
-        dropped["not a user's turn and one answer"] += 1
-    else:
-        return True
-    return False
+        return "blanked for licence"
+    if any([m["role"] for m in batch[column][i]] != ["assistant"] for column in answers) or not question:
+        return "not a user's turn and one answer"
+    return None
 
 
 def _check_prefix(tokenizer: PreTrainedTokenizerBase, prompt: list[int], text: list[int], place: str) -> None:
@@ -215,10 +214,9 @@ def _render(tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Any], **
     return tokenizer.apply_chat_template(list(conversations), tokenize=True, return_dict=True, **options)["input_ids"]
 
 
-def _instruction(systems: Counter[str]) -> str | None:
+def _instruction(systems: set[str]) -> str | None:
     """The instruction that all rows share, None if it is not one of ours (published rows have their own)."""
-    names = {name for name, text in INSTRUCTIONS.items() if text in systems}
-    return names.pop() if len(systems) == 1 and len(names) == 1 else None
+    return next((name for name, text in INSTRUCTIONS.items() if systems == {text}), None)
 
 
 def _from_published(table: pa.Table, columns: Sequence[str]) -> pa.Table:
