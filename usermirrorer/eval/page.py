@@ -10,36 +10,29 @@ from dataclasses import dataclass
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from usermirrorer.eval.svg import Row, dot_plot, position_plot, reliability_plot
-from usermirrorer.eval.table import format_estimate, probe_line
+from usermirrorer.eval.table import (
+    MEASURES,
+    PROBE,
+    baseline_rows,
+    format_estimate,
+    format_estimates,
+    model_rows,
+    probe_line,
+)
 from usermirrorer.llm.prompts import LABELS
-from usermirrorer.measures import Estimate
-
-
-MEASURES = {
-    "accuracy": "accuracy",
-    "argmax_accuracy": "arg-max",
-    "information_gain": "info gain, bits",
-    "mrr": "MRR",
-    "brier": "Brier",
-    "ece": "ECE",
-}
-
-PROBE = "exposure probe"
-"""The probe's name among the baselines; the manifest has its arg-max accuracy."""
-
-Cell = tuple[str, str]
-"""A value and its interval; either may be empty."""
 
 
 @dataclass(frozen=True)
 class TableRow:
-    """One row of a table; missing cells at its end stay empty. `kind` is a CSS class."""
+    """One row of a table; missing cells at its end stay empty. `kind` is a CSS class.
+
+    A cell is a value, which may be followed by a space and its interval.
+    """
 
     label: str
-    cells: list[Cell]
+    cells: list[str]
     kind: str = ""
 
 
@@ -54,6 +47,8 @@ def page(metrics: dict[str, Any]) -> str:
     )
     probe, models = metrics["probe"], metrics["models"]
     full = {name: model["contexts"]["full"] for name, model in models.items() if "full" in model["contexts"]}
+    gains = [Row(name, model["user_gain"], "model") for name, model in models.items() if model.get("user_gain")]
+    reliability = {name: one["reliability"] for name, one in full.items()}
     first_counts = next(iter(next(iter(models.values()))["counts"].values()))
     values = {
         **metrics,
@@ -62,9 +57,9 @@ def page(metrics: dict[str, Any]) -> str:
         "measures": list(MEASURES.values()),
         "headline": _headline(metrics),
         "accuracy_plots": _accuracy_plots(metrics, full),
-        "user_gain": _user_gain_plot(models),
+        "user_gain": dot_plot(gains, {}, "User gain", signed=True) if gains else None,
         "differences": _differences(metrics),
-        "reliability": _reliability_plot(full),
+        "reliability": reliability_plot(reliability, "Reliability") if full else None,
         "positions": _positions(full),
         "domains": _domains(full),
         "parts": _parts(models),
@@ -76,23 +71,14 @@ def page(metrics: dict[str, Any]) -> str:
 
 
 def _headline(metrics: dict[str, Any]) -> list[TableRow]:
-    rows = [TableRow("chance", [(f"{metrics['chance']['value']:.3f}", "")])]
-    if not isinstance(metrics["probe"], str) and PROBE not in metrics["baselines"]:
-        rows.append(TableRow(PROBE, [("", ""), _cell(metrics["probe"]["accuracy"])]))
-    rows += [TableRow(name, _cells(measured["macro"])) for name, measured in metrics["baselines"].items()]
-    if metrics["best_possible"]:
-        rows.append(TableRow("best possible", _cells(metrics["best_possible"]["macro"])))
-    for name, model in metrics["models"].items():
-        for context, measured in model["contexts"].items():
-            cells = _cells(measured["macro"])
-            rows.append(TableRow(name, cells, "model") if context == "full" else TableRow(f"{name}, {context}", cells))
-        if "calibrated" in model:
-            label = f"{name} at temperature {model['calibrated']['temperature']:.2f}"
-            rows.append(TableRow(label, _cells(model["calibrated"]["macro"])))
+    rows = [TableRow("chance", [f"{metrics['chance']['value']:.3f}"])]
+    rows += [TableRow(label, format_estimates(measured)) for label, measured in baseline_rows(metrics)]
+    for label, measured in model_rows(metrics):
+        rows.append(TableRow(label, format_estimates(measured), "model" if label in metrics["models"] else ""))
     return rows
 
 
-def _accuracy_plots(metrics: dict[str, Any], full: Mapping[str, Any]) -> dict[str, Markup]:
+def _accuracy_plots(metrics: dict[str, Any], full: Mapping[str, Any]) -> dict[str, str]:
     """Title -> plot of all baselines and models."""
     lines = {"chance": metrics["chance"]["value"]}
     if metrics["best_possible"]:
@@ -104,13 +90,8 @@ def _accuracy_plots(metrics: dict[str, Any], full: Mapping[str, Any]) -> dict[st
             for name, one in metrics["baselines"].items()
         ]
         rows += [Row(name, one["macro"][measure], "model") for name, one in full.items()]
-        plots[title] = Markup(dot_plot(rows, lines, title))
+        plots[title] = dot_plot(rows, lines, title)
     return plots
-
-
-def _user_gain_plot(models: Mapping[str, Any]) -> Markup | None:
-    rows = [Row(name, model["user_gain"], "model") for name, model in models.items() if model.get("user_gain")]
-    return Markup(dot_plot(rows, {}, "User gain", signed=True)) if rows else None
 
 
 def _differences(metrics: dict[str, Any]) -> list[TableRow]:
@@ -121,24 +102,21 @@ def _differences(metrics: dict[str, Any]) -> list[TableRow]:
     against = {name: model["against"][best] for name, model in metrics["models"].items() if "against" in model}
     pairs += [(f"{name} − {best}", pair) for name, pair in against.items()]
     return [
-        TableRow(label, [*(_cell(pair[key], signed=True) for key in list(MEASURES)[:3]), _count(pair["accuracy"])])
+        TableRow(
+            label, [*(format_estimate(pair[key], True) for key in list(MEASURES)[:3]), str(pair["accuracy"]["n"])]
+        )
         for label, pair in pairs
         if "accuracy" in pair
     ]
 
 
-def _reliability_plot(full: Mapping[str, Any]) -> Markup | None:
-    series = {name: one["reliability"] for name, one in full.items()}
-    return Markup(reliability_plot(series, "Reliability")) if series else None
-
-
-def _positions(full: Mapping[str, Any]) -> list[tuple[str, Markup, list[TableRow]]]:
+def _positions(full: Mapping[str, Any]) -> list[tuple[str, str, list[TableRow]]]:
     """For every number of options: the number, the plot, and each model's bias."""
     found = []
     for n in sorted({n for one in full.values() for n in one["positions"]}, key=int):
         series = {name: one["positions"][n] for name, one in full.items() if n in one["positions"]}
-        rows = [TableRow(name, [_cell(full[name]["position_bias"][n])]) for name in series]
-        found.append((n, Markup(position_plot(series, LABELS, f"Positions of {n}")), rows))
+        rows = [TableRow(name, [format_estimate(full[name]["position_bias"][n])]) for name in series]
+        found.append((n, position_plot(series, LABELS, f"Positions of {n}"), rows))
     return found
 
 
@@ -146,7 +124,7 @@ def _domains(full: Mapping[str, Any]) -> list[TableRow]:
     rows = []
     for name, one in full.items():
         scopes = {**one["domains"], "pooled": one["pooled"]} if len(one["domains"]) > 1 else {}
-        rows += [TableRow(f"{name}, {scope}", _cells(measured)) for scope, measured in scopes.items()]
+        rows += [TableRow(f"{name}, {scope}", format_estimates(measured)) for scope, measured in scopes.items()]
     return rows
 
 
@@ -157,14 +135,14 @@ def _parts(models: Mapping[str, Any]) -> list[TableRow]:
         if "without_unfinished" in model:
             parts["without unfinished decisions"] = model["without_unfinished"]
         for part, measured in parts.items():
-            cells = [_cell(measured[key]) for key in ("accuracy", "argmax_accuracy")]
-            rows.append(TableRow(f"{name}, {part.replace('_', ' ')}", [*cells, _count(measured["accuracy"])]))
+            cells = [*format_estimates(measured, ("accuracy", "argmax_accuracy")), str(measured["accuracy"]["n"])]
+            rows.append(TableRow(f"{name}, {part.replace('_', ' ')}", cells))
     return rows
 
 
 def _counts(models: Mapping[str, Any]) -> list[TableRow]:
     return [
-        TableRow(f"{name}, {context}", [(str(count), "") for count in counts.values()])
+        TableRow(f"{name}, {context}", [str(count) for count in counts.values()])
         for name, model in models.items()
         for context, counts in model["counts"].items()
     ]
@@ -173,16 +151,3 @@ def _counts(models: Mapping[str, Any]) -> list[TableRow]:
 def _settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     shared = {name: settings[name] for name in ("mode", "repeat", "seed", "anonymise")}
     return {name.replace("_", " "): value for name, value in {**shared, **settings["sampling"]}.items()}
-
-
-def _cells(measured: Mapping[str, Estimate]) -> list[Cell]:
-    return [_cell(measured[key], key == "information_gain") for key in MEASURES]
-
-
-def _cell(estimate: Estimate, signed: bool = False) -> Cell:
-    value, _, interval = format_estimate(estimate, signed).partition(" ")
-    return value, interval
-
-
-def _count(estimate: Estimate) -> Cell:
-    return str(estimate["n"]), ""

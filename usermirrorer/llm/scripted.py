@@ -138,14 +138,11 @@ def _eight_lines(option: str, weights: dict[str, float]) -> str:
     else:
         knowledge = f"Nothing here reminds me of what I chose before; {title} is something new."
         evaluation, style = f"Nothing stands out, so I take {title}.", "Impulsive"
-    return "\n".join(
-        [
-            "Thought:",
-            "Stimulus: I have some time and look for something to pick.",
-            "Stimulus Factors: Internal States (curiosity)",
-            f"Knowledge: {knowledge}",
-            "Knowledge Factors: Product or Service (personal relevance); Prior Knowledge (preferences and history)",
-            f"Evaluation: {evaluation}",
-            f"Evaluation Style: {style}",
-        ]
-    )
+    return f"""\
+Thought:
+Stimulus: I have some time and look for something to pick.
+Stimulus Factors: Internal States (curiosity)
+Knowledge: {knowledge}
+Knowledge Factors: Product or Service (personal relevance); Prior Knowledge (preferences and history)
+Evaluation: {evaluation}
+Evaluation Style: {style}"""
