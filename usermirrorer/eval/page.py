@@ -101,13 +101,12 @@ def _differences(metrics: dict[str, Any]) -> list[TableRow]:
     best = max(baselines, key=lambda name: baselines[name]["macro"]["argmax_accuracy"]["value"])
     against = {name: model["against"][best] for name, model in metrics["models"].items() if "against" in model}
     pairs += [(f"{name} − {best}", pair) for name, pair in against.items()]
-    return [
-        TableRow(
-            label, [*(format_estimate(pair[key], True) for key in list(MEASURES)[:3]), str(pair["accuracy"]["n"])]
-        )
-        for label, pair in pairs
-        if "accuracy" in pair
-    ]
+    rows = []
+    for label, pair in pairs:
+        if "accuracy" in pair:
+            cells = [format_estimate(pair[key], signed=True) for key in list(MEASURES)[:3]]
+            rows.append(TableRow(label, [*cells, str(pair["accuracy"]["n"])]))
+    return rows
 
 
 def _positions(full: Mapping[str, Any]) -> list[tuple[str, str, list[TableRow]]]:

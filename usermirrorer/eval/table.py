@@ -29,12 +29,9 @@ def format_estimate(estimate: Estimate | None, signed: bool = False) -> str:
     return form.format(estimate["value"], estimate["low"], estimate["high"])
 
 
-def format_estimates(measured: Mapping[str, Estimate], names: Iterable[str] = MEASURES) -> list[str]:
+def format_estimates(measured: Mapping[str, Estimate], keys: Iterable[str] = MEASURES) -> list[str]:
     """`format_estimate` of each named measure; empty text for those that were not measured."""
-    return [
-        format_estimate(measured[name], signed=name == "information_gain") if name in measured else ""
-        for name in names
-    ]
+    return [format_estimate(measured[key], key == "information_gain") if key in measured else "" for key in keys]
 
 
 def probe_line(metrics: dict[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """A model samples a decision, then scores the options: the one core of `eval`, `simulate` and `Simulator`.
 
-In `decision` mode the model writes a decision process and then scores every option given that text; in `direct` mode
-it scores them at once, without a decision process (the paper's section 4 has both).
+In `decision` mode the model writes a decision process, then scores every option given that text; in `direct` mode it
+scores them at once (the paper's section 4 has both).
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ def choose(
 ) -> list[list[Process]]:
     """The decision processes of each conversation, each with the probability of every option given it.
 
-    `conversations` are prompts (system and user message); `options` and `seeds` hold, for each, the number of options
-    it shows and its seed. Decision mode gives `repeat` processes per conversation; direct mode gives one, since
-    nothing in it is random. A process that names no option is closed with `\\nBehavior: [` and scored like the others
-    (as published). Raises UserError for an unknown `mode`.
+    `conversations` are prompts (system and user message), `options` the number of options that each shows. Decision
+    mode gives `repeat` processes per conversation, direct mode one, since nothing in it is random. A process that
+    names no option is closed with `\\nBehavior: [` and scored like the others (as published). Raises UserError for an
+    unknown `mode`.
     """
     if mode not in MODES:
         raise UserError(f"There is no mode '{mode}': choose decision or direct")
@@ -98,8 +98,7 @@ def prompt_limit(model: LanguageModel, sampling: Sampling, mode: str) -> int | N
 def trained_prompt(name: str, mode: str = "decision") -> str:
     """The instruction for a model: `direct` in direct mode, else as trained (`usermirrorer.json`), else `ekb`.
 
-    `name` is a model's name as in a SPEC, with or without `vllm:`. Raises UserError if the model was trained on rows
-    made elsewhere or with an instruction that does not exist.
+    `name` is a SPEC, with or without `vllm:`. Raises UserError if the record names no instruction of ours.
     """
     if mode == "direct":
         return "direct"

@@ -1,4 +1,4 @@
-"""The vLLM engine, in this process: started when it is first needed, at most one alive, shared by all steps."""
+"""The vLLM engine, in this process: started when first needed, at most one at a time, shared by all steps."""
 
 from __future__ import annotations
 
@@ -31,9 +31,8 @@ _cpu_threads: list[tuple[Any, int]] = []
 def engine(path: str, runner: str = "generate") -> LLM:
     """The engine of a model, started at the first call; any other model's engine is closed first.
 
-    Without a GPU it runs in float32, eagerly, in this process, and without chunked prefill, with which seeded requests
-    crash on a CPU. Text and probabilities are then the same bits alone and in any batch. On a GPU it has vLLM's own
-    settings, and rounding makes results depend on the batch.
+    Without a GPU it runs in float32, eagerly, and without chunked prefill, with which seeded requests crash on a CPU.
+    Text and probabilities are then the same bits alone and in any batch. On a GPU, rounding depends on the batch.
     """
     key = (path, runner)
     if key not in _engines:
@@ -102,7 +101,7 @@ def _start(path: str, runner: str) -> LLM:
     if runner == "generate":
         settings |= {
             "max_model_len": max_length(path),
-            # By default the probabilities are those before masking, and labels outside the top ones are missing.
+            # vLLM's default gives probabilities from before masking, without labels outside the top ones.
             "logprobs_mode": "processed_logprobs",
             "max_logprobs": len(LABELS),
         }
@@ -152,7 +151,7 @@ def _prepare_environment() -> bool:
 
     if torch.cuda.device_count() > 0:
         return False
-    # An engine in this process starts in a second; one in a process of its own has to import vLLM first.
+    # An engine in a process of its own has to import vLLM first; one in this process starts in a second.
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
     # Otherwise the first masked request waits for the compiler.

@@ -46,8 +46,8 @@ class LanguageModel(Protocol):
     def choice_probs(self, conversations: Sequence[Conversation], labels: Sequence[Sequence[str]]) -> list[np.ndarray]:
         """Probability of each label as the next token, shape `(options,)` per conversation, summing to one.
 
-        Each conversation ends in an open assistant message, to be continued (it ends in `Behavior: [`). Raises
-        UserError if a label is not a single, distinct token there, or the server gives no such probabilities.
+        Each conversation ends in an open assistant message (`…Behavior: [`). Raises UserError if a label is not a
+        single, distinct token there, or the server gives no such probabilities.
         """
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:

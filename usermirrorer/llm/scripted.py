@@ -39,10 +39,9 @@ class ScriptedWriter:
     def generate(
         self, conversations: Sequence[Conversation], n: int, sampling: Sampling, seeds: Sequence[int]
     ) -> list[list[Output]]:
-        """`n` decisions per conversation, sampled with its own seed.
+        """`n` decisions per conversation, sampled with its own seed; `sampling` has no effect.
 
-        `sampling` has no effect: a scripted writer has its own sharpness and always finishes its answer. Raises
-        UserError if a conversation shows no exposure list.
+        Raises UserError if a conversation shows no exposure list.
         """
         return [self._decide(messages, n, seed) for messages, seed in zip(conversations, seeds, strict=True)]
 
