@@ -88,13 +88,11 @@ def _pattern(template: str) -> re.Pattern[str]:
     """A template as a pattern: its literal text, `{title}`, anything for other fields, optional parts or nothing."""
     pattern = ""
     for part in parse(template):
-        inner = ""
-        for piece in part.pieces:
-            if isinstance(piece, str):
-                inner += re.escape(piece)
-            else:
-                # Greedy: a title may contain what separates it from the next field.
-                inner += r"(?P<title>.+)" if piece[0] == "title" else r".*?"
+        inner = "".join(
+            # A title is greedy: it may contain what separates it from the next field.
+            re.escape(piece) if isinstance(piece, str) else "(?P<title>.+)" if piece[0] == "title" else ".*?"
+            for piece in part.pieces
+        )
         pattern += f"(?:{inner})?" if part.optional else inner
     return re.compile(pattern, re.DOTALL)
 

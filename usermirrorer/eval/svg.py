@@ -38,10 +38,8 @@ def dot_plot(rows: Sequence[Row], lines: Mapping[str, float], title: str, signed
     for tick in ticks:
         parts.append(_line(x(tick), top - 6, x(tick), bottom, "grid"))
         parts.append(_text(x(tick), bottom + 16, f"{tick:g}", "tick", "middle"))
-    ends: list[float] = []
     for name, value in sorted(lines.items(), key=lambda item: item[1]):
         parts.append(_line(x(value), top - 6, x(value), bottom, "reference"))
-        ends.append(x(value))
         anchor = "end" if x(value) > (LABELS + right) / 2 else "start"
         parts.append(_text(x(value), top - 12, f"{name} {value:.3f}", "tick", anchor))
     for i, row in enumerate(rows):

@@ -8,8 +8,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -128,18 +127,13 @@ def _start(path: str, runner: str) -> LLM:
         raise UserError(f"vLLM can't load '{path}': {reason}") from error
 
 
-@contextmanager
-def _stdout_with_a_descriptor() -> Iterator[None]:
+def _stdout_with_a_descriptor() -> AbstractContextManager[Any]:
     """vLLM silences file descriptor 1 while it starts; a notebook's stdout has none."""
-    stdout = sys.stdout
     try:
-        stdout.fileno()
+        sys.stdout.fileno()
     except (OSError, ValueError):
-        sys.stdout = sys.__stdout__ or stdout
-    try:
-        yield
-    finally:
-        sys.stdout = stdout
+        return redirect_stdout(sys.__stdout__ or sys.stdout)
+    return nullcontext()
 
 
 def _prepare_environment() -> bool:

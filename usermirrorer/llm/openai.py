@@ -25,8 +25,8 @@ CONCURRENT = 32
 """The most requests in flight at once."""
 
 RETRIES = 5
-"""Retries after 408, 409, 429, 5xx, a timeout or a lost connection: after 0.5, 1, 2, 4 and 8 s, less a random
-fraction of up to a quarter, or when the server's `retry-after` says (the `openai` client does this)."""
+"""Retries by the `openai` client after 408, 409, 429, 5xx, a timeout or a lost connection: after 0.5, 1, 2, 4 and 8 s,
+less up to a quarter at random, or when the server's `retry-after` says."""
 
 TIMEOUT = 600.0
 
@@ -89,7 +89,7 @@ class OpenAIModel:
         return self._all(list(zip(conversations, seeds, strict=True)), answer)
 
     def choice_probs(self, conversations: Sequence[Conversation], labels: Sequence[Sequence[str]]) -> list[np.ndarray]:
-        """Probability of each label as the next token of the last, open assistant turn; `(options,)` each.
+        """Probability of each label as the next token of the open turn, `(options,)`.
 
         Raises UserError if the server can't continue a turn or does not return these probabilities.
         """

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -15,10 +15,7 @@ from usermirrorer.data.log.tables import Tables
 from usermirrorer.data.scenes.render import HISTORY_MAX, render
 from usermirrorer.errors import UserError
 from usermirrorer.llm.prompts import LABELS, SceneText
-
-
-if TYPE_CHECKING:
-    from usermirrorer.simulate.simulator import Answer
+from usermirrorer.simulate.simulator import Answer
 
 
 @dataclass(frozen=True)

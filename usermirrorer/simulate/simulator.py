@@ -20,10 +20,9 @@ from usermirrorer.steps import Sampling, SimulateSettings
 class Answer:
     """What the simulated user does with one list.
 
-    `probs`, shape `(options,)`, is the mean over the decision processes; `picked` is its arg-max, 0-based, and
-    `option` that option's text. `rationales` are the processes with their own probabilities. `unfinished` counts those
-    that named no option and were closed on the writer's behalf. `shed` counts the oldest history entries left out to
-    fit the model's context.
+    `probs`, shape `(options,)`, is the mean over the decision processes (`rationales`); `picked` is its arg-max,
+    0-based, and `option` that option's text. `unfinished` counts processes that named no option, `shed` the oldest
+    history entries left out to fit the model's context.
     """
 
     probs: np.ndarray
@@ -41,10 +40,9 @@ class Simulator:
         >>> scene = {"profile": "", "history": "chose sweet cake", "action_list": ["sour tea", "sweet pie"]}
         >>> user.simulate([scene])[0].option
 
-    `prompt` is the instruction: by default the one the model was trained with, else `ekb` (in direct mode `direct`).
-    In `decision` mode the user writes `samples` decision processes before choosing, in `direct` mode none. A scene's
-    answer depends only on the model, these arguments and the scene, not on the other scenes. Raises UserError for an
-    unknown mode or prompt, or fewer than one sample.
+    `prompt` is the instruction, by default that of `choose.trained_prompt`. In `decision` mode the user writes
+    `samples` decision processes before choosing, in `direct` mode none. A scene's answer does not depend on the other
+    scenes. Raises UserError for an unknown mode or prompt, or fewer than one sample.
     """
 
     def __init__(

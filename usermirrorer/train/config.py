@@ -98,24 +98,28 @@ def parse(method: str, args: Sequence[str]) -> Run:
 
 
 def check(method: str, args: Sequence[str]) -> tuple[TrlParser, dict[str, Any]]:
-    """Check every name and value of a recipe and of the flags over it, without setting anything up.
-
-    Returns the parser and the recipe with the flags in it.
-    """
-    path = _config_path(args)
-    recipe, places = read_recipe(path) if path else ({}, Places("command line", {}))
+    """Check every name and value of a recipe and its flags; the parser, and the recipe with the flags in it."""
+    recipe: dict[str, Any] = {}
+    places = Places("command line", {})
+    if path := _config_path(args):
+        node, places = read_mapping(Path(path), "training recipe")
+        recipe = plain(node, path)
+    settings = {name: value for name, value in recipe.items() if name != "env"}
+    env = recipe.get("env") or {}
+    if not isinstance(env, dict):
+        places.refuse("env", "must be a mapping of environment variables")
     # Set before the libraries that read them are imported.
-    os.environ.update({key: str(value) for key, value in (recipe.get("env") or {}).items()})
+    os.environ.update({name: str(value) for name, value in env.items()})
     parser = _parser(method)
     known = {action.dest for action in parser._actions} - {"help"}
     flags = _flags(args)
-    _check_names({name: places.of(name) for name in recipe if name != "env"}, known, method)
+    _check_names({name: places.of(name) for name in settings}, known, method)
     options = {option.lstrip("-") for option in parser._option_string_actions} | {"config"}
     _check_names({name: f"--{name}" for name in flags}, options, method)
     for name in flags:
         if is_secret(name):
             raise UserError(f"--{name}: command lines are visible to others and end up in logs; set HF_TOKEN instead")
-    parser.set_defaults_with_config(**{key: value for key, value in recipe.items() if key != "env"})
+    parser.set_defaults_with_config(**settings)
     parser.error = lambda message: _refuse_value(message, places)
     rest = [arg for i, arg in enumerate(args) if arg != "--config" and (i == 0 or args[i - 1] != "--config")]
     given = parser.parse_args(rest)
@@ -125,15 +129,6 @@ def check(method: str, args: Sequence[str]) -> tuple[TrlParser, dict[str, Any]]:
     if Path(given.output_dir).resolve() == Path(given.model_name_or_path).resolve():
         raise UserError(f"output_dir {given.output_dir} is also the model to train from; name another directory")
     return parser, {**recipe, **{name: value for name, value in flags.items() if name != "config"}}
-
-
-def read_recipe(path: str) -> tuple[dict[str, Any], Places]:
-    """A recipe's settings and where each is. Raises UserError for what is no mapping or sets a key twice."""
-    node, places = read_mapping(Path(path), "training recipe")
-    recipe = plain(node, path)
-    if not isinstance(recipe.get("env") or {}, dict):
-        places.refuse("env", "must be a mapping of environment variables")
-    return recipe, places
 
 
 def _parser(method: str) -> TrlParser:

@@ -8,10 +8,9 @@ A quick run, to try the script:
 
     python -m usermirrorer.train.pretrain --out runs/tiny-base --steps 20
 
-The training text consists of scenes in the exact prompt layout, each followed by several answers, because one answer
-per scene is too little to learn from. Some are decisions ("I like sour. I take sour tea.\\nBehavior: [C]") whose liked
-word belongs to an option drawn uniformly, regardless of the history; others only read back an entry of the history or
-the text of a label. Nothing links a history to a choice, so any such link is learned in a later stage.
+The text consists of scenes in the prompt's layout, each with several answers, because one is too little to learn from.
+Some are decisions ("I like sour. I take sour tea.\\nBehavior: [C]") for an option drawn uniformly; others read back an
+entry of the history or the text of a label. Nothing links history to choice: a later stage must learn that.
 """
 
 from __future__ import annotations
@@ -103,9 +102,9 @@ def build_tokenizer() -> Qwen2Tokenizer:
 def build_model(tokenizer: Qwen2Tokenizer) -> Qwen2ForCausalLM:
     """Qwen2, 3 layers, 128 wide, heads of 32 (vLLM's CPU attention refuses narrower ones), under 1 M parameters.
 
-    With the usual small weights, look-up was not learned in 400 steps, so the initial weights help: wide embeddings
-    that stay distinct, attention that favours equal tokens (key = query, output = transposed value), and in the first
-    layer three heads that look one, two and three tokens back.
+    Look-up was not learned in 400 steps from the usual small weights, so these help: wide, distinct embeddings,
+    attention to equal tokens (key = query, output = transposed value), and in the first layer three heads that look
+    one, two and three tokens back.
     """
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
@@ -147,7 +146,7 @@ def build_model(tokenizer: Qwen2Tokenizer) -> Qwen2ForCausalLM:
 
 
 def toy_titles(rng: np.random.Generator, entries: int, options: int) -> tuple[list[str], list[str]]:
-    """Titles for a history and a list. Histories lean to some tastes, as real ones do; lists are independent of it."""
+    """Titles for a history, which leans to some tastes as real ones do, and for a list, which does not."""
     leaning = rng.dirichlet(np.full(len(TASTES), 0.5))
     history = [f"{TASTES[taste]} {rng.choice(THINGS)}" for taste in rng.choice(len(TASTES), size=entries, p=leaning)]
     tastes = rng.choice(len(TASTES), size=options, replace=options > len(TASTES))

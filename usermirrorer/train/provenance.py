@@ -8,15 +8,13 @@ from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from usermirrorer.data.artefacts.store import write_bytes
 from usermirrorer.errors import UserError
 from usermirrorer.secrets import redact
+from usermirrorer.train.config import Run
 
-
-if TYPE_CHECKING:
-    from usermirrorer.train.config import Run
 
 RECORD = "usermirrorer.json"
 

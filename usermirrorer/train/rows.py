@@ -26,13 +26,12 @@ from usermirrorer.data.artefacts.schema import PAIRS
 from usermirrorer.errors import UserError
 from usermirrorer.llm.labels import label_tokens
 from usermirrorer.llm.prompts import INSTRUCTIONS, LABELS, parse
+from usermirrorer.train.config import Run
 
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
-
-    from usermirrorer.train.config import Run
 
 logger = logging.getLogger("usermirrorer.train")
 
@@ -46,10 +45,9 @@ _BATCH = 256
 
 
 def prepare(run: Run, tokenizer: PreTrainedTokenizerBase) -> tuple[Dataset, dict[str, Any]]:
-    """The rows to train on, and what to record: path, fingerprint, prompt, rows, kept, dropped, tokens, probe.
+    """The rows to train on, as TRL wants them, and what to record: path, fingerprint, prompt, counts, probe.
 
-    SFT rows have columns `prompt` and `completion`, DPO rows `prompt`, `chosen` and `rejected`, each a list of
-    messages. One process checks and broadcasts the result. Raises UserError for rows that can't be trained on.
+    One process checks and broadcasts the result. Raises UserError for rows that can't be trained on.
     """
     from accelerate.utils import broadcast_object_list
 

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from usermirrorer.errors import UserError
 from usermirrorer.train import card, provenance
+from usermirrorer.train.config import Run
 
 
 if TYPE_CHECKING:
     from transformers import Trainer
-
-    from usermirrorer.train.config import Run
 
 logger = logging.getLogger("usermirrorer.train")
 
