@@ -64,7 +64,11 @@ def page(metrics: dict[str, Any]) -> str:
         "domains": _domains(full),
         "parts": _parts(models),
         "count_headings": [key.replace("_", " ") for key in first_counts],
-        "counts": _counts(models),
+        "counts": [
+            TableRow(f"{name}, {context}", [str(count) for count in counts.values()])
+            for name, model in models.items()
+            for context, counts in model["counts"].items()
+        ],
         "models": {name: {**model, "settings": _settings(model["settings"])} for name, model in models.items()},
     }
     return environment.get_template("report.html.j2").render(values)
@@ -137,14 +141,6 @@ def _parts(models: Mapping[str, Any]) -> list[TableRow]:
             cells = [*format_estimates(measured, ("accuracy", "argmax_accuracy")), str(measured["accuracy"]["n"])]
             rows.append(TableRow(f"{name}, {part.replace('_', ' ')}", cells))
     return rows
-
-
-def _counts(models: Mapping[str, Any]) -> list[TableRow]:
-    return [
-        TableRow(f"{name}, {context}", [str(count) for count in counts.values()])
-        for name, model in models.items()
-        for context, counts in model["counts"].items()
-    ]
 
 
 def _settings(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -57,18 +57,15 @@ class VLLMModel:
 
         prompts = self._tokens(conversations, continue_final_message=True)
         self._check_lengths(prompts)
-        allowed = {names: label_tokens(self._encode, names, self.name) for names in {tuple(row) for row in labels}}
-        params = {
-            names: SamplingParams(
-                max_tokens=1, temperature=1.0, allowed_token_ids=ids, logprobs=len(ids), detokenize=False
-            )
-            for names, ids in allowed.items()
-        }
-        results = self._run(prompts, [params[tuple(row)] for row in labels])
+        tokens = {names: label_tokens(self._encode, names, self.name) for names in {tuple(row) for row in labels}}
+        allowed = [tokens[tuple(names)] for names in labels]
+        params = [
+            SamplingParams(max_tokens=1, temperature=1.0, allowed_token_ids=ids, logprobs=len(ids), detokenize=False)
+            for ids in allowed
+        ]
         rows = []
-        for result, names in zip(results, labels, strict=True):
+        for result, names, ids in zip(self._run(prompts, params), labels, allowed, strict=True):
             found = result.outputs[0].logprobs[0]
-            ids = allowed[tuple(names)]
             missing = [name for name, token in zip(names, ids, strict=True) if token not in found]
             if missing:
                 raise StepFailed(f"vLLM gave no probability for the label '{missing[0]}' of {self.name}")

@@ -79,12 +79,12 @@ class Simulator:
         for index, scene in enumerate(scenes):
             if not 2 <= len(scene["action_list"]) <= len(LABELS):
                 raise UserError(f"Scene {index} has {len(scene['action_list'])} options; give 2 to {len(LABELS)}")
-            fits = shed_history(scene, self.prompt, self.model.count_tokens, limit)
-            if fits is None:
+            fit = shed_history(scene, self.prompt, self.model.count_tokens, limit)
+            if fit is None:
                 raise UserError(
                     f"Scene {index} is longer than {limit} tokens even without history; shorten its options"
                 )
-            fitted.append(fits)
+            fitted.append(fit)
         conversations = [conversation(scene, self.prompt) for scene, _ in fitted]
         answered = choose(
             self.model,

@@ -24,15 +24,17 @@ _LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", 
 def record(run: Run, data: Mapping[str, Any]) -> dict[str, Any]:
     """What is known before training, written to `usermirrorer.json`; `run` and metrics are added afterwards.
 
-    `data` describes the pairs: path, fingerprint, prompt, rows, and the exposure probe if the manifest has one.
+    `data` is what `rows.prepare` says of the pairs; `bases` are the models behind this one, oldest first.
     """
     base = str(run.model.model_name_or_path)
+    earlier = Path(base) / RECORD
+    bases = json.loads(earlier.read_text(encoding="utf-8")).get("bases", []) if earlier.is_file() else []
     return redact(
         {
             "prompt": data["prompt"],
             "method": run.method,
             "base": base,
-            "bases": [*_bases(base), base],
+            "bases": [*bases, base],
             "data": {key: value for key, value in data.items() if key != "prompt"},
             "recipe": run.recipe,
             "git_revision": git_revision(),
@@ -92,9 +94,3 @@ def versions() -> dict[str, str]:
         with suppress(PackageNotFoundError):
             found[name] = version(name)
     return found
-
-
-def _bases(base: str) -> list[str]:
-    """The models that `base` was trained from, oldest first, according to its record."""
-    path = Path(base) / RECORD
-    return json.loads(path.read_text(encoding="utf-8")).get("bases", []) if path.is_file() else []
