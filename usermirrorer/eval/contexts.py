@@ -57,7 +57,7 @@ def _with_texts(scenes: pl.DataFrame, texts: list[SceneText]) -> pl.DataFrame:
 
 
 def _swapped_histories(scenes: pl.DataFrame, seed: int) -> list[str]:
-    """For every scene the history of a scene of another user, in the order of `scenes`."""
+    """For every scene, in order, the history of another user's scene."""
     histories = scenes["text"].struct.field("history").to_list()
     users, ids = scenes["user_id"].to_list(), scenes["scene_id"].to_list()
     swapped = [""] * len(scenes)
@@ -85,7 +85,7 @@ def _title_patterns(dataset: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
 
 
 def _pattern(template: str) -> re.Pattern[str]:
-    """A template as a pattern: its literal text, `{title}`, anything for other fields, optional parts or nothing."""
+    """A template as a pattern: literal text as it is, `{title}` as a group, any text for each other field."""
     pattern = ""
     for part in parse(template):
         inner = "".join(

@@ -44,9 +44,9 @@ def run_eval(
 ) -> dict[str, Any]:
     """Evaluate `models` (name -> SPEC) on the scenes at `source`; write OUT/metrics.json and OUT/predictions.parquet.
 
-    `settings.prompt` overrides the instruction a model was trained with. `settings.calibrate` names train scenes to
-    fit each model's temperature on, as many as there are test scenes. For scenes at
-    WORK/scenes/DOMAIN/SPLIT, baselines and train users are found in WORK. Prints the table, returns the metrics.
+    `settings.prompt` overrides the instruction a model was trained with. `settings.calibrate` names train scenes to fit
+    each model's temperature on, as many as there are test scenes. For scenes at WORK/scenes/DOMAIN/SPLIT, baselines
+    and train users are found in WORK. Prints the table, returns the metrics.
     """
     if not models:
         raise UserError("no model to evaluate: pass one or more with --model")
@@ -151,7 +151,7 @@ def _answer(
 
 
 def _key(spec: str, prompt: str, context: str, settings: Mapping[str, Any], scenes: pl.DataFrame) -> str:
-    """16 hex digits of all that decides the answers: the model's files, the instruction, settings and texts."""
+    """16 hex digits of all that answers depend on: the model's files, the instruction, settings and texts."""
     digest = hashlib.blake2b(digest_size=8)
     request = [spec, model_digest(spec), INSTRUCTIONS[prompt], context, settings]
     digest.update(json.dumps(request, sort_keys=True).encode())

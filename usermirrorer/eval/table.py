@@ -51,7 +51,7 @@ def reasons(counts: dict[str, int]) -> str:
 
 
 def baseline_rows(metrics: dict[str, Any]) -> Iterator[tuple[str, dict[str, Estimate]]]:
-    """Label and macro measures of all that models are compared with, except chance."""
+    """Label and macro measures of everything that models are compared with, except chance."""
     if not isinstance(metrics["probe"], str) and PROBE not in metrics["baselines"]:
         yield PROBE, {"argmax_accuracy": metrics["probe"]["accuracy"]}
     for name, measured in metrics["baselines"].items():

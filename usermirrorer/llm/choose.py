@@ -55,7 +55,7 @@ def choose(
 ) -> list[list[Process]]:
     """The decision processes of each conversation, each with the probability of every option given it.
 
-    `conversations` are prompts (system and user message), `options` the number of options that each shows. Decision
+    Each of `conversations` is a prompt (system and user message), with its number of `options` and its seed. Decision
     mode gives `repeat` processes per conversation, direct mode one, since nothing in it is random. A process that
     names no option is closed with `\\nBehavior: [` and scored like the others (as published). Raises UserError for an
     unknown `mode`.

@@ -74,7 +74,7 @@ def max_length(path: str) -> int:
 
 
 def load(kind: Any, model: str) -> Any:
-    """`kind` (a transformers Auto class) of `model`. Raises UserError if there is none."""
+    """Load `model` with `kind`, a transformers Auto class. Raises UserError if that fails."""
     try:
         return kind.from_pretrained(model)
     except (OSError, ValueError) as error:

@@ -18,7 +18,7 @@ TEMPLATE = Path(__file__).parent / "templates" / "model_card.md.j2"
 
 
 def write_card(output_dir: str, record: Mapping[str, Any], peft: bool) -> None:
-    """Write the model's README.md from its finished record; `peft`: the directory holds an adapter."""
+    """Write the model's README.md from its finished record; `peft` if the model is a LoRA adapter."""
     base = record["base"]
     header: dict[str, Any] = {
         "library_name": "peft" if peft else "transformers",

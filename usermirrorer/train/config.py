@@ -98,7 +98,7 @@ def parse(method: str, args: Sequence[str]) -> Run:
 
 
 def check(method: str, args: Sequence[str]) -> tuple[TrlParser, dict[str, Any]]:
-    """Check every name and value of a recipe and its flags; the parser, and the recipe with the flags in it."""
+    """Check every name and value of recipe and flags. Returns the parser, and the recipe with the flags applied."""
     recipe: dict[str, Any] = {}
     places = Places("command line", {})
     if path := _config_path(args):

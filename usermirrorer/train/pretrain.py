@@ -10,7 +10,7 @@ A quick run, to try the script:
 
 The text consists of scenes in the prompt's layout, each with several answers, because one is too little to learn from.
 Some are decisions ("I like sour. I take sour tea.\\nBehavior: [C]") for an option drawn uniformly; others read back an
-entry of the history or the text of a label. Nothing links history to choice: a later stage must learn that.
+entry of the history or the text of a label. Nothing links a history to a choice: later stages teach that.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ def git_revision() -> str | None:
 
 
 def versions() -> dict[str, str]:
-    """Versions of those libraries installed that affect a training's numbers."""
+    """Versions of the installed libraries that affect a training's numbers."""
     found = {}
     for name in _LIBRARIES:
         with suppress(PackageNotFoundError):
