@@ -44,9 +44,9 @@ def run_eval(
 ) -> dict[str, Any]:
     """Evaluate `models` (name -> SPEC) on the scenes at `source`; write OUT/metrics.json and OUT/predictions.parquet.
 
-    `settings.prompt` overrides the instruction a model was trained with. `settings.calibrate` names train scenes to fit
-    each model's temperature on, as many as there are test scenes. For scenes at WORK/scenes/DOMAIN/SPLIT, baselines
-    and train users are found in WORK. Prints the table, returns the metrics.
+    `settings.prompt` overrides the instruction a model was trained with. `settings.calibrate` names train scenes, as
+    many as there are test scenes, to fit each model's temperature on. For scenes at WORK/scenes/DOMAIN/SPLIT,
+    baselines and train users are found in WORK. Prints the table, returns the metrics.
     """
     if not models:
         raise UserError("no model to evaluate: pass one or more with --model")

@@ -87,11 +87,13 @@ def _scene(row: dict[str, Any], place: str) -> dict[str, Any]:
     if time is None:
         given = row["timestamp"]
         raise UserError(f"{place}: timestamp {given!r} is not a time; write 2015-03-01 12:00:00 or seconds")
-    ids = {name: str(row[name]) for name in ("dataset", "user_id", "item_id")}
+    dataset, user, item = (str(row[name]) for name in ("dataset", "user_id", "item_id"))
     return {
         **{name: row.get(name) for name in SCENES.names},
-        **ids,
-        "scene_id": str(row.get("scene_id") or scene_id(*ids.values(), time)),
+        "dataset": dataset,
+        "user_id": user,
+        "item_id": item,
+        "scene_id": str(row.get("scene_id") or scene_id(dataset, user, item, time)),
         "timestamp": time,
         "text": {**text, "profile": text.get("profile") or "", "history": text.get("history") or ""},
         "impression_list": None if row.get("impression_list") is None else [str(i) for i in row["impression_list"]],
