@@ -66,12 +66,9 @@ def load(run: Run) -> dict[str, Any]:
     settings = json.loads(adapter.read_text(encoding="utf-8"))
     _check_adapter(run, name, settings)
     run.training.model_init_kwargs = None
-    model = AutoModelForCausalLM.from_pretrained(
-        settings["base_model_name_or_path"],
-        trust_remote_code=run.training.trust_remote_code,
-        quantization_config=quantization,
-        **options,
-    )
+    options["quantization_config"] = quantization
+    base, trust = settings["base_model_name_or_path"], run.training.trust_remote_code
+    model = AutoModelForCausalLM.from_pretrained(base, trust_remote_code=trust, **options)
     return {"model": PeftModel.from_pretrained(model, name, is_trainable=True)}
 
 

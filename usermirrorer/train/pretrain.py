@@ -66,12 +66,9 @@ def build_tokenizer() -> Qwen2Tokenizer:
     from transformers import Qwen2Tokenizer
 
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(PIECES), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
+    pieces = pre_tokenizers.Split(Regex(PIECES), "isolated")
+    in_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pieces, in_bytes])
     tokenizer.decoder = decoders.ByteLevel()
     toy_text = f" {' '.join((*TASTES, *THINGS))} I like take. I {VERB} it.\n{VERB} [A]\n\nNothing stands out."
     layout = "# User Profile\n\n## History\n\n# Exposure List\nBehavior: [A]\nHistory?"
