@@ -26,7 +26,7 @@ import polars as pl
 
 from usermirrorer.data.sources.cleaning import drop_unknown, first_reviews, keep_first, users_of
 from usermirrorer.data.sources.domain import EVERY_EVENT, MIN_RATING, Domain, RawTables
-from usermirrorer.data.sources.readers.files import ColumnType, find_file, joined
+from usermirrorer.data.sources.readers.files import ColumnType, find_file
 from usermirrorer.data.sources.readers.python_lines import read_python_lines
 from usermirrorer.data.sources.readers.text import dollars, first_words, stripped, without_markup
 from usermirrorer.errors import UserError
@@ -40,14 +40,14 @@ LATEST_SECOND = 2**33
 """A later time cannot be that of a review."""
 
 _REVIEW: Mapping[str, ColumnType] = {
-    "user_id": pl.String, "reviewerID": pl.String, "parent_asin": pl.String, "asin": pl.String,
-    "rating": pl.Float64, "overall": pl.Float64, "timestamp": pl.Int64, "unixReviewTime": pl.Int64,
-    "title": pl.String, "summary": pl.String, "text": pl.String, "reviewText": pl.String,
-}  # fmt: skip
+    **dict.fromkeys("user_id reviewerID parent_asin asin title summary text reviewText".split(), pl.String),
+    **dict.fromkeys(("rating", "overall"), pl.Float64),
+    **dict.fromkeys(("timestamp", "unixReviewTime"), pl.Int64),
+}
 _ITEM: Mapping[str, ColumnType] = {
-    "parent_asin": pl.String, "asin": pl.String, "title": pl.String, "price": pl.String, "main_category": pl.String,
-    "main_cat": pl.String, "category": pl.List(pl.String),
-}  # fmt: skip
+    **dict.fromkeys("parent_asin asin title price main_category main_cat".split(), pl.String),
+    "category": pl.List(pl.String),
+}
 _CATEGORIES: Mapping[bool, ColumnType] = {True: pl.List(pl.String), False: pl.List(pl.List(pl.String))}
 """Type of `categories` in 2023 (one path) and in 2014 (several)."""
 
@@ -112,20 +112,18 @@ def _items(
     # Some main categories of 2018 are pictures: <img … alt="Digital Music" …>.
     main = pl.coalesce("main_category", pl.col("main_cat").str.extract(r'alt="([^"]*)"'), "main_cat")
     title = without_markup(pl.when(~pl.col("title").str.contains("getTime", literal=True)).then("title"))
-    columns = {
-        "item_id": pl.col("item_id"),
-        "title": first_words(title, TITLE_WORDS),
-        "category": pl.coalesce(pl.when(category != "").then(category), without_markup(main)),
-        "price": _price(pl.col("price").str.strip_chars()),
-    }
     chunks = (
         chunk.with_columns(item_id=_id("parent_asin", "asin"))
         .join(reviewed, on="item_id", how="semi", maintain_order="left")
-        .select(**columns)
+        .select(
+            "item_id",
+            title=first_words(title, TITLE_WORDS),
+            category=pl.coalesce(pl.when(category != "").then(category), without_markup(main)),
+            price=_price(pl.col("price").str.strip_chars()),
+        )
         for chunk in read_python_lines(path, schema)
     )
-    items = joined(chunks, dict.fromkeys(columns, pl.String))
-    titled = drop_unknown(items, ["title"], dropped, "item_without_title")
+    titled = drop_unknown(pl.concat(chunks), ["title"], dropped, "item_without_title")
     return keep_first(titled, ["item_id"], dropped, "repeated_item")
 
 

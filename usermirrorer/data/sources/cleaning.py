@@ -35,7 +35,7 @@ def first_reviews(path: Path, chunks: Iterable[pl.DataFrame], dropped: dict[str,
     Reviews without an id or a time and repeated ones are counted. Raises UserError for a file without reviews.
     """
     parts = list(chunks)
-    if not parts:
+    if not any(len(part) for part in parts):
         raise UserError(f"{path}: there is no review in this file; download it again")
     reviews = drop_unknown(pl.concat(parts), ["user_id", "item_id"], dropped, "review_without_id")
     reviews = drop_unknown(reviews, ["timestamp"], dropped, f"review_without_{time}")

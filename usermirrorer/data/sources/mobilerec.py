@@ -21,17 +21,16 @@ import polars as pl
 from usermirrorer.data.sources.cleaning import drop_unknown, first_reviews, keep_first, users_of
 from usermirrorer.data.sources.domain import EVERY_EVENT, MIN_RATING, Domain, RawTables
 from usermirrorer.data.sources.readers.csv_files import read_records
-from usermirrorer.data.sources.readers.files import joined, require_files
+from usermirrorer.data.sources.readers.files import require_files
 from usermirrorer.data.sources.readers.text import day_ms, dollars, first_words, one_line
 
 
 PUBLISHER = "https://huggingface.co/datasets/recmeapp/mobilerec"
 INTERACTIONS, META = "interactions/mobilerec_final.csv", "app_meta/app_meta.csv"
-FILES = {
-    INTERACTIONS: "app_package, review, rating, uid, formated_date",
-    META: "app_package, app_name, developer_name, app_category, description, content_rating, num_reviews, price, "
-    "avg_rating",
-}
+APP_COLUMNS = (
+    "app_package app_name developer_name app_category description content_rating num_reviews price avg_rating"
+).split()
+FILES = {INTERACTIONS: "app_package, review, rating, uid, formated_date", META: ", ".join(APP_COLUMNS)}
 
 REVIEW_WORDS, DESCRIPTION_WORDS = 30, 20
 
@@ -61,16 +60,12 @@ def _reviews(path: Path, dropped: dict[str, int]) -> pl.DataFrame:
 
 
 def _apps(path: Path, dropped: dict[str, int]) -> pl.DataFrame:
-    columns = (
-        "app_package app_name developer_name app_category description content_rating num_reviews price avg_rating"
-    ).split()
-    apps = joined(read_records(path, columns), dict.fromkeys(columns, pl.String))
-    apps = apps.with_columns(one_line(pl.col(name)).alias(name) for name in columns)
+    apps = pl.concat(read_records(path, APP_COLUMNS)).with_columns(one_line(pl.all()))
     named = drop_unknown(apps, ["app_package", "app_name"], dropped, "app_without_name")
     items = keep_first(named, ["app_package"], dropped, "repeated_app")
     developer = pl.col("developer_name")
     store_rating = pl.col("avg_rating").cast(pl.Float64, strict=False)
-    free = pl.col("price") == "Install"
+    store_price = dollars(pl.col("price").str.extract(r"(\$[\d.,]+)"))
     return items.select(
         pl.col("app_package").alias("item_id"),
         "app_name",
@@ -78,10 +73,7 @@ def _apps(path: Path, dropped: dict[str, int]) -> pl.DataFrame:
         pl.when(developer != "None").then(developer).alias("developer_name"),
         "content_rating",
         first_words(pl.col("description"), DESCRIPTION_WORDS).alias("description"),
-        pl.when(free)
-        .then(pl.lit("Free"))
-        .otherwise(dollars(pl.col("price").str.extract(r"(\$[\d.,]+)")))
-        .alias("price"),
+        pl.when(pl.col("price") == "Install").then(pl.lit("Free")).otherwise(store_price).alias("price"),
         pl.when(store_rating.is_between(0, 5)).then(store_rating).alias("store_rating"),
         pl.col("num_reviews").str.replace_all(",", "").cast(pl.Int64, strict=False).alias("store_reviews"),
     )

@@ -20,7 +20,7 @@ import polars as pl
 
 from usermirrorer.data.sources.cleaning import drop_unknown, first_reviews, keep_first
 from usermirrorer.data.sources.domain import Domain, RawTables
-from usermirrorer.data.sources.readers.files import ColumnType, find_file, joined
+from usermirrorer.data.sources.readers.files import ColumnType, find_file
 from usermirrorer.data.sources.readers.python_lines import read_python_lines
 from usermirrorer.data.sources.readers.text import day_ms, dollars, first_words, stripped, without_markup
 
@@ -35,12 +35,13 @@ FILES = {f"{stem}{ending}": content for stem, content in CONTENT.items() for end
 
 REVIEW_WORDS = 50
 
+_LISTS = ("genres", "tags", "specs")
 _GAME: Mapping[str, ColumnType] = {
-    name: pl.String for name in ("id app_name title developer publisher sentiment price release_date").split()
-} | {name: pl.List(pl.String) for name in ("genres", "tags", "specs")}
+    **dict.fromkeys("id app_name title developer publisher sentiment price release_date".split(), pl.String),
+    **dict.fromkeys(_LISTS, pl.List(pl.String)),
+}
 _REVIEW: Mapping[str, ColumnType] = {
-    "username": pl.String, "product_id": pl.String, "date": pl.String, "hours": pl.Float64, "products": pl.Int64,
-    "text": pl.String,
+    **dict.fromkeys(("username", "product_id", "date", "text"), pl.String), "hours": pl.Float64, "products": pl.Int64,
 }  # fmt: skip
 
 
@@ -57,11 +58,9 @@ def read(raw: Path | None, seed: int) -> RawTables:
 
 
 def _games(path: Path, dropped: dict[str, int]) -> pl.DataFrame:
-    games = joined(read_python_lines(path, _GAME), {**_GAME, "line": pl.Int64})
-    games = games.with_columns(without_markup(pl.col(name)) for name, dtype in _GAME.items() if dtype == pl.String)
-    for name in ("genres", "tags", "specs"):
-        names = pl.col(name).list.eval(pl.element().drop_nulls()).list.join(", ")
-        games = games.with_columns(without_markup(names).alias(name))
+    games = pl.concat(read_python_lines(path, _GAME))
+    games = games.with_columns(pl.col(_LISTS).list.eval(pl.element().drop_nulls()).list.join(", "))
+    games = games.with_columns(without_markup(pl.col(pl.String)))
     games = games.with_columns(app_name=pl.coalesce("app_name", "title"))
     games = drop_unknown(games, ["id"], dropped, "game_without_id")
     games = drop_unknown(games, ["app_name"], dropped, "game_without_name")
