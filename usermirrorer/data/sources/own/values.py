@@ -24,8 +24,8 @@ Unit = Literal["", "s", "ms"]
 """Of times written as numbers; empty if the column is to decide."""
 
 SECONDS_FROM, MILLISECONDS_FROM, LATEST = 1e8, 1e11, 1e14
-YES, NO = ("true", "yes", "1", "1.0"), ("false", "no", "0", "0.0", "")
 
+_FLAGS = dict.fromkeys(("true", "yes", "1", "1.0"), True) | dict.fromkeys(("false", "no", "0", "0.0", ""), False)
 _TIME = r"^(\d{4}-\d\d-\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?\s?(?:([Zz])|([+-])(\d\d):?(\d\d))?)?$"
 
 
@@ -43,10 +43,10 @@ def as_times(frame: pl.DataFrame, column: str, path: Path, unit: Unit) -> pl.Dat
     scaled = pl.col("_number") * (1000 if unit == "s" else 1)
     inside = scaled.is_finite() & (scaled.abs() < LATEST * 10)
     number_ms = pl.when(inside).then(scaled).round().cast(pl.Int64)
-    parsed = parsed.with_columns(_ms=pl.coalesce(pl.col("_date"), number_ms))
+    times = parsed.select(pl.coalesce("_date", number_ms).alias(column)).to_series()
     remedy = "write 2024-01-31 18:05:00 (UTC), ISO 8601 with an offset, or seconds or milliseconds since 1970"
-    refuse(parsed, pl.col("_ms").is_null() & pl.col(column).is_not_null(), column, "a time", path, remedy)
-    return frame.with_columns(parsed["_ms"].alias(column))
+    refuse(text, times.is_null() & pl.col(column).is_not_null(), column, "a time", path, remedy)
+    return frame.with_columns(times)
 
 
 def _unit_of(numbers: pl.DataFrame, column: str, path: Path) -> Unit:
@@ -83,11 +83,11 @@ def as_numbers(frame: pl.DataFrame, column: str, path: Path) -> pl.DataFrame:
     Raises UserError with file:line at the first value that is not a number.
     """
     values = pl.col(column).cast(pl.Int64) if frame[column].dtype == pl.Boolean else pl.col(column)
-    parsed = frame.select("line", stripped(values.cast(pl.String)))
-    parsed = parsed.with_columns(_number=pl.col(column).cast(pl.Float64, strict=False))
-    wrong = pl.col(column).is_not_null() & ~pl.col("_number").is_finite().fill_null(False)
-    refuse(parsed, wrong, column, "a number", path, "repair or empty it")
-    return frame.with_columns(as_whole(parsed["_number"]).alias(column))
+    text = frame.select("line", stripped(values.cast(pl.String)))
+    numbers = text[column].cast(pl.Float64, strict=False)
+    wrong = pl.col(column).is_not_null() & ~numbers.is_finite().fill_null(False)
+    refuse(text, wrong, column, "a number", path, "repair or empty it")
+    return frame.with_columns(as_whole(numbers))
 
 
 def as_whole(numbers: pl.Series) -> pl.Series:
@@ -99,8 +99,7 @@ def as_whole(numbers: pl.Series) -> pl.Series:
 
 def as_flags(frame: pl.DataFrame, column: str, path: Path) -> pl.DataFrame:
     """A column of yes/no as booleans; null stays. Raises UserError with file:line at the first other value."""
-    text = pl.col(column).cast(pl.String).str.strip_chars().str.to_lowercase()
-    parsed = frame.with_columns(_flag=pl.when(text.is_in(YES)).then(True).when(text.is_in(NO)).then(False))
-    wrong = pl.col("_flag").is_null() & pl.col(column).is_not_null()
-    refuse(parsed, wrong, column, "true or false", path, "write one of these")
-    return frame.with_columns(parsed["_flag"].alias(column))
+    text = frame[column].cast(pl.String).str.strip_chars().str.to_lowercase()
+    flags = text.replace_strict(_FLAGS, default=None, return_dtype=pl.Boolean)
+    refuse(frame, flags.is_null() & text.is_not_null(), column, "true or false", path, "write one of these")
+    return frame.with_columns(flags)

@@ -25,6 +25,13 @@ def refuse(
         raise UserError(f"{path}:{number}: {column} {shorten(str(bad))!r} is not {expected}; {remedy}")
 
 
+def require(frame: pl.DataFrame, column: str, path: Path, problem: str) -> None:
+    """Raises UserError with file:line and the problem at the first row where `column` is null."""
+    lacking = frame.filter(pl.col(column).is_null())
+    if len(lacking):
+        raise UserError(f"{path}:{lacking['line'][0]}: {problem}; repair or delete the line")
+
+
 def as_integers(frame: pl.DataFrame, column: str, path: Path, low: int, high: int) -> pl.DataFrame:
     """Cast a column of `read_fields` to Int64. Raises UserError with file:line at the first value out of range."""
     numbers = frame[column].str.strip_chars().cast(pl.Int64, strict=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from usermirrorer.data.sources.readers.checks import refuse
+from usermirrorer.data.sources.readers.checks import refuse, require
 from usermirrorer.data.sources.readers.files import ColumnType, filled_lines, first_bad, read_chunks
 from usermirrorer.errors import UserError, shorten
 
@@ -46,9 +46,7 @@ def parse_chunk(
         if not dtype.is_nested() and dtype != pl.String:
             frame = _cast(frame, name, dtype, path)
     for name in required:
-        lacking = frame.filter(pl.col(name).is_null())
-        if len(lacking):
-            raise UserError(f"{path}:{lacking['line'][0]}: the object has no {name!r}; repair or delete the line")
+        require(frame, name, path, f"the object has no {name!r}")
     return frame
 
 
