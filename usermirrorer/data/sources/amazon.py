@@ -149,7 +149,6 @@ def amazon(category: str) -> Domain:
         title=f"Amazon reviews: {category.replace('_', ' ')}",
         publisher=PUBLISHER,
         licence="none assigned by the publisher, who offers it for research",
-        redistribute_text=False,
         raw_files=review_files(category) | items,
         read=partial(read, category=category),
         event="reviewed",

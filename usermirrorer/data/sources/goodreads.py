@@ -154,7 +154,6 @@ GOODREADS = Domain(
     title="Goodreads: comics and graphic novels",
     publisher=PUBLISHER,
     licence="UCSD Book Graph: academic use only, no redistribution, no commercial use",
-    redistribute_text=False,
     raw_files=FILES,
     read=read,
     event="read",

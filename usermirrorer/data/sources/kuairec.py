@@ -97,6 +97,7 @@ def read_plays(path: Path) -> tuple[pl.DataFrame, int]:
         for column in ("play_duration", "video_duration"):
             refuse(dated, pl.col(column) < 0, column, "a number of milliseconds", path)
         ended = pl.col("play_duration") >= pl.col("video_duration")
+        outcome = pl.when(ended).then(pl.lit(TO_THE_END)).otherwise(pl.lit(LEFT))
         parts.append(
             dated.select(
                 pl.col("user_id").cast(pl.String),
@@ -105,10 +106,7 @@ def read_plays(path: Path) -> tuple[pl.DataFrame, int]:
                 play_ms="play_duration",
                 video_ms="video_duration",
                 seconds=(pl.col("play_duration") / 1000).cast(pl.Float32),
-                outcome=pl.when(ended)
-                .then(pl.lit(TO_THE_END))
-                .otherwise(pl.lit(LEFT))
-                .cast(pl.Enum([LEFT, TO_THE_END])),
+                outcome=outcome.cast(pl.Enum([LEFT, TO_THE_END])),
             )
         )
     if not any(len(part) for part in parts):

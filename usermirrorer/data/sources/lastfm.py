@@ -117,7 +117,6 @@ LASTFM = Domain(
     title="Last.fm (HetRec 2011)",
     publisher=PUBLISHER,
     licence="Last.fm / HetRec 2011: non-commercial use, no redistribution stated",
-    redistribute_text=False,
     raw_files=FILES,
     read=read,
     event="tagged",

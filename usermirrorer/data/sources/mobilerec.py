@@ -84,7 +84,6 @@ MOBILEREC = Domain(
     title="MobileRec: reviews of Google Play apps",
     publisher=PUBLISHER,
     licence="none stated by the publisher; please cite Maqbool et al. (SIGIR 2023)",
-    redistribute_text=False,
     raw_files=FILES,
     read=read,
     event="reviewed",

@@ -95,7 +95,6 @@ STEAM = Domain(
     title="Steam reviews",
     publisher=PUBLISHER,
     licence="none stated by the publisher; research use, please cite Kang and McAuley (ICDM 2018)",
-    redistribute_text=False,
     raw_files=FILES,
     read=read,
     event="reviewed",

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from usermirrorer.data.sources.domain import Domain
+from usermirrorer.data.sources.domain import HISTORY_VALUES, SAMPLED_EXPOSURES, Domain
 from usermirrorer.data.sources.own.choice_rules import Rule, parse_rule
 from usermirrorer.data.sources.own.columns import OwnLog
 from usermirrorer.data.sources.own.interchange import interchange_paths, read_interchange
@@ -27,10 +27,6 @@ from usermirrorer.data.sources.own.values import Kind, Unit
 from usermirrorer.settings import Places, closest, parse_settings, read_settings
 
 
-SAMPLED_EXPOSURES = ("natural", "hard", "retrieved")
-"""Exposure modes that need no impressions."""
-
-COMPUTED = ("item", "event", "time_diff")
 RESERVED = ("user_id", "item_id", "timestamp", "available_from", "text", "line", "dataset")
 """Names that the tables use themselves."""
 
@@ -90,7 +86,7 @@ def _domain(given: DomainSettings, places: Places) -> Domain:
     _check_as_of(given.as_of, set(column_kinds(given.option, ("item",))), refuse)
     rules, compared = _choice_rules(given.choices, refuse)
     averaged = [how.partition(":")[2] for how in given.as_of.values() if how.startswith("mean:")]
-    history = column_kinds(given.history, COMPUTED)
+    history = column_kinds(given.history, HISTORY_VALUES)
     event_columns = _merged([history, *compared, dict.fromkeys(averaged, "number")], "choices", refuse)
     items = _merged([item, dict.fromkeys(given.numbers, "number")], "numbers", refuse)
     for column in given.numbers:
