@@ -2,17 +2,17 @@
 
 Raw files as distributed (UCSD Book Graph), one JSON object a line, numbers written as strings:
 
-* interactions: user_id, book_id, review_id, is_read, rating (0: none), date_added, date_updated, read_at, started_at;
-  times as in "Thu Aug 17 15:15:28 -0700 2017".
+* interactions: user_id, book_id, review_id, is_read, rating (0: none), date_added and date_updated, written as in
+  "Thu Aug 17 15:15:28 -0700 2017".
 * books: book_id, title, description, authors [{author_id, role}], publisher, publication_year, num_pages.
 * genres: book_id, genres {name: votes}. Reviews: review_id, review_text. Authors: author_id, name.
 
 A row is the last state of a book on a shelf. A book that was not read is an event ("shelved") at the time when it was
-added. That a book was read, its rating and its review may be years later: this event ("read") has the time of the last
-update, when all of it was known. By default the choices are books that were read; `any` includes shelved books,
-`min_rating=N` means books rated N or more. Averages and counts are computed from the log as of the scene, never the
-crawl's. A book exists from its first event: the days of editions are not reliable. Impossible years and numbers of
-pages are unknown. Rows without an id, and rows without a time within the life of the site, are dropped and counted.
+added. Reading, rating and reviewing may be years later: this event ("read") has the time of the last update, when all
+of it was known. By default the choices are books that were read; `any` includes shelved books, `min_rating=N` means
+books rated N or more. Averages and counts are computed from the log as of the scene, never the crawl's. A book exists
+from its first event, because dates of editions are unreliable. Impossible years and numbers of pages count as unknown.
+Rows without an id, or without a time within the life of the site, are dropped and counted.
 """
 
 from __future__ import annotations

@@ -1,20 +1,18 @@
-"""KuaiRec 2.0: 12.5 million videos played to 7,176 people of the app Kuaishou, summer 2020, 10,728 videos in all.
+"""KuaiRec 2.0: 12.5 million plays of 10,728 videos by 7,176 users of the app Kuaishou, summer 2020.
 
-Raw files as distributed in `data/`, comma-separated with a header, UTF-8:
-`big_matrix.csv` (one row a play: user_id, video_id, play_duration and video_duration in ms, time, date, timestamp in
-seconds with a fraction, watch_ratio), `item_daily_features.csv` (one row a video and day: date as 20200705, upload_dt
-as 2020-03-30, counts of that day in the whole app), `kuairec_caption_category.csv` (texts, with line breaks inside
-quotes and bare carriage returns; UNKNOWN for a missing text), `user_features.csv` and `social_network.csv` (user_id
-and a printed list of friends). Not read: `small_matrix.csv`, for which users were shown every video outside of their
-normal use of the app; `item_categories.csv`, numbers without names; encrypted columns of the users.
+Raw files as distributed in `data/`, comma-separated with a header, UTF-8: `big_matrix.csv` (one row per play:
+durations in ms, timestamp in seconds with a fraction), `item_daily_features.csv` (one row per video and day: date as
+20200705, upload_dt as 2020-03-30, that day's counts in the whole app), `kuairec_caption_category.csv` (texts, with
+line breaks inside quotes and bare carriage returns; UNKNOWN if missing), `user_features.csv` and `social_network.csv`
+(printed lists of friends). Not read: `small_matrix.csv`, for which users were shown every video outside their normal
+use of the app; `item_categories.csv`, numbers without names; encrypted columns of the users.
 
-An interaction is a video that the app played to the user: an exposure to one video at a time, not to a list that one
-could choose from. What the user did with it decides whether it was a choice: `complete` (default) if it was played to
-its end, `valid_play`, `long_play`, or `any`, skips included.
+An interaction is a video that the app played to the user: an exposure to one video at a time, not a list to choose
+from. It is a choice if the user watched to the end (`complete`, the default), or by `valid_play`, `long_play` or
+`any`, which includes skips.
 
-Times are kept to the millisecond. A day ends at midnight in China (UTC+8, no summer time); a day's counts are known
-from its end on. A video exists from the start of its day of upload. All columns of users are snapshots from the end of
-the crawl.
+Times are kept to the millisecond. A day ends at midnight in China (UTC+8, no summer time), and its counts are known
+from then on. A video exists from the start of its upload day. All user columns are snapshots from the crawl's end.
 """
 
 from __future__ import annotations
@@ -71,8 +69,7 @@ def read(raw: Path | None, seed: int) -> RawTables:
     described = daily.group_by("item_id").agg(
         available_from=pl.col("uploaded").drop_nulls().first(), duration=pl.col("duration").drop_nulls().first()
     )
-    ids = pl.concat([described["item_id"], captions["item_id"]]).unique().sort().to_frame()
-    items = ids.join(described, on="item_id", how="left").join(captions, on="item_id", how="left").sort("item_id")
+    items = described.join(captions, on="item_id", how="full", coalesce=True).sort("item_id")
     return RawTables(
         users=read_users(raw / "user_features.csv"),
         items=items.with_columns(title=pl.col("title").fill_null("untitled video")),
@@ -86,9 +83,9 @@ def read(raw: Path | None, seed: int) -> RawTables:
 def read_plays(path: Path) -> tuple[pl.DataFrame, int]:
     """Every play with `play_ms`, `video_ms` and what the user did, and how many had no time."""
     schema = {
-        "user_id": pl.Int32, "video_id": pl.Int32, "play_duration": pl.Int32, "video_duration": pl.Int32,
-        "timestamp": pl.Float64, "watch_ratio": pl.Float64,
-    }  # fmt: skip
+        **dict.fromkeys(("user_id", "video_id", "play_duration", "video_duration"), pl.Int32),
+        **dict.fromkeys(("timestamp", "watch_ratio"), pl.Float64),
+    }
     parts, missing = [], 0
     for frame in read_columns(path, schema, optional=["timestamp"]):
         dated = frame.drop_nulls("timestamp")
@@ -188,8 +185,7 @@ def read_users(path: Path) -> pl.DataFrame:
 
 def read_friends(path: Path) -> pl.DataFrame:
     """One row per user and friend, from lists printed as `[1, 2]`."""
-    schema = {"user_id": pl.Int64, "friend_list": pl.String}
-    rows = pl.concat(read_columns(path, schema))
+    rows = pl.concat(read_columns(path, {"user_id": pl.Int64, "friend_list": pl.String}))
     printed = pl.col("friend_list").str.contains(r"^\s*\[\s*(\d+\s*(,\s*\d+\s*)*)?\]\s*$")
     refuse(rows, ~printed, "friend_list", "a list like [1, 2]", path)
     friends = pl.col("friend_list").str.extract_all(r"\d+")

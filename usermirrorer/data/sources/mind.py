@@ -1,15 +1,15 @@
 """MIND: lists shown by Microsoft News and the clicks on them, 9 to 15 November 2019; 2.6 million (large) or 230,000.
 
-Raw files as distributed and unzipped: folders `train` and `dev` (or `MINDlarge_train`, `MINDsmall_dev`, …) with
-`behaviors.tsv` and `news.tsv`: UTF-8, tab-separated, no header, and no quoting: a quotation mark is text. Times are
-`11/15/2019 8:55:22 AM` without a zone and are taken as UTC. Of a folder `test` only the news are read: its clicks are
+Raw files as distributed, unzipped: folders `train` and `dev` (or `MINDlarge_train`, `MINDsmall_dev`, …) with
+`behaviors.tsv` and `news.tsv`: UTF-8, tab-separated, no header, no quoting: a quotation mark is text. Times such as
+`11/15/2019 8:55:22 AM` have no zone and are taken as UTC. Of a folder `test` only the news are read: its clicks are
 not published.
 
 An interaction is a click, at the time of its impression; each is a choice, and the impression is the exposure. A
-user's click history, from before the log, is the same in all rows of the user (so it gives no label away); that of the
-earliest row becomes undated interactions. An article exists from its first appearance in an impression, and from the
-start of the log if it is in a history. Repeated rows, as in a dev appended to train or to itself, are dropped and
-counted. Impressions are numbered from 1 in each file, so their ids get the name of the split.
+user's click history, from before the log, is the same in all the user's rows, so it gives no label away; that of the
+earliest row becomes undated interactions. An article exists from its first impression, or from the start of the log
+if it is in a history. Repeated rows, as in a dev appended to train or to itself, are dropped and counted. Impressions
+are numbered from 1 in each file, so their ids begin with the name of the split.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ def read(raw: Path | None, seed: int) -> RawTables:
     Dropped and counted: `duplicate_impression` and `untitled_news`.
     """
     train, dev = folder(raw, "train"), folder(raw, "dev")
+    tests = [path for path in _folders(train.parent, "test") if (path / "news.tsv").is_file()]
     chunks = [*read_behaviors(train / "behaviors.tsv", "train"), *read_behaviors(dev / "behaviors.tsv", "dev")]
     rows, appeared, histories = (pl.concat(frames) for frames in zip(*chunks, strict=True))
     once = rows["digest"].is_first_distinct()
@@ -58,7 +59,7 @@ def read(raw: Path | None, seed: int) -> RawTables:
     clicks = impressions.select("user_id", "clicked", "timestamp").rename({"clicked": "item_id"})
     clicks = clicks.explode("item_id", empty_as_null=False)
 
-    news = pl.concat([_news(directory / "news.tsv") for directory in (train, dev, *_test_news(raw))])
+    news = pl.concat([_news(directory / "news.tsv") for directory in (train, dev, *tests)])
     news = news.unique("item_id", keep="first", maintain_order=True)
     titled = news.drop_nulls("title")
     start = pl.lit(impressions["timestamp"].min(), dtype=pl.Int64)
@@ -148,8 +149,3 @@ def _news(path: Path) -> pl.DataFrame:
 def _folders(raw: Path, split: str) -> list[Path]:
     names = (raw / split, *sorted(raw.glob(f"MIND*_{split}")))
     return [path for path in names if path.is_dir()]
-
-
-def _test_news(raw: Path | None) -> list[Path]:
-    assert raw is not None
-    return [path for path in _folders(raw, "test") if (path / "news.tsv").is_file()]

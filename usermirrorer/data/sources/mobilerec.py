@@ -1,9 +1,7 @@
 """MobileRec: 19.3 million reviews of 10,173 apps of the Google Play store by 700,000 people, until April 2022.
 
-Raw files as distributed, CSV with quoted fields that hold line breaks: `interactions/mobilerec_final.csv`
-(app_package, review, rating, votes, date, uid, formated_date, unix_timestamp, app_category) and
-`app_meta/app_meta.csv` (app_package, app_name, developer_name, app_category, description, content_rating, num_reviews,
-price, avg_rating). The day of a review is its formated_date (2018-10-21); unix_timestamp is that day's midnight in the
+Raw files as distributed: `interactions/mobilerec_final.csv` and `app_meta/app_meta.csv`, CSV with line breaks in
+quoted fields. The day of a review is its formated_date (2018-10-21); unix_timestamp is that day's midnight in the
 collectors' zone and is not read. Price is the caption of the store's button: "Install" if the app is free.
 
 A review is an event; every review is a choice unless `min_rating=N` says otherwise. Dropped and counted are a second

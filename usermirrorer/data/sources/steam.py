@@ -1,14 +1,14 @@
 """Steam: 7.8 million reviews of 15,000 games by 2.6 million people, October 2010 to January 2018.
 
 Raw files as distributed: `steam_games.json.gz` and `steam_reviews.json.gz`, one printed Python dictionary a line
-(`{u'id': u'10', u'price': 9.99, …}`); copies converted to JSON, unpacked or named .jsonl are read as well. A game has
-id, app_name (else title), genres, tags, specs, developer, publisher, sentiment, price (a number or words such as "Free
-To Play"), release_date (mostly YYYY-MM-DD); a review has username, product_id, date (a day), hours, products, text.
+(`{u'id': u'10', u'price': 9.99, …}`); copies that are converted to JSON, unpacked or named .jsonl work too. A game is
+named by app_name, else title; its price is a number or words such as "Free To Play", its release_date mostly
+YYYY-MM-DD. The date of a review is a day.
 
-A review is an event and every event is a choice. Dropped and counted are further reviews of a game by the same name,
-and games and reviews without an id, a name or a date. A game exists from its release date; if that is not a day
-("Coming Soon"), from its first review. Tags, player reviews, prices, the hours played and the games owned date from
-the crawl. The published system kept only users with 5 to 20 reviews; here nobody is left out.
+A review is an event and every event is a choice. Dropped and counted are further reviews of a game by the same user
+name, and games and reviews without an id, a name or a date. A game exists from its release date; if that is not a day
+("Coming Soon"), from its first review. Tags, player reviews, prices, hours played and games owned date from the crawl.
+The published system kept only users with 5 to 20 reviews; here nobody is left out.
 """
 
 from __future__ import annotations

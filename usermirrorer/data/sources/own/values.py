@@ -1,4 +1,4 @@
-"""Values of your own files: times, numbers, yes and no.
+"""Values in your own files: times, numbers, yes and no.
 
 The rule for times: text is `2024-01-31`, `2024-01-31 18:05:00` or ISO 8601 with an offset, and UTC without one.
 Numbers are seconds since 1970 if the whole column is within 1e8 to 1e11 (1973 to 5138), milliseconds if it is within
@@ -21,7 +21,7 @@ Kind = Literal["any", "number", "text", "flag"]
 """What a column must hold: whatever the file has, numbers (shown, compared, averaged), words, or yes/no."""
 
 Unit = Literal["", "s", "ms"]
-"""Of times written as numbers; empty if the column is to decide."""
+"""Of times written as numbers; empty to infer it from the column."""
 
 SECONDS_FROM, MILLISECONDS_FROM, LATEST = 1e8, 1e11, 1e14
 
@@ -35,15 +35,14 @@ def as_times(frame: pl.DataFrame, column: str, path: Path, unit: Unit) -> pl.Dat
     Raises UserError with file:line at the first value that is not a time, and for numbers whose unit is not clear.
     """
     text = frame.select("line", stripped(pl.col(column).cast(pl.String)))
-    number = pl.col(column).cast(pl.Float64, strict=False)
-    parsed = text.with_columns(_number=number, _date=_from_text(pl.col(column)))
+    parsed = text.with_columns(_number=pl.col(column).cast(pl.Float64, strict=False))
     numbers = parsed.filter(pl.col("_number").is_finite())
     if len(numbers) and not unit:
         unit = _unit_of(numbers, column, path)
     scaled = pl.col("_number") * (1000 if unit == "s" else 1)
     inside = scaled.is_finite() & (scaled.abs() < LATEST * 10)
     number_ms = pl.when(inside).then(scaled).round().cast(pl.Int64)
-    times = parsed.select(pl.coalesce("_date", number_ms).alias(column)).to_series()
+    times = parsed.select(pl.coalesce(_from_text(pl.col(column)), number_ms).alias(column)).to_series()
     remedy = "write 2024-01-31 18:05:00 (UTC), ISO 8601 with an offset, or seconds or milliseconds since 1970"
     refuse(text, times.is_null() & pl.col(column).is_not_null(), column, "a time", path, remedy)
     return frame.with_columns(times)
@@ -69,11 +68,12 @@ def _from_text(text: pl.Expr) -> pl.Expr:
     def part(number: int) -> pl.Expr:
         return parts.struct.field(str(number))
 
-    hour, minute, second = (part(n).cast(pl.Int64).fill_null(0) for n in (2, 3, 4))
+    numbers = (part(number).cast(pl.Int64).fill_null(0) for number in (2, 3, 4, 8, 9))
+    hour, minute, second, offset_hours, offset_minutes = numbers
     fraction = part(5).str.pad_end(3, "0").str.slice(0, 3).cast(pl.Int64).fill_null(0)
-    offset = (part(8).cast(pl.Int64) * 60 + part(9).cast(pl.Int64)) * pl.when(part(7) == "-").then(-1).otherwise(1)
-    clock = ((hour * 60 + minute - offset.fill_null(0)) * 60 + second) * 1000 + fraction
-    possible = (hour < 24) & (minute < 60) & (second < 60) & (part(9).cast(pl.Int64).fill_null(0) < 60)
+    offset = (offset_hours * 60 + offset_minutes) * pl.when(part(7) == "-").then(-1).otherwise(1)
+    clock = ((hour * 60 + minute - offset) * 60 + second) * 1000 + fraction
+    possible = (hour < 24) & (minute < 60) & (second < 60) & (offset_minutes < 60)
     return pl.when(possible).then(day_ms(part(1)) + clock)
 
 
