@@ -1,10 +1,10 @@
-"""A synthetic domain whose law is known: users with one latent taste choose from lists, with noise.
+"""A synthetic domain with known choice probabilities: users with one latent taste choose from lists, with noise.
 
-Every item is a thing with a taste ("sweet cake"). An occasion is drawn in this order: the list (`LIST_LENGTH` items
-of different tastes, within a taste by a Zipf law, so some items are shown far more than others), then the time and
-the user, then the choice, a softmax of `STRENGTH` times "this item has my taste". What is shown does not depend on
-the user, and popularity plays no part in the choice. So the best possible prediction from exactly the text of a scene
-has a closed form, `best_possible`: no honest model can do better.
+Every item is a thing with a taste ("sweet cake"). A list holds `LIST_LENGTH` items of different tastes, drawn within a
+taste by a Zipf law, so some items are shown far more often than others. The choice is a softmax of `STRENGTH` times
+"this item has my taste". What is shown does not depend on the user, and popularity plays no part in the choice. So the
+best possible prediction from exactly the text of a scene has a closed form, `best_possible`: no honest model can do
+better.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ _ENTRY_DAYS = 150
 _STAY_DAYS = 40
 
 
-def _law(weights: Sequence[float] | np.ndarray) -> np.ndarray:
+def _normalised(weights: Sequence[float] | np.ndarray) -> np.ndarray:
     return np.asarray(weights, dtype=float) / np.sum(weights)
 
 
 def best_given_taste(taste: str, option_tastes: Sequence[str]) -> np.ndarray:
-    """Probability of every option for a user with this taste, `(options,)`: the law behind the choices."""
-    return _law([np.exp(STRENGTH) if option == taste else 1.0 for option in option_tastes])
+    """Probability of every option for a user with this taste, `(options,)`, as the choices are drawn."""
+    return _normalised([np.exp(STRENGTH) if option == taste else 1.0 for option in option_tastes])
 
 
 def taste_posterior(history_tastes: Sequence[str]) -> np.ndarray:
@@ -57,7 +57,7 @@ def taste_posterior(history_tastes: Sequence[str]) -> np.ndarray:
     other = (1 - own) / (tastes - 1)
     counts = np.array([sum(taste == shown for shown in history_tastes) for taste in TASTES])
     log_likelihood = counts * np.log(own) + (len(history_tastes) - counts) * np.log(other)
-    return _law(np.exp(log_likelihood - log_likelihood.max()))
+    return _normalised(np.exp(log_likelihood - log_likelihood.max()))
 
 
 def best_possible(history_tastes: Sequence[str], option_tastes: Sequence[str]) -> np.ndarray:
@@ -134,7 +134,7 @@ def _occasions(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 def _lists_and_choices(rng: np.random.Generator, tastes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows of the catalogue shown, `(occasions, LIST_LENGTH)`, and positions chosen, `(occasions,)`."""
     occasions = len(tastes)
-    exposure = _law(1.0 / np.arange(1, len(THINGS) + 1) ** ZIPF)
+    exposure = _normalised(1.0 / np.arange(1, len(THINGS) + 1) ** ZIPF)
     things_by_rank = np.stack([rng.permutation(len(THINGS)) for _ in TASTES])
     shown_tastes = rng.permuted(np.tile(np.arange(len(TASTES)), (occasions, 1)), axis=1)[:, :LIST_LENGTH]
     ranks = rng.choice(len(THINGS), size=shown_tastes.shape, p=exposure)

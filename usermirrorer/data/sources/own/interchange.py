@@ -121,7 +121,7 @@ def _values(path: Path, objects: pl.DataFrame, parts: tuple[str, ...]) -> pl.Dat
     try:
         frame = pl.read_ndjson(path, infer_schema_length=None, schema_overrides=ids)
     except pl.exceptions.PolarsError as error:
-        reason = _type_conflict(path, parts) or f"{path}: these objects do not make a table ({error}); export again"
+        reason = _type_conflict(path, parts) or f"{path}: these objects do not form a table ({error}); export again"
         raise UserError(reason) from None
     columns = {"line": objects["line"]}
     for part in parts:

@@ -1,7 +1,7 @@
-"""Comma-separated files with a header, plain or gzip, read in chunks: typed columns, or records of text.
+"""Comma-separated files with a header, plain or gzip, read in chunks.
 
-`read_columns` is for large tables of numbers: every row is a line. `read_records` is for text: quoted fields may hold
-line breaks (RFC 4180).
+`read_columns` is for large tables of numbers, one row per line; `read_records` is for text, with line breaks allowed
+in quoted fields (RFC 4180).
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ CHUNK_BYTES = 32 * 2**20
 
 
 def require_files(raw: Path | None, names: Sequence[str], domain: str, publisher: str) -> Path:
-    """The directory of raw files, once all of `names` are in it. Raises UserError naming the first that is not."""
+    """The directory of raw files, if all of `names` are in it. Raises UserError naming the first that is missing."""
     if raw is None:
         raise UserError(f"{domain} needs its raw files: add --raw DIR with {', '.join(names)} (from {publisher})")
     missing = [name for name in names if not (raw / name).is_file()]
@@ -78,8 +78,8 @@ def decoded(path: Path, first_line: int, content: bytes, encoding: str = "utf-8"
 
 
 def first_bad(rows: Sequence[T], parse: Callable[[Sequence[T]], object]) -> int:
-    """Position of the row that spoils a chunk: polars refuses a chunk without naming the row.
+    """Position of the row that spoils a chunk, since polars refuses a chunk without naming the row.
 
-    `parse` returns None for rows that do not parse; all of them together do not.
+    `parse` returns None for rows that do not parse, so None for all of them.
     """
     return bisect_left(range(len(rows) - 1), True, key=lambda row: parse(rows[: row + 1]) is None)

@@ -74,10 +74,8 @@ def _cast(frame: pl.DataFrame, name: str, dtype: ColumnType, path: Path) -> pl.D
     """A column of text as numbers or booleans. Raises UserError with file:line at the first other value."""
     text = pl.col(name).str.strip_chars()
     if dtype == pl.Boolean:
-        kind = "true or false"
-        value = text.str.to_lowercase().replace_strict(
-            {"true": True, "false": False}, default=None, return_dtype=dtype
-        )
+        kind, flags = "true or false", {"true": True, "false": False}
+        value = text.str.to_lowercase().replace_strict(flags, default=None, return_dtype=dtype)
     elif dtype.is_integer():
         kind, number = "a whole number", text.cast(pl.Float64, strict=False)
         whole = pl.when(number == number.floor()).then(number).cast(dtype, strict=False)

@@ -1,8 +1,8 @@
 """Files whose lines are printed Python dictionaries, `{u'id': u'10', u'early_access': False}`.
 
-Older releases of the McAuley group were printed that way. Nothing is evaluated: replacing tokens turns all lines of a
-chunk into JSON at once; what does not come out as JSON is parsed by `ast.literal_eval`, which accepts only literals
-and is some twenty times slower.
+Older releases of the McAuley group are printed that way. Nothing is executed: replacing tokens turns all lines of a
+chunk into JSON at once; if that does not yield JSON, `ast.literal_eval` parses them, which accepts only literals and
+is some twenty times slower.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def read_python_lines(path: Path, schema: Mapping[str, ColumnType]) -> Iterator[
         lines = pl.Series(text.split("\n"), dtype=pl.String).str.strip_chars(" \r")
         try:
             frame = parse_chunk(path, first_line, _rewritten(path, first_line, lines), schema)
-        except UserError:  # a literal that rewriting does not cover, or a bad line, which is then named
+        except UserError:  # a literal that rewriting does not cover, or a bad line, which the second attempt names
             evaluated = "\n".join(_evaluated(path, first_line + row, line) for row, line in enumerate(lines))
             frame = parse_chunk(path, first_line, evaluated.encode(), schema)
         yield frame
