@@ -1,11 +1,7 @@
 """Goodreads, comics and graphic novels: 7.3 million books on the shelves of 340,000 people, until November 2017.
 
-Raw files as distributed (UCSD Book Graph), one JSON object a line, numbers written as strings:
-
-* interactions: user_id, book_id, review_id, is_read, rating (0: none), date_added and date_updated, written as in
-  "Thu Aug 17 15:15:28 -0700 2017".
-* books: book_id, title, description, authors [{author_id, role}], publisher, publication_year, num_pages.
-* genres: book_id, genres {name: votes}. Reviews: review_id, review_text. Authors: author_id, name.
+Raw files as distributed (UCSD Book Graph), one JSON object a line, numbers written as strings, times as in "Thu Aug 17
+15:15:28 -0700 2017". A rating of 0 is none; a book's authors are [{author_id, role}], its genres {name: votes}.
 
 A row is the last state of a book on a shelf. A book that was not read is an event ("shelved") at the time when it was
 added. Reading, rating and reviewing may be years later: this event ("read") has the time of the last update, when all

@@ -10,13 +10,11 @@ import polars as pl
 from usermirrorer.errors import UserError, shorten
 
 
+REPAIR = "repair or delete the line"
+
+
 def refuse(
-    frame: pl.DataFrame,
-    wrong: pl.Expr | pl.Series,
-    column: str,
-    expected: str,
-    path: Path,
-    remedy: str = "repair or delete the line",
+    frame: pl.DataFrame, wrong: pl.Expr | pl.Series, column: str, expected: str, path: Path, remedy: str = REPAIR
 ) -> None:
     """Raises UserError with file:line at the first row where `wrong` holds: its `column` is not what is expected."""
     found = frame.filter(wrong)
@@ -29,7 +27,7 @@ def require(frame: pl.DataFrame, column: str, path: Path, problem: str) -> None:
     """Raises UserError with file:line and the problem at the first row where `column` is null."""
     lacking = frame.filter(pl.col(column).is_null())
     if len(lacking):
-        raise UserError(f"{path}:{lacking['line'][0]}: {problem}; repair or delete the line")
+        raise UserError(f"{path}:{lacking['line'][0]}: {problem}; {REPAIR}")
 
 
 def as_integers(frame: pl.DataFrame, column: str, path: Path, low: int, high: int) -> pl.DataFrame:
