@@ -38,7 +38,7 @@ class RawTables:
     items: pl.DataFrame
     """`item_id`, static columns, and `available_from` if it is known (null: from its first interaction on)"""
     interactions: pl.DataFrame
-    """`user_id`, `item_id`, `timestamp` (null: undated, before all others, in the order of rows), event columns"""
+    """`user_id`, `item_id`, `timestamp` (null: undated, before all others, in row order), event columns"""
     impressions: pl.DataFrame | None = None
     """`impression_id`, `user_id`, `timestamp`, `items`, `clicked`"""
     friends: pl.DataFrame | None = None

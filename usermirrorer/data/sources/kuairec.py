@@ -25,7 +25,7 @@ import polars as pl
 from usermirrorer.data.sources.domain import EVERY_EVENT, Domain, RawTables
 from usermirrorer.data.sources.readers.checks import refuse, unique_ids
 from usermirrorer.data.sources.readers.csv_files import read_columns
-from usermirrorer.data.sources.readers.files import ColumnType, decoded, require_files
+from usermirrorer.data.sources.readers.files import decoded, require_files
 from usermirrorer.data.sources.readers.text import day_ms, one_line
 from usermirrorer.errors import UserError
 
@@ -34,7 +34,7 @@ CHINA_MS = 8 * 3_600_000
 DAY_MS = 86_400_000
 
 LONGEST_CAPTION = 50
-"""Most lines of one row of captions; a longer row has a quotation mark that is never closed."""
+"""Most lines in one row of captions; a longer row has a quotation mark that is never closed."""
 
 PUBLISHER = "https://kuairec.com"
 CAPTIONS = (
@@ -81,7 +81,7 @@ def read(raw: Path | None, seed: int) -> RawTables:
 
 
 def read_plays(path: Path) -> tuple[pl.DataFrame, int]:
-    """Every play with `play_ms`, `video_ms` and what the user did, and how many had no time."""
+    """Every play with `play_ms`, `video_ms` and its outcome, and the number of plays without a time."""
     schema = {
         **dict.fromkeys(("user_id", "video_id", "play_duration", "video_duration"), pl.Int32),
         **dict.fromkeys(("timestamp", "watch_ratio"), pl.Float64),
@@ -112,16 +112,13 @@ def read_plays(path: Path) -> tuple[pl.DataFrame, int]:
 
 
 def read_daily(path: Path) -> pl.DataFrame:
-    """Counts of each video and day in order of the time from which they are known, and what never changes.
+    """One row per video and day, in order of `timestamp`, the end of the day, from which its counts are known.
 
-    Columns: item_id, timestamp (end of the day), uploaded (UTC milliseconds), duration (seconds), plays, likes, ….
+    Columns: item_id, timestamp, uploaded (UTC milliseconds), duration (seconds), plays, likes, comments, shares.
     """
-    schema: dict[str, ColumnType] = {
-        "video_id": pl.Int64, "date": pl.Int64, "upload_dt": pl.String, "video_duration": pl.Float64,
-        **dict.fromkeys(COUNTS.values(), pl.Float64),
-    }  # fmt: skip
-    optional = ["upload_dt", "video_duration", *COUNTS.values()]
-    rows = pl.concat(read_columns(path, schema, optional))
+    numbers = dict.fromkeys(["video_duration", *COUNTS.values()], pl.Float64)
+    schema = {"video_id": pl.Int64, "date": pl.Int64, "upload_dt": pl.String, **numbers}
+    rows = pl.concat(read_columns(path, schema, optional=["upload_dt", *numbers]))
     day, uploaded = day_ms(pl.col("date").cast(pl.String), "%Y%m%d") - CHINA_MS, day_ms(pl.col("upload_dt")) - CHINA_MS
     refuse(rows, day.is_null(), "date", "a day like 20200705", path)
     refuse(rows, uploaded.is_null() & pl.col("upload_dt").is_not_null(), "upload_dt", "a day like 2020-03-30", path)
@@ -135,7 +132,7 @@ def read_daily(path: Path) -> pl.DataFrame:
 
 
 def read_captions(path: Path) -> tuple[pl.DataFrame, int]:
-    """Texts of each video (item_id, title, cover_text, category), and how many rows could not be used."""
+    """Texts of each video (item_id, title, cover_text, category), and the number of rows left out."""
     text = decoded(path, 1, path.read_bytes(), "utf-8-sig")
     # Rows end with line feeds only: the csv module would end one at a bare carriage return too.
     lines = (line + "\n" for line in text.replace("\r", " ").split("\n"))
