@@ -27,7 +27,7 @@ DOMAINS = {
 
 
 OWN = "domain.yaml"
-"""Name of the copy of your own YAML beside the tables made with it."""
+"""Name of the copy of your own YAML beside the tables made from it."""
 
 
 def load_domain(name: str, work: Path | None = None) -> Domain:

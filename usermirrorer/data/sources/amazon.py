@@ -9,10 +9,10 @@ Raw files as distributed, one object a line, gzip or not:
   printed Python dictionary a line.
 
 A review is an event; every review is a choice unless `min_rating=N` says otherwise. Dropped and counted are a second
-review of an item by the same person, reviews without an id or a time, and items whose title is missing or is a script
-of the page. An item exists from its first review. Average rating and number of reviews are computed from the log as of
-the scene; the price dates from the crawl. The published system keeps the latest 30 % and then users and items with
-five reviews or more; that is part of its protocol and not done here. Reading takes about half a kilobyte per review.
+review of an item by the same person, reviews without an id or a time, and items whose title is missing or a script
+from the page. An item exists from its first review. Average rating and number of reviews are computed from the log as
+of the scene; the price dates from the crawl. The published system keeps the latest 30 % and then users and items with
+at least five reviews; that protocol is not applied here. Reading takes about half a kilobyte of memory per review.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import polars as pl
 
 from usermirrorer.data.sources.cleaning import drop_unknown, first_reviews, keep_first, users_of
 from usermirrorer.data.sources.domain import EVERY_EVENT, MIN_RATING, Domain, RawTables
-from usermirrorer.data.sources.readers.files import ColumnType, find_file, joined
+from usermirrorer.data.sources.readers.files import ColumnType, find_file
 from usermirrorer.data.sources.readers.python_lines import read_python_lines
 from usermirrorer.data.sources.readers.text import dollars, first_words, stripped, without_markup
 from usermirrorer.errors import UserError
@@ -40,16 +40,14 @@ LATEST_SECOND = 2**33
 """A later time cannot be that of a review."""
 
 _REVIEW: Mapping[str, ColumnType] = {
-    "user_id": pl.String, "reviewerID": pl.String, "parent_asin": pl.String, "asin": pl.String,
-    "rating": pl.Float64, "overall": pl.Float64, "timestamp": pl.Int64, "unixReviewTime": pl.Int64,
-    "title": pl.String, "summary": pl.String, "text": pl.String, "reviewText": pl.String,
-}  # fmt: skip
+    **dict.fromkeys("user_id reviewerID parent_asin asin title summary text reviewText".split(), pl.String),
+    **dict.fromkeys(("rating", "overall"), pl.Float64),
+    **dict.fromkeys(("timestamp", "unixReviewTime"), pl.Int64),
+}
 _ITEM: Mapping[str, ColumnType] = {
-    "parent_asin": pl.String, "asin": pl.String, "title": pl.String, "price": pl.String, "main_category": pl.String,
-    "main_cat": pl.String, "category": pl.List(pl.String),
-}  # fmt: skip
-_CATEGORIES: Mapping[bool, ColumnType] = {True: pl.List(pl.String), False: pl.List(pl.List(pl.String))}
-"""Type of `categories` in 2023 (one path) and in 2014 (several)."""
+    **dict.fromkeys("parent_asin asin title price main_category main_cat".split(), pl.String),
+    "category": pl.List(pl.String),
+}
 
 
 def review_files(category: str) -> dict[str, str]:
@@ -72,7 +70,7 @@ def read(raw: Path | None, seed: int, category: str) -> RawTables:
     items_file = find_file(raw, list(item_files(category, ".jsonl" if newest else ".json")), name, PUBLISHER)
     dropped: dict[str, int] = {}
     reviews = _reviews(reviews_file, dropped)
-    items = _items(items_file, {**_ITEM, "categories": _CATEGORIES[newest]}, reviews, dropped)
+    items = _items(items_file, newest, reviews, dropped)
     return RawTables(users=users_of(reviews), items=items, interactions=reviews, dropped=dropped)
 
 
@@ -96,36 +94,30 @@ def _reviews(path: Path, dropped: dict[str, int]) -> pl.DataFrame:
     return first_reviews(path, chunks, dropped, "time")
 
 
-def _items(
-    path: Path, schema: Mapping[str, ColumnType], reviews: pl.DataFrame, dropped: dict[str, int]
-) -> pl.DataFrame:
+def _items(path: Path, newest: bool, reviews: pl.DataFrame, dropped: dict[str, int]) -> pl.DataFrame:
     """The items that have reviews, the first line of each."""
     reviewed = reviews.select("item_id").unique()
-    nested = schema["categories"] != pl.List(pl.String)
-    # The first path that is not empty: it is called categories in 2023 and 2014, category in 2018.
-    path_2014_or_2023 = pl.col("categories").list.first() if nested else pl.col("categories")
-    levels = pl.coalesce(
-        pl.when(path_2014_or_2023.list.len() > 0).then(path_2014_or_2023),
-        pl.when(pl.col("category").list.len() > 0).then("category"),
-    )
+    # The path of categories is `categories` in 2023, the first of `categories` in 2014, and `category` in 2018.
+    one_path = pl.List(pl.String)
+    schema: dict[str, ColumnType] = {**_ITEM, "categories": one_path if newest else pl.List(one_path)}
+    paths = (pl.col("categories") if newest else pl.col("categories").list.first(), pl.col("category"))
+    levels = pl.coalesce(pl.when(levels.list.len() > 0).then(levels) for levels in paths)
     category = levels.list.eval(without_markup(pl.element()).drop_nulls()).list.head(CATEGORY_LEVELS).list.join(" > ")
     # Some main categories of 2018 are pictures: <img … alt="Digital Music" …>.
     main = pl.coalesce("main_category", pl.col("main_cat").str.extract(r'alt="([^"]*)"'), "main_cat")
     title = without_markup(pl.when(~pl.col("title").str.contains("getTime", literal=True)).then("title"))
-    columns = {
-        "item_id": pl.col("item_id"),
-        "title": first_words(title, TITLE_WORDS),
-        "category": pl.coalesce(pl.when(category != "").then(category), without_markup(main)),
-        "price": _price(pl.col("price").str.strip_chars()),
-    }
     chunks = (
         chunk.with_columns(item_id=_id("parent_asin", "asin"))
         .join(reviewed, on="item_id", how="semi", maintain_order="left")
-        .select(**columns)
+        .select(
+            "item_id",
+            title=first_words(title, TITLE_WORDS),
+            category=pl.coalesce(pl.when(category != "").then(category), without_markup(main)),
+            price=_price(pl.col("price").str.strip_chars()),
+        )
         for chunk in read_python_lines(path, schema)
     )
-    items = joined(chunks, dict.fromkeys(columns, pl.String))
-    titled = drop_unknown(items, ["title"], dropped, "item_without_title")
+    titled = drop_unknown(pl.concat(chunks), ["title"], dropped, "item_without_title")
     return keep_first(titled, ["item_id"], dropped, "repeated_item")
 
 
@@ -151,7 +143,6 @@ def amazon(category: str) -> Domain:
         title=f"Amazon reviews: {category.replace('_', ' ')}",
         publisher=PUBLISHER,
         licence="none assigned by the publisher, who offers it for research",
-        redistribute_text=False,
         raw_files=review_files(category) | items,
         read=partial(read, category=category),
         event="reviewed",

@@ -1,4 +1,4 @@
-"""Raw rows that cannot be used are left out and counted by reason, in `dropped`."""
+"""Raw rows that cannot be used are left out, and counted by reason in `dropped`."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def users_of(events: pl.DataFrame) -> pl.DataFrame:
 
 
 def first_reviews(path: Path, chunks: Iterable[pl.DataFrame], dropped: dict[str, int], time: str) -> pl.DataFrame:
-    """Each person's first review of an item, in order of `timestamp`; `time` is what the log records: time, day, date.
+    """Each person's first review of an item, in order of `timestamp`; `time` names what the log records, such as day.
 
     Reviews without an id or a time and repeated ones are counted. Raises UserError for a file without reviews.
     """
     parts = list(chunks)
-    if not parts:
+    if not any(len(part) for part in parts):
         raise UserError(f"{path}: there is no review in this file; download it again")
     reviews = drop_unknown(pl.concat(parts), ["user_id", "item_id"], dropped, "review_without_id")
     reviews = drop_unknown(reviews, ["timestamp"], dropped, f"review_without_{time}")

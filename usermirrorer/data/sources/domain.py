@@ -23,6 +23,9 @@ ChoiceRules = Mapping[str, Callable[[float], pl.Expr]]
 EVERY_EVENT: ChoiceRules = {"any": lambda _: pl.lit(True)}
 MIN_RATING: ChoiceRules = {"min_rating": lambda value: (pl.col("rating") >= value).fill_null(False)}
 
+SAMPLED_EXPOSURES = ("natural", "hard", "retrieved")
+"""Exposure modes that need no impressions."""
+
 HISTORY_VALUES = ("event", "item", "time_diff")
 """What rendering itself puts into a history entry."""
 
@@ -35,7 +38,7 @@ class RawTables:
     items: pl.DataFrame
     """`item_id`, static columns, and `available_from` if it is known (null: from its first interaction on)"""
     interactions: pl.DataFrame
-    """`user_id`, `item_id`, `timestamp` (null: undated, before all others, in the order of rows), event columns"""
+    """`user_id`, `item_id`, `timestamp` (null: undated, before all others, in row order), event columns"""
     impressions: pl.DataFrame | None = None
     """`impression_id`, `user_id`, `timestamp`, `items`, `clicked`"""
     friends: pl.DataFrame | None = None
@@ -61,7 +64,6 @@ class Domain:
     title: str
     publisher: str
     licence: str
-    redistribute_text: bool
     raw_files: Mapping[str, str]
     """File name (with * for folders of several names) -> what it holds; empty for embedded domains."""
     read: Callable[[Path | None, int], RawTables]
@@ -72,6 +74,7 @@ class Domain:
     """Resolution of the recorded times: a user's events within one tick are one occasion."""
     item: str
     history: str
+    redistribute_text: bool = False
     option: str = "{item}"
     profile: str = ""
     """Empty if nothing is known about users."""
@@ -86,7 +89,7 @@ class Domain:
     """Static numeric item columns that a prompt shows: features of the exposure probe."""
     repeats: bool = False
     """Whether a user can choose the same item again; if not, items already chosen are never options."""
-    exposures: tuple[str, ...] = ("natural", "hard", "retrieved")
+    exposures: tuple[str, ...] = SAMPLED_EXPOSURES
     """Modes that the log supports; the first is the default."""
 
     @cached_property

@@ -1,18 +1,14 @@
 """Goodreads, comics and graphic novels: 7.3 million books on the shelves of 340,000 people, until November 2017.
 
-Raw files as distributed (UCSD Book Graph), one JSON object a line, numbers written as strings:
-
-* interactions: user_id, book_id, review_id, is_read, rating (0: none), date_added, date_updated, read_at, started_at;
-  times as in "Thu Aug 17 15:15:28 -0700 2017".
-* books: book_id, title, description, authors [{author_id, role}], publisher, publication_year, num_pages.
-* genres: book_id, genres {name: votes}. Reviews: review_id, review_text. Authors: author_id, name.
+Raw files as distributed (UCSD Book Graph), one JSON object a line, numbers written as strings, times as in "Thu Aug 17
+15:15:28 -0700 2017". A rating of 0 is none; a book's authors are [{author_id, role}], its genres {name: votes}.
 
 A row is the last state of a book on a shelf. A book that was not read is an event ("shelved") at the time when it was
-added. That a book was read, its rating and its review may be years later: this event ("read") has the time of the last
-update, when all of it was known. By default the choices are books that were read; `any` includes shelved books,
-`min_rating=N` means books rated N or more. Averages and counts are computed from the log as of the scene, never the
-crawl's. A book exists from its first event: the days of editions are not reliable. Impossible years and numbers of
-pages are unknown. Rows without an id, and rows without a time within the life of the site, are dropped and counted.
+added. Reading, rating and reviewing may be years later: this event ("read") has the time of the last update, when all
+of it was known. By default the choices are books that were read; `any` includes shelved books, `min_rating=N` means
+books rated N or more. Averages and counts are computed from the log as of the scene, never the crawl's. A book exists
+from its first event, because dates of editions are unreliable. Impossible years and numbers of pages count as unknown.
+Rows without an id, or without a time within the life of the site, are dropped and counted.
 """
 
 from __future__ import annotations
@@ -24,7 +20,7 @@ import polars as pl
 
 from usermirrorer.data.sources.cleaning import drop_unknown, keep_first, users_of
 from usermirrorer.data.sources.domain import EVERY_EVENT, MIN_RATING, Domain, RawTables
-from usermirrorer.data.sources.readers.files import ColumnType, joined, require_files
+from usermirrorer.data.sources.readers.files import ColumnType, require_files
 from usermirrorer.data.sources.readers.json_lines import read_json_lines
 from usermirrorer.data.sources.readers.text import first_words, one_line, stripped
 
@@ -49,14 +45,13 @@ FIRST_DAY, LAST_DAY = 1_136_073_600_000, 1_514_764_800_000
 """1 January 2006 and 2018, UTC: before the site opened and after the crawl."""
 
 _INTERACTION: Mapping[str, ColumnType] = {
-    "user_id": pl.String, "book_id": pl.String, "review_id": pl.String, "is_read": pl.Boolean, "rating": pl.Int64,
-    "date_added": pl.String, "date_updated": pl.String,
+    **dict.fromkeys(("user_id", "book_id", "review_id", "date_added", "date_updated"), pl.String),
+    "is_read": pl.Boolean, "rating": pl.Int64,
 }  # fmt: skip
 _BOOK: Mapping[str, ColumnType] = {
-    "book_id": pl.String, "title": pl.String, "description": pl.String, "publisher": pl.String,
-    "publication_year": pl.String, "num_pages": pl.String,
+    **dict.fromkeys("book_id title description publisher publication_year num_pages".split(), pl.String),
     "authors": pl.List(pl.Struct({"author_id": pl.String, "role": pl.String})),
-}  # fmt: skip
+}
 
 
 def read(raw: Path | None, seed: int) -> RawTables:
@@ -74,8 +69,7 @@ def _interactions(raw: Path, dropped: dict[str, int]) -> pl.DataFrame:
         chunk.select("review_id", first_words(pl.col("review_text"), REVIEW_WORDS).alias("review"))
         for chunk in read_json_lines(raw / REVIEWS, {"review_id": pl.String, "review_text": pl.String})
     )
-    reviews = joined(texts, {"review_id": pl.String, "review": pl.String}).drop_nulls()
-    reviews = reviews.unique("review_id", keep="first", maintain_order=True)
+    reviews = pl.concat(texts).drop_nulls().unique("review_id", keep="first", maintain_order=True)
     added, updated = (_milliseconds(name) for name in ("date_added", "date_updated"))
     was_read = pl.col("is_read").fill_null(False)
     rows = (
@@ -89,11 +83,7 @@ def _interactions(raw: Path, dropped: dict[str, int]) -> pl.DataFrame:
         )
         for chunk in read_json_lines(raw / INTERACTIONS, _INTERACTION)
     )
-    interactions = joined(rows, {
-        "user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64, "action": pl.String, "rating": pl.Int64,
-        "review": pl.String,
-    })  # fmt: skip
-    interactions = drop_unknown(interactions, ["user_id", "item_id"], dropped, "row_without_id")
+    interactions = drop_unknown(pl.concat(rows), ["user_id", "item_id"], dropped, "row_without_id")
     return drop_unknown(interactions, ["timestamp"], dropped, "row_without_time")
 
 
@@ -105,7 +95,7 @@ def _milliseconds(column: str) -> pl.Expr:
 
 def _books(raw: Path, dropped: dict[str, int]) -> pl.DataFrame:
     """Books, their authors and genres on one line each; books without an id or a title are dropped."""
-    books = joined(read_json_lines(raw / BOOKS, _BOOK), {**_BOOK, "line": pl.Int64})
+    books = pl.concat(read_json_lines(raw / BOOKS, _BOOK))
     books = books.with_columns(stripped(pl.col("book_id")), one_line(pl.col("title")))
     titled = drop_unknown(books, ["book_id", "title"], dropped, "book_without_title")
     first = keep_first(titled, ["book_id"], dropped, "repeated_book")
@@ -127,14 +117,13 @@ def _author_names(raw: Path, books: pl.DataFrame) -> pl.DataFrame:
     """item_id and authors, as in "Ann Author, Bob Brush (Illustrator)"."""
     roles = books.select("book_id", "authors").explode("authors").drop_nulls().unnest("authors")
     wanted = roles.select("author_id").unique()
-    schema = {"author_id": pl.String, "name": pl.String}
     chunks = (
         chunk.select("author_id", one_line(pl.col("name")))
         .join(wanted, on="author_id", how="semi", maintain_order="left")
         .drop_nulls()
-        for chunk in read_json_lines(raw / AUTHORS, schema)
+        for chunk in read_json_lines(raw / AUTHORS, {"author_id": pl.String, "name": pl.String})
     )
-    names = joined(chunks, schema).unique("author_id", keep="first", maintain_order=True)
+    names = pl.concat(chunks).unique("author_id", keep="first", maintain_order=True)
     role = one_line(pl.col("role"))
     shown = pl.when(role.is_null()).then("name").otherwise(pl.format("{} ({})", "name", role))
     named = roles.join(names, on="author_id", how="inner", maintain_order="left")
@@ -152,8 +141,7 @@ def _genres(raw: Path, books: pl.DataFrame) -> pl.DataFrame:
         )
         for chunk in read_json_lines(raw / GENRES, {"book_id": pl.String, "genres": pl.String})
     )
-    genres = joined(chunks, {"item_id": pl.String, "genres": pl.String})
-    genres = genres.unique("item_id", keep="first", maintain_order=True)
+    genres = pl.concat(chunks).unique("item_id", keep="first", maintain_order=True)
     return genres.with_columns(pl.col("genres").replace("", None))
 
 
@@ -162,7 +150,6 @@ GOODREADS = Domain(
     title="Goodreads: comics and graphic novels",
     publisher=PUBLISHER,
     licence="UCSD Book Graph: academic use only, no redistribution, no commercial use",
-    redistribute_text=False,
     raw_files=FILES,
     read=read,
     event="read",

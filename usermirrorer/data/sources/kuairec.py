@@ -1,20 +1,18 @@
-"""KuaiRec 2.0: 12.5 million videos played to 7,176 people of the app Kuaishou, summer 2020, 10,728 videos in all.
+"""KuaiRec 2.0: 12.5 million plays of 10,728 videos by 7,176 users of the app Kuaishou, summer 2020.
 
-Raw files as distributed in `data/`, comma-separated with a header, UTF-8:
-`big_matrix.csv` (one row a play: user_id, video_id, play_duration and video_duration in ms, time, date, timestamp in
-seconds with a fraction, watch_ratio), `item_daily_features.csv` (one row a video and day: date as 20200705, upload_dt
-as 2020-03-30, counts of that day in the whole app), `kuairec_caption_category.csv` (texts, with line breaks inside
-quotes and bare carriage returns; UNKNOWN for a missing text), `user_features.csv` and `social_network.csv` (user_id
-and a printed list of friends). Not read: `small_matrix.csv`, for which users were shown every video outside of their
-normal use of the app; `item_categories.csv`, numbers without names; encrypted columns of the users.
+Raw files as distributed in `data/`, comma-separated with a header, UTF-8: `big_matrix.csv` (one row per play:
+durations in ms, timestamp in seconds with a fraction), `item_daily_features.csv` (one row per video and day: date as
+20200705, upload_dt as 2020-03-30, that day's counts in the whole app), `kuairec_caption_category.csv` (texts, with
+line breaks inside quotes and bare carriage returns; UNKNOWN if missing), `user_features.csv` and `social_network.csv`
+(printed lists of friends). Not read: `small_matrix.csv`, for which users were shown every video outside their normal
+use of the app; `item_categories.csv`, numbers without names; encrypted columns of the users.
 
-An interaction is a video that the app played to the user: an exposure to one video at a time, not to a list that one
-could choose from. What the user did with it decides whether it was a choice: `complete` (default) if it was played to
-its end, `valid_play`, `long_play`, or `any`, skips included.
+An interaction is a video that the app played to the user: an exposure to one video at a time, not a list to choose
+from. It is a choice if the user watched to the end (`complete`, the default), or by `valid_play`, `long_play` or
+`any`, which includes skips.
 
-Times are kept to the millisecond. A day ends at midnight in China (UTC+8, no summer time); a day's counts are known
-from its end on. A video exists from the start of its day of upload. All columns of users are snapshots from the end of
-the crawl.
+Times are kept to the millisecond. A day ends at midnight in China (UTC+8, no summer time), and its counts are known
+from then on. A video exists from the start of its upload day. All user columns are snapshots from the crawl's end.
 """
 
 from __future__ import annotations
@@ -27,7 +25,7 @@ import polars as pl
 from usermirrorer.data.sources.domain import EVERY_EVENT, Domain, RawTables
 from usermirrorer.data.sources.readers.checks import refuse, unique_ids
 from usermirrorer.data.sources.readers.csv_files import read_columns
-from usermirrorer.data.sources.readers.files import ColumnType, decoded, require_files
+from usermirrorer.data.sources.readers.files import decoded, require_files
 from usermirrorer.data.sources.readers.text import day_ms, one_line
 from usermirrorer.errors import UserError
 
@@ -36,7 +34,7 @@ CHINA_MS = 8 * 3_600_000
 DAY_MS = 86_400_000
 
 LONGEST_CAPTION = 50
-"""Most lines of one row of captions; a longer row has a quotation mark that is never closed."""
+"""Most lines in one row of captions; a longer row has a quotation mark that is never closed."""
 
 PUBLISHER = "https://kuairec.com"
 CAPTIONS = (
@@ -71,8 +69,7 @@ def read(raw: Path | None, seed: int) -> RawTables:
     described = daily.group_by("item_id").agg(
         available_from=pl.col("uploaded").drop_nulls().first(), duration=pl.col("duration").drop_nulls().first()
     )
-    ids = pl.concat([described["item_id"], captions["item_id"]]).unique().sort().to_frame()
-    items = ids.join(described, on="item_id", how="left").join(captions, on="item_id", how="left").sort("item_id")
+    items = described.join(captions, on="item_id", how="full", coalesce=True).sort("item_id")
     return RawTables(
         users=read_users(raw / "user_features.csv"),
         items=items.with_columns(title=pl.col("title").fill_null("untitled video")),
@@ -84,11 +81,11 @@ def read(raw: Path | None, seed: int) -> RawTables:
 
 
 def read_plays(path: Path) -> tuple[pl.DataFrame, int]:
-    """Every play with `play_ms`, `video_ms` and what the user did, and how many had no time."""
+    """Every play with `play_ms`, `video_ms` and its outcome, and the number of plays without a time."""
     schema = {
-        "user_id": pl.Int32, "video_id": pl.Int32, "play_duration": pl.Int32, "video_duration": pl.Int32,
-        "timestamp": pl.Float64, "watch_ratio": pl.Float64,
-    }  # fmt: skip
+        **dict.fromkeys(("user_id", "video_id", "play_duration", "video_duration"), pl.Int32),
+        **dict.fromkeys(("timestamp", "watch_ratio"), pl.Float64),
+    }
     parts, missing = [], 0
     for frame in read_columns(path, schema, optional=["timestamp"]):
         dated = frame.drop_nulls("timestamp")
@@ -97,6 +94,7 @@ def read_plays(path: Path) -> tuple[pl.DataFrame, int]:
         for column in ("play_duration", "video_duration"):
             refuse(dated, pl.col(column) < 0, column, "a number of milliseconds", path)
         ended = pl.col("play_duration") >= pl.col("video_duration")
+        outcome = pl.when(ended).then(pl.lit(TO_THE_END)).otherwise(pl.lit(LEFT))
         parts.append(
             dated.select(
                 pl.col("user_id").cast(pl.String),
@@ -105,10 +103,7 @@ def read_plays(path: Path) -> tuple[pl.DataFrame, int]:
                 play_ms="play_duration",
                 video_ms="video_duration",
                 seconds=(pl.col("play_duration") / 1000).cast(pl.Float32),
-                outcome=pl.when(ended)
-                .then(pl.lit(TO_THE_END))
-                .otherwise(pl.lit(LEFT))
-                .cast(pl.Enum([LEFT, TO_THE_END])),
+                outcome=outcome.cast(pl.Enum([LEFT, TO_THE_END])),
             )
         )
     if not any(len(part) for part in parts):
@@ -117,16 +112,13 @@ def read_plays(path: Path) -> tuple[pl.DataFrame, int]:
 
 
 def read_daily(path: Path) -> pl.DataFrame:
-    """Counts of each video and day in order of the time from which they are known, and what never changes.
+    """One row per video and day, in order of `timestamp`, the end of the day, from which its counts are known.
 
-    Columns: item_id, timestamp (end of the day), uploaded (UTC milliseconds), duration (seconds), plays, likes, ….
+    Columns: item_id, timestamp, uploaded (UTC milliseconds), duration (seconds), plays, likes, comments, shares.
     """
-    schema: dict[str, ColumnType] = {
-        "video_id": pl.Int64, "date": pl.Int64, "upload_dt": pl.String, "video_duration": pl.Float64,
-        **dict.fromkeys(COUNTS.values(), pl.Float64),
-    }  # fmt: skip
-    optional = ["upload_dt", "video_duration", *COUNTS.values()]
-    rows = pl.concat(read_columns(path, schema, optional))
+    numbers = dict.fromkeys(["video_duration", *COUNTS.values()], pl.Float64)
+    schema = {"video_id": pl.Int64, "date": pl.Int64, "upload_dt": pl.String, **numbers}
+    rows = pl.concat(read_columns(path, schema, optional=["upload_dt", *numbers]))
     day, uploaded = day_ms(pl.col("date").cast(pl.String), "%Y%m%d") - CHINA_MS, day_ms(pl.col("upload_dt")) - CHINA_MS
     refuse(rows, day.is_null(), "date", "a day like 20200705", path)
     refuse(rows, uploaded.is_null() & pl.col("upload_dt").is_not_null(), "upload_dt", "a day like 2020-03-30", path)
@@ -140,7 +132,7 @@ def read_daily(path: Path) -> pl.DataFrame:
 
 
 def read_captions(path: Path) -> tuple[pl.DataFrame, int]:
-    """Texts of each video (item_id, title, cover_text, category), and how many rows could not be used."""
+    """Texts of each video (item_id, title, cover_text, category), and the number of rows left out."""
     text = decoded(path, 1, path.read_bytes(), "utf-8-sig")
     # Rows end with line feeds only: the csv module would end one at a bare carriage return too.
     lines = (line + "\n" for line in text.replace("\r", " ").split("\n"))
@@ -190,8 +182,7 @@ def read_users(path: Path) -> pl.DataFrame:
 
 def read_friends(path: Path) -> pl.DataFrame:
     """One row per user and friend, from lists printed as `[1, 2]`."""
-    schema = {"user_id": pl.Int64, "friend_list": pl.String}
-    rows = pl.concat(read_columns(path, schema))
+    rows = pl.concat(read_columns(path, {"user_id": pl.Int64, "friend_list": pl.String}))
     printed = pl.col("friend_list").str.contains(r"^\s*\[\s*(\d+\s*(,\s*\d+\s*)*)?\]\s*$")
     refuse(rows, ~printed, "friend_list", "a list like [1, 2]", path)
     friends = pl.col("friend_list").str.extract_all(r"\d+")

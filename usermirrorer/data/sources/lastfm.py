@@ -3,14 +3,13 @@
 Raw files as distributed, tab-separated with a header: `artists.dat` (UTF-8), `tags.dat` (Latin-1), `user_friends.dat`
 (each pair in both directions) and `user_taggedartists.dat`. Of the two files of tag assignments this is the one with
 day, month and year; `user_taggedartists-timestamps.dat` holds the same rows as milliseconds of local midnights in a
-zone with summer time, which fall one or two hours before the day in UTC. `user_artists.dat` counts plays up to the
-crawl but not when they were, so it has neither interactions nor values as of a scene.
+zone with summer time, one or two hours before the day in UTC. `user_artists.dat` counts plays up to the crawl without
+dates, so it yields neither interactions nor values as of a scene.
 
-An interaction is one user's tagging of one artist on one day, with the tags of that day; each is a choice. An artist
-has a tag from the day when somebody gave it. Nearly all days are the first of a month, because Last.fm showed older
-taggings by month: the tags of a month are one occasion. Impossible days are dropped and counted. An artist exists from
-the first tag on. Friendships have no dates: they are those of the crawl, and count what friends tagged before the
-scene.
+An interaction is one user's tagging of one artist on one day, with that day's tags; each is a choice. An artist has a
+tag from the day when somebody gave it, and exists from the first tag on. Nearly all days are the first of a month,
+because Last.fm showed older taggings by month: the tags of a month are one occasion. Impossible days are dropped and
+counted. Friendships have no dates: those of the crawl are used, to count the friends who tagged before the scene.
 """
 
 from __future__ import annotations
@@ -66,25 +65,23 @@ def read(raw: Path | None, seed: int) -> RawTables:
     assignments = _assignments(raw, dropped)
     items = artists.select(item_id="id", name=one_line(pl.col("name")))
     items = drop_unknown(items, ["name"], dropped, "unnamed_artist")
-    tags = pl.col("label")
-    more = pl.when(tags.len() > TAGS_SHOWN).then(pl.lit(" …")).otherwise(pl.lit(""))
-    users = pl.concat([assignments["userID"], friends["user_id"], friends["friend_id"]])
+    label = pl.col("label")
+    more = pl.when(label.len() > TAGS_SHOWN).then(pl.lit(" …")).otherwise(pl.lit(""))
+    tags = label.head(TAGS_SHOWN).str.join(", ") + more
+    taggings = assignments.group_by("user_id", "item_id", "timestamp").agg(tags=tags)
+    users = pl.concat([assignments["user_id"], friends["user_id"], friends["friend_id"]])
     return RawTables(
         users=users.unique().sort().to_frame("user_id"),
         items=items,
-        interactions=assignments.group_by(
-            pl.col("userID").alias("user_id"), pl.col("artistID").alias("item_id"), "timestamp"
-        )
-        .agg(tags=tags.head(TAGS_SHOWN).str.join(", ") + more)
-        .sort("timestamp", "user_id", "item_id"),
+        interactions=taggings.sort("timestamp", "user_id", "item_id"),
         friends=friends,
-        item_labels=assignments.select("timestamp", "label", item_id="artistID"),
+        item_labels=assignments.select("timestamp", "label", "item_id"),
         dropped=dropped,
     )
 
 
 def _assignments(raw: Path, dropped: dict[str, int]) -> pl.DataFrame:
-    """Tag assignments with `timestamp` (start of the day, UTC) and `label`."""
+    """Tag assignments: user_id, item_id, `timestamp` (start of the day, UTC) and `label`."""
     path = raw / "user_taggedartists.dat"
     rows = _table(path, ASSIGNMENTS)
     for column, high in {"day": 31, "month": 12, "year": 9999}.items():
@@ -97,6 +94,7 @@ def _assignments(raw: Path, dropped: dict[str, int]) -> pl.DataFrame:
     tags = unique_ids(_table(raw / "tags.dat", TAGS, "latin-1"), "tagID", raw / "tags.dat")
     tags = tags.select("tagID", label=one_line(pl.col("tagValue"))).drop_nulls()
     labelled = dated.join(tags, on="tagID", how="left", maintain_order="left")
+    labelled = labelled.rename({"userID": "user_id", "artistID": "item_id"})
     return drop_unknown(labelled, ["label"], dropped, "unknown_tag")
 
 
@@ -117,7 +115,6 @@ LASTFM = Domain(
     title="Last.fm (HetRec 2011)",
     publisher=PUBLISHER,
     licence="Last.fm / HetRec 2011: non-commercial use, no redistribution stated",
-    redistribute_text=False,
     raw_files=FILES,
     read=read,
     event="tagged",

@@ -1,24 +1,25 @@
 """MIND: lists shown by Microsoft News and the clicks on them, 9 to 15 November 2019; 2.6 million (large) or 230,000.
 
-Raw files as distributed and unzipped: folders `train` and `dev` (or `MINDlarge_train`, `MINDsmall_dev`, …) with
-`behaviors.tsv` and `news.tsv`: UTF-8, tab-separated, no header, and no quoting: a quotation mark is text. Times are
-`11/15/2019 8:55:22 AM` without a zone and are taken as UTC. Of a folder `test` only the news are read: its clicks are
+Raw files as distributed, unzipped: folders `train` and `dev` (or `MINDlarge_train`, `MINDsmall_dev`, …) with
+`behaviors.tsv` and `news.tsv`: UTF-8, tab-separated, no header, no quoting: a quotation mark is text. Times such as
+`11/15/2019 8:55:22 AM` have no zone and are taken as UTC. Of a folder `test` only the news are read: its clicks are
 not published.
 
 An interaction is a click, at the time of its impression; each is a choice, and the impression is the exposure. A
-user's click history, from before the log, is the same in all rows of the user (so it gives no label away); that of the
-earliest row becomes undated interactions. An article exists from its first appearance in an impression, and from the
-start of the log if it is in a history. Repeated rows, as in a dev appended to train or to itself, are dropped and
-counted. Impressions are numbered from 1 in each file, so their ids get the name of the split.
+user's click history, from before the log, is the same in all the user's rows, so it gives no label away; that of the
+earliest row becomes undated interactions. An article exists from its first impression, or from the start of the log
+if it is in a history. Repeated rows, as in a dev appended to train or to itself, are dropped and counted. Impressions
+are numbered from 1 in each file, so their ids begin with the name of the split.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
 
-from usermirrorer.data.sources.domain import Domain, RawTables
+from usermirrorer.data.sources.domain import SAMPLED_EXPOSURES, Domain, RawTables
 from usermirrorer.data.sources.readers.checks import refuse
 from usermirrorer.data.sources.readers.delimited import parse_fields, read_fields
 from usermirrorer.data.sources.readers.files import read_chunks
@@ -46,29 +47,28 @@ def read(raw: Path | None, seed: int) -> RawTables:
     Dropped and counted: `duplicate_impression` and `untitled_news`.
     """
     train, dev = folder(raw, "train"), folder(raw, "dev")
-    parts = [read_behaviors(train / "behaviors.tsv", "train"), read_behaviors(dev / "behaviors.tsv", "dev")]
-    rows, appeared, histories = (pl.concat(frames) for frames in zip(*parts, strict=True))
+    tests = [path for path in _folders(train.parent, "test") if (path / "news.tsv").is_file()]
+    chunks = [*read_behaviors(train / "behaviors.tsv", "train"), *read_behaviors(dev / "behaviors.tsv", "dev")]
+    rows, appeared, histories = (pl.concat(frames) for frames in zip(*chunks, strict=True))
     once = rows["digest"].is_first_distinct()
     # Filtering copies all lists, so it is skipped if it would remove nothing.
     impressions = (rows if once.all() else rows.filter(once)).with_columns(impression_id=_unique_numbers())
     past = histories.sort("timestamp", maintain_order=True).unique("user_id", keep="first", maintain_order=True)
     past = past.with_columns(item_id=pl.col("history").str.extract_all(r"\S+")).explode("item_id", empty_as_null=False)
-    clicks = impressions.select("user_id", "timestamp", item_id="clicked")
+    past = past.select("user_id", "item_id", timestamp=pl.lit(None, dtype=pl.Int64))
+    clicks = impressions.select("user_id", "clicked", "timestamp").rename({"clicked": "item_id"})
     clicks = clicks.explode("item_id", empty_as_null=False)
 
-    news = pl.concat([_news(directory / "news.tsv") for directory in (train, dev, *_test_news(raw))])
+    news = pl.concat([_news(directory / "news.tsv") for directory in (train, dev, *tests)])
     news = news.unique("item_id", keep="first", maintain_order=True)
     titled = news.drop_nulls("title")
     start = pl.lit(impressions["timestamp"].min(), dtype=pl.Int64)
     first = pl.concat([appeared, past.select("item_id", timestamp=start)])
     first = first.group_by("item_id").agg(available_from=pl.col("timestamp").min())
-    columns = ["user_id", "item_id", "timestamp"]
     return RawTables(
         users=impressions.select("user_id").unique().sort("user_id"),
         items=titled.join(first, on="item_id", how="left", maintain_order="left"),
-        interactions=pl.concat(
-            [past.select("user_id", "item_id", timestamp=pl.lit(None, dtype=pl.Int64)), clicks.select(columns)]
-        ),
+        interactions=pl.concat([past, clicks]),
         impressions=impressions.select("impression_id", "user_id", "timestamp", "items", "clicked"),
         dropped={"duplicate_impression": len(rows) - len(impressions), "untitled_news": len(news) - len(titled)},
     )
@@ -89,14 +89,12 @@ def folder(raw: Path | None, split: str) -> Path:
     return found[0]
 
 
-def read_behaviors(path: Path, split: str) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-    """A log as impressions, first appearances (item_id, timestamp) and each user's earliest history.
+def read_behaviors(path: Path, split: str) -> Iterator[tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]]:
+    """Each chunk's impressions, first appearances (item_id, timestamp) and earliest history of each user.
 
-    It is read in chunks, and lists are unrolled only within a chunk. Raises UserError with file:line.
+    Lists are unrolled only within a chunk. Raises UserError with file:line.
     """
-    rows: list[pl.DataFrame] = []
-    appeared: list[pl.DataFrame] = []
-    histories: list[pl.DataFrame] = []
+    lines = 0
     for first_line, chunk in read_chunks(path):
         frame = parse_fields(path, first_line, chunk, "\t", BEHAVIORS)
         frame = frame.with_columns(timestamp=pl.col("time").str.to_datetime(TIME, time_unit="ms", strict=False))
@@ -105,22 +103,19 @@ def read_behaviors(path: Path, split: str) -> tuple[pl.DataFrame, pl.DataFrame, 
         refuse(frame, ~pl.col("impressions").str.contains(SHOWN), "impressions", "a list like N7-0 N12-1", path)
         shown, news = pl.col("impressions").str.split(" "), pl.element()
         part = frame.select(
-            "impression_id",
-            "user_id",
-            "timestamp",
+            "impression_id", "user_id", "timestamp",
             items=shown.list.eval(news.str.head(-2)),
             clicked=shown.list.eval(news.filter(news.str.ends_with("-1")).str.head(-2)),
             split=pl.lit(split),
             digest=pl.struct("impression_id", "user_id", "time", "impressions").hash(),
-        )
-        rows.append(part)
+        )  # fmt: skip
         unrolled = part.select("timestamp", item_id="items").explode("item_id", empty_as_null=False)
-        appeared.append(unrolled.group_by("item_id").agg(pl.col("timestamp").min()))
+        appeared = unrolled.group_by("item_id").agg(pl.col("timestamp").min())
         first = frame.sort("timestamp", maintain_order=True).unique("user_id", keep="first", maintain_order=True)
-        histories.append(first.select("user_id", "timestamp", "history"))
-    if not any(len(part) for part in rows):
+        yield part, appeared, first.select("user_id", "timestamp", "history")
+        lines += len(part)
+    if not lines:
         raise UserError(f"{path} has no lines; take the file as published")
-    return pl.concat(rows), pl.concat(appeared), pl.concat(histories)
 
 
 MIND = Domain(
@@ -128,7 +123,6 @@ MIND = Domain(
     title="MIND (Microsoft News)",
     publisher=PUBLISHER,
     licence="Microsoft Research License Terms: research use, no redistribution",
-    redistribute_text=False,
     raw_files=FILES,
     read=read,
     event="clicked",
@@ -136,7 +130,7 @@ MIND = Domain(
     item="{title}< (category: {category})>",
     history="{event} {item}, {time_diff}",
     repeats=True,
-    exposures=("logged", "natural", "hard", "retrieved"),
+    exposures=("logged", *SAMPLED_EXPOSURES),
 )
 
 
@@ -155,8 +149,3 @@ def _news(path: Path) -> pl.DataFrame:
 def _folders(raw: Path, split: str) -> list[Path]:
     names = (raw / split, *sorted(raw.glob(f"MIND*_{split}")))
     return [path for path in names if path.is_dir()]
-
-
-def _test_news(raw: Path | None) -> list[Path]:
-    assert raw is not None
-    return [path for path in _folders(raw, "test") if (path / "news.tsv").is_file()]

@@ -6,6 +6,7 @@ date, the one without a date from its first rating. Every rating is a choice unl
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
@@ -33,10 +34,6 @@ FILES = {
 def read(raw: Path | None, seed: int) -> RawTables:
     """Parse the three files. Raises UserError with file:line at the first malformed line."""
     raw = require_files(raw, tuple(FILES), "ml-100k", PUBLISHER)
-    ratings = read_fields(raw / "u.data", "\t", ("user_id", "item_id", "rating", "timestamp"))
-    ratings = as_integers(ratings, "rating", raw / "u.data", 1, 5)
-    ratings = as_integers(ratings, "timestamp", raw / "u.data", 0, 2**33)
-
     item_columns = ("item_id", "title", "release_date", "video_date", "url", *GENRES)
     items = unique_ids(read_fields(raw / "u.item", "|", item_columns, "latin-1"), "item_id", raw / "u.item")
     for genre in GENRES:
@@ -55,17 +52,29 @@ def read(raw: Path | None, seed: int) -> RawTables:
         released.cast(pl.Datetime("ms")).dt.epoch("ms").alias("available_from"),
     )
 
-    users = unique_ids(
-        read_fields(raw / "u.user", "|", ("user_id", "age", "gender", "occupation", "zip")), "user_id", raw / "u.user"
-    )
+    users = read_users(raw / "u.user", "|", ("user_id", "age", "gender", "occupation", "zip"))
     users = as_integers(users, "age", raw / "u.user", 0, 130)
-    users = one_of(users, "gender", raw / "u.user", ("F", "M"))
-    users = users.with_columns(gender=pl.col("gender").replace({"F": "female", "M": "male"}))
     return RawTables(
-        users=with_places(users, raw).select("user_id", "gender", "age", "occupation", "location"),
+        users=users.select("user_id", "gender", "age", "occupation", "location"),
         items=items,
-        interactions=ratings.select("user_id", "item_id", pl.col("timestamp") * 1000, "rating"),
+        interactions=read_ratings(raw / "u.data", "\t"),
     )
+
+
+def read_ratings(path: Path, separator: str) -> pl.DataFrame:
+    """user_id, item_id, timestamp (ms) and rating (1 to 5). Raises UserError with file:line."""
+    ratings = read_fields(path, separator, ("user_id", "item_id", "rating", "timestamp"))
+    ratings = as_integers(ratings, "rating", path, 1, 5)
+    ratings = as_integers(ratings, "timestamp", path, 0, 2**33)
+    return ratings.select("user_id", "item_id", pl.col("timestamp") * 1000, "rating")
+
+
+def read_users(path: Path, separator: str, columns: Sequence[str]) -> pl.DataFrame:
+    """`line`, the columns, gender in words, and `location`. Raises UserError with file:line."""
+    users = unique_ids(read_fields(path, separator, columns), "user_id", path)
+    users = one_of(users, "gender", path, ("F", "M"))
+    users = users.with_columns(gender=pl.col("gender").replace({"F": "female", "M": "male"}))
+    return with_places(users, path.parent)
 
 
 ML_100K = Domain(
@@ -73,7 +82,6 @@ ML_100K = Domain(
     title="MovieLens 100K",
     publisher=PUBLISHER,
     licence="GroupLens: research use, no redistribution without permission",
-    redistribute_text=False,
     raw_files=FILES,
     read=read,
     event="rated",

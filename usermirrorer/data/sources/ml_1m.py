@@ -12,11 +12,10 @@ from pathlib import Path
 import polars as pl
 
 from usermirrorer.data.sources.domain import RawTables
-from usermirrorer.data.sources.ml_100k import ML_100K
+from usermirrorer.data.sources.ml_100k import ML_100K, read_ratings, read_users
 from usermirrorer.data.sources.readers.checks import as_integers, one_of, unique_ids
 from usermirrorer.data.sources.readers.delimited import read_fields
 from usermirrorer.data.sources.readers.files import require_files
-from usermirrorer.data.sources.readers.places import with_places
 
 
 AGES = {
@@ -41,10 +40,6 @@ FILES = {
 def read(raw: Path | None, seed: int) -> RawTables:
     """Parse the three files. Raises UserError with file:line at the first malformed line."""
     raw = require_files(raw, tuple(FILES), "ml-1m", PUBLISHER)
-    ratings = read_fields(raw / "ratings.dat", "::", ("user_id", "item_id", "rating", "timestamp"))
-    ratings = as_integers(ratings, "rating", raw / "ratings.dat", 1, 5)
-    ratings = as_integers(ratings, "timestamp", raw / "ratings.dat", 0, 2**33)
-
     movies = read_fields(raw / "movies.dat", "::", ("item_id", "title", "genres"), "latin-1")
     movies = unique_ids(movies, "item_id", raw / "movies.dat")
     year = pl.col("title").str.extract(r"\((\d{4})\)\s*$").cast(pl.Int32)
@@ -56,21 +51,17 @@ def read(raw: Path | None, seed: int) -> RawTables:
         pl.datetime(year, 1, 1, time_unit="ms").dt.epoch("ms").alias("available_from"),
     )
 
-    users = read_fields(raw / "users.dat", "::", ("user_id", "gender", "age", "occupation", "zip"))
-    users = unique_ids(users, "user_id", raw / "users.dat")
-    users = one_of(users, "gender", raw / "users.dat", ("F", "M"))
+    users = read_users(raw / "users.dat", "::", ("user_id", "gender", "age", "occupation", "zip"))
     users = one_of(users, "age", raw / "users.dat", tuple(AGES))
     users = as_integers(users, "occupation", raw / "users.dat", 0, len(OCCUPATIONS) - 1)
-    users = users.with_columns(
-        gender=pl.col("gender").replace({"F": "female", "M": "male"}),
-        age=pl.col("age").replace_strict(AGES),
-        occupation=pl.col("occupation").replace_strict(dict(enumerate(OCCUPATIONS))),
+    users = users.select(
+        "user_id",
+        "gender",
+        pl.col("age").replace_strict(AGES),
+        pl.col("occupation").replace_strict(dict(enumerate(OCCUPATIONS))),
+        "location",
     )
-    return RawTables(
-        users=with_places(users, raw).select("user_id", "gender", "age", "occupation", "location"),
-        items=items,
-        interactions=ratings.select("user_id", "item_id", pl.col("timestamp") * 1000, "rating"),
-    )
+    return RawTables(users=users, items=items, interactions=read_ratings(raw / "ratings.dat", "::"))
 
 
 # Users, films and ratings have the same columns as in the smaller release; only the files and their layout differ.

@@ -1,9 +1,7 @@
 """MobileRec: 19.3 million reviews of 10,173 apps of the Google Play store by 700,000 people, until April 2022.
 
-Raw files as distributed, CSV with quoted fields that hold line breaks: `interactions/mobilerec_final.csv`
-(app_package, review, rating, votes, date, uid, formated_date, unix_timestamp, app_category) and
-`app_meta/app_meta.csv` (app_package, app_name, developer_name, app_category, description, content_rating, num_reviews,
-price, avg_rating). The day of a review is its formated_date (2018-10-21); unix_timestamp is that day's midnight in the
+Raw files as distributed: `interactions/mobilerec_final.csv` and `app_meta/app_meta.csv`, CSV with line breaks in
+quoted fields. The day of a review is its formated_date (2018-10-21); unix_timestamp is that day's midnight in the
 collectors' zone and is not read. Price is the caption of the store's button: "Install" if the app is free.
 
 A review is an event; every review is a choice unless `min_rating=N` says otherwise. Dropped and counted are a second
@@ -21,17 +19,16 @@ import polars as pl
 from usermirrorer.data.sources.cleaning import drop_unknown, first_reviews, keep_first, users_of
 from usermirrorer.data.sources.domain import EVERY_EVENT, MIN_RATING, Domain, RawTables
 from usermirrorer.data.sources.readers.csv_files import read_records
-from usermirrorer.data.sources.readers.files import joined, require_files
+from usermirrorer.data.sources.readers.files import require_files
 from usermirrorer.data.sources.readers.text import day_ms, dollars, first_words, one_line
 
 
 PUBLISHER = "https://huggingface.co/datasets/recmeapp/mobilerec"
 INTERACTIONS, META = "interactions/mobilerec_final.csv", "app_meta/app_meta.csv"
-FILES = {
-    INTERACTIONS: "app_package, review, rating, uid, formated_date",
-    META: "app_package, app_name, developer_name, app_category, description, content_rating, num_reviews, price, "
-    "avg_rating",
-}
+APP_COLUMNS = (
+    "app_package app_name developer_name app_category description content_rating num_reviews price avg_rating"
+).split()
+FILES = {INTERACTIONS: "app_package, review, rating, uid, formated_date", META: ", ".join(APP_COLUMNS)}
 
 REVIEW_WORDS, DESCRIPTION_WORDS = 30, 20
 
@@ -61,16 +58,12 @@ def _reviews(path: Path, dropped: dict[str, int]) -> pl.DataFrame:
 
 
 def _apps(path: Path, dropped: dict[str, int]) -> pl.DataFrame:
-    columns = (
-        "app_package app_name developer_name app_category description content_rating num_reviews price avg_rating"
-    ).split()
-    apps = joined(read_records(path, columns), dict.fromkeys(columns, pl.String))
-    apps = apps.with_columns(one_line(pl.col(name)).alias(name) for name in columns)
+    apps = pl.concat(read_records(path, APP_COLUMNS)).with_columns(one_line(pl.all()))
     named = drop_unknown(apps, ["app_package", "app_name"], dropped, "app_without_name")
     items = keep_first(named, ["app_package"], dropped, "repeated_app")
     developer = pl.col("developer_name")
     store_rating = pl.col("avg_rating").cast(pl.Float64, strict=False)
-    free = pl.col("price") == "Install"
+    store_price = dollars(pl.col("price").str.extract(r"(\$[\d.,]+)"))
     return items.select(
         pl.col("app_package").alias("item_id"),
         "app_name",
@@ -78,10 +71,7 @@ def _apps(path: Path, dropped: dict[str, int]) -> pl.DataFrame:
         pl.when(developer != "None").then(developer).alias("developer_name"),
         "content_rating",
         first_words(pl.col("description"), DESCRIPTION_WORDS).alias("description"),
-        pl.when(free)
-        .then(pl.lit("Free"))
-        .otherwise(dollars(pl.col("price").str.extract(r"(\$[\d.,]+)")))
-        .alias("price"),
+        pl.when(pl.col("price") == "Install").then(pl.lit("Free")).otherwise(store_price).alias("price"),
         pl.when(store_rating.is_between(0, 5)).then(store_rating).alias("store_rating"),
         pl.col("num_reviews").str.replace_all(",", "").cast(pl.Int64, strict=False).alias("store_reviews"),
     )
@@ -92,7 +82,6 @@ MOBILEREC = Domain(
     title="MobileRec: reviews of Google Play apps",
     publisher=PUBLISHER,
     licence="none stated by the publisher; please cite Maqbool et al. (SIGIR 2023)",
-    redistribute_text=False,
     raw_files=FILES,
     read=read,
     event="reviewed",

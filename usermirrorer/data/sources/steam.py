@@ -1,14 +1,14 @@
 """Steam: 7.8 million reviews of 15,000 games by 2.6 million people, October 2010 to January 2018.
 
 Raw files as distributed: `steam_games.json.gz` and `steam_reviews.json.gz`, one printed Python dictionary a line
-(`{u'id': u'10', u'price': 9.99, …}`); copies converted to JSON, unpacked or named .jsonl are read as well. A game has
-id, app_name (else title), genres, tags, specs, developer, publisher, sentiment, price (a number or words such as "Free
-To Play"), release_date (mostly YYYY-MM-DD); a review has username, product_id, date (a day), hours, products, text.
+(`{u'id': u'10', u'price': 9.99, …}`); copies that are converted to JSON, unpacked or named .jsonl work too. A game is
+named by app_name, else title; its price is a number or words such as "Free To Play", its release_date mostly
+YYYY-MM-DD. The date of a review is a day.
 
-A review is an event and every event is a choice. Dropped and counted are further reviews of a game by the same name,
-and games and reviews without an id, a name or a date. A game exists from its release date; if that is not a day
-("Coming Soon"), from its first review. Tags, player reviews, prices, the hours played and the games owned date from
-the crawl. The published system kept only users with 5 to 20 reviews; here nobody is left out.
+A review is an event and every event is a choice. Dropped and counted are further reviews of a game by the same user
+name, and games and reviews without an id, a name or a date. A game exists from its release date; if that is not a day
+("Coming Soon"), from its first review. Tags, player reviews, prices, hours played and games owned date from the crawl.
+The published system kept only users with 5 to 20 reviews; here nobody is left out.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import polars as pl
 
 from usermirrorer.data.sources.cleaning import drop_unknown, first_reviews, keep_first
 from usermirrorer.data.sources.domain import Domain, RawTables
-from usermirrorer.data.sources.readers.files import ColumnType, find_file, joined
+from usermirrorer.data.sources.readers.files import ColumnType, find_file
 from usermirrorer.data.sources.readers.python_lines import read_python_lines
 from usermirrorer.data.sources.readers.text import day_ms, dollars, first_words, stripped, without_markup
 
@@ -35,12 +35,13 @@ FILES = {f"{stem}{ending}": content for stem, content in CONTENT.items() for end
 
 REVIEW_WORDS = 50
 
+_LISTS = ("genres", "tags", "specs")
 _GAME: Mapping[str, ColumnType] = {
-    name: pl.String for name in ("id app_name title developer publisher sentiment price release_date").split()
-} | {name: pl.List(pl.String) for name in ("genres", "tags", "specs")}
+    **dict.fromkeys("id app_name title developer publisher sentiment price release_date".split(), pl.String),
+    **dict.fromkeys(_LISTS, pl.List(pl.String)),
+}
 _REVIEW: Mapping[str, ColumnType] = {
-    "username": pl.String, "product_id": pl.String, "date": pl.String, "hours": pl.Float64, "products": pl.Int64,
-    "text": pl.String,
+    **dict.fromkeys(("username", "product_id", "date", "text"), pl.String), "hours": pl.Float64, "products": pl.Int64,
 }  # fmt: skip
 
 
@@ -57,11 +58,9 @@ def read(raw: Path | None, seed: int) -> RawTables:
 
 
 def _games(path: Path, dropped: dict[str, int]) -> pl.DataFrame:
-    games = joined(read_python_lines(path, _GAME), {**_GAME, "line": pl.Int64})
-    games = games.with_columns(without_markup(pl.col(name)) for name, dtype in _GAME.items() if dtype == pl.String)
-    for name in ("genres", "tags", "specs"):
-        names = pl.col(name).list.eval(pl.element().drop_nulls()).list.join(", ")
-        games = games.with_columns(without_markup(names).alias(name))
+    games = pl.concat(read_python_lines(path, _GAME))
+    games = games.with_columns(pl.col(_LISTS).list.eval(pl.element().drop_nulls()).list.join(", "))
+    games = games.with_columns(without_markup(pl.col(pl.String)))
     games = games.with_columns(app_name=pl.coalesce("app_name", "title"))
     games = drop_unknown(games, ["id"], dropped, "game_without_id")
     games = drop_unknown(games, ["app_name"], dropped, "game_without_name")
@@ -96,7 +95,6 @@ STEAM = Domain(
     title="Steam reviews",
     publisher=PUBLISHER,
     licence="none stated by the publisher; research use, please cite Kang and McAuley (ICDM 2018)",
-    redistribute_text=False,
     raw_files=FILES,
     read=read,
     event="reviewed",

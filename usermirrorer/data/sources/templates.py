@@ -59,7 +59,7 @@ def required_names(template: str) -> set[str]:
 def fill(template: str, columns: Mapping[str, pl.Series | np.ndarray | str], rows: int) -> pl.Series:
     """One text per row: `(rows,)`. A column is `(rows,)`, or one string for all rows; null and NaN are unknown."""
     texts: dict[str, pl.Series] = {}
-    parts: list[pl.Expr] = []
+    parts = [pl.lit("")]
     for part in parse(template):
         pieces = []
         for piece in part.pieces:
@@ -73,11 +73,8 @@ def fill(template: str, columns: Mapping[str, pl.Series | np.ndarray | str], row
                 pieces.append(pl.col(label) if part.optional else pl.col(label).fill_null("unknown"))
         whole = pl.concat_str(pieces)
         parts.append(whole.fill_null("") if part.optional else whole)
-    if not parts:
-        return pl.repeat("", rows, eager=True)
-    frame = pl.DataFrame(texts) if texts else pl.DataFrame({"": pl.repeat(0, rows, eager=True)})
-    filled = frame.select(pl.concat_str(parts).alias("text"))["text"]
-    return filled if len(filled) == rows else pl.repeat(filled[0], rows, eager=True)
+    frame = pl.DataFrame({"rows": pl.repeat(0, rows, eager=True), **texts})
+    return frame.with_columns(text=pl.concat_str(parts))["text"]
 
 
 def fill_lines(template: str, columns: Mapping[str, pl.Series], rows: int) -> pl.Series:

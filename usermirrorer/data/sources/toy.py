@@ -1,22 +1,21 @@
-"""A synthetic domain whose law is known: users with one latent taste choose from lists, with noise.
+"""A synthetic domain with known choice probabilities: users with one latent taste choose from lists, with noise.
 
-Every item is a thing with a taste ("sweet cake"). An occasion is drawn in this order: the list (`LIST_LENGTH` items
-of different tastes, within a taste by a Zipf law, so some items are shown far more than others), then the time and
-the user, then the choice, a softmax of `STRENGTH` times "this item has my taste". What is shown does not depend on
-the user, and popularity plays no part in the choice. So the best possible prediction from exactly the text of a scene
-has a closed form, `best_possible`: no honest model can do better.
+Every item is a thing with a taste ("sweet cake"). A list holds `LIST_LENGTH` items of different tastes, drawn within a
+taste by a Zipf law, so some items are shown far more often than others. The choice is a softmax of `STRENGTH` times
+"this item has my taste". What is shown does not depend on the user, and popularity plays no part in the choice. So the
+best possible prediction from exactly the text of a scene has a closed form, `best_possible`: no honest model can do
+better.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from usermirrorer.data.sources.domain import Domain, RawTables
+from usermirrorer.data.sources.domain import SAMPLED_EXPOSURES, Domain, RawTables
 from usermirrorer.errors import UserError
 from usermirrorer.llm.prompts import SceneText, history_entries
 
@@ -38,13 +37,13 @@ _ENTRY_DAYS = 150
 _STAY_DAYS = 40
 
 
-def _law(weights: Sequence[float] | np.ndarray) -> np.ndarray:
+def _normalised(weights: Sequence[float] | np.ndarray) -> np.ndarray:
     return np.asarray(weights, dtype=float) / np.sum(weights)
 
 
 def best_given_taste(taste: str, option_tastes: Sequence[str]) -> np.ndarray:
-    """Probability of every option for a user with this taste, `(options,)`: the law behind the choices."""
-    return _law([np.exp(STRENGTH) if option == taste else 1.0 for option in option_tastes])
+    """Probability of every option for a user with this taste, `(options,)`, as the choices are drawn."""
+    return _normalised([np.exp(STRENGTH) if option == taste else 1.0 for option in option_tastes])
 
 
 def taste_posterior(history_tastes: Sequence[str]) -> np.ndarray:
@@ -58,7 +57,7 @@ def taste_posterior(history_tastes: Sequence[str]) -> np.ndarray:
     other = (1 - own) / (tastes - 1)
     counts = np.array([sum(taste == shown for shown in history_tastes) for taste in TASTES])
     log_likelihood = counts * np.log(own) + (len(history_tastes) - counts) * np.log(other)
-    return _law(np.exp(log_likelihood - log_likelihood.max()))
+    return _normalised(np.exp(log_likelihood - log_likelihood.max()))
 
 
 def best_possible(history_tastes: Sequence[str], option_tastes: Sequence[str]) -> np.ndarray:
@@ -95,37 +94,31 @@ def generate(seed: int) -> RawTables:
     `users` has only ids: the latent tastes are in `latent_tastes`, out of reach of what renders a scene.
     """
     rng = np.random.default_rng([seed, 1])
-    taste_of_user = latent_tastes(seed)
     times, users = _occasions(rng)
-    shown, chosen = _lists_and_choices(rng, taste_of_user[users])
+    shown, chosen = _lists_and_choices(rng, latent_tastes(seed)[users])
     catalogue = items()
     item_ids = catalogue["item_id"].to_numpy()
-    user_ids = _user_ids()
-    occasion = {"user_id": user_ids[users], "timestamp": times}
-    clicked = item_ids[np.take_along_axis(shown, chosen[:, None], axis=1)]
+    user_ids = np.array([f"u{number:04d}" for number in range(USERS)], dtype=object)
+    impressions = pl.DataFrame(
+        {
+            "impression_id": [f"s{number:05d}" for number in range(len(times))],
+            "user_id": user_ids[users],
+            "timestamp": times,
+            "items": item_ids[shown].tolist(),
+            "clicked": item_ids[np.take_along_axis(shown, chosen[:, None], axis=1)].tolist(),
+        }
+    )
     return RawTables(
         users=pl.DataFrame({"user_id": user_ids}),
         items=catalogue,
-        interactions=pl.DataFrame({**occasion, "item_id": clicked[:, 0]}).select("user_id", "item_id", "timestamp"),
-        impressions=pl.DataFrame(
-            {
-                "impression_id": [f"s{number:05d}" for number in range(len(times))],
-                **occasion,
-                "items": item_ids[shown].tolist(),
-                "clicked": clicked.tolist(),
-            }
-        ),
-        dropped={},
+        interactions=impressions.select("user_id", pl.col("clicked").list.first().alias("item_id"), "timestamp"),
+        impressions=impressions,
     )
 
 
 def latent_tastes(seed: int) -> np.ndarray:
     """Index into `TASTES` of every user of `generate(seed)`, in order of user id; only for tests and bounds."""
     return np.random.default_rng([seed, 0]).integers(len(TASTES), size=USERS)
-
-
-def _user_ids() -> np.ndarray:
-    return np.array([f"u{number:04d}" for number in range(USERS)], dtype=object)
 
 
 def _occasions(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -141,7 +134,7 @@ def _occasions(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 def _lists_and_choices(rng: np.random.Generator, tastes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows of the catalogue shown, `(occasions, LIST_LENGTH)`, and positions chosen, `(occasions,)`."""
     occasions = len(tastes)
-    exposure = _law(1.0 / np.arange(1, len(THINGS) + 1) ** ZIPF)
+    exposure = _normalised(1.0 / np.arange(1, len(THINGS) + 1) ** ZIPF)
     things_by_rank = np.stack([rng.permutation(len(THINGS)) for _ in TASTES])
     shown_tastes = rng.permuted(np.tile(np.arange(len(TASTES)), (occasions, 1)), axis=1)[:, :LIST_LENGTH]
     ranks = rng.choice(len(THINGS), size=shown_tastes.shape, p=exposure)
@@ -151,14 +144,6 @@ def _lists_and_choices(rng: np.random.Generator, tastes: np.ndarray) -> tuple[np
     return shown, utility.argmax(axis=1)
 
 
-def _read(raw: Path | None, seed: int) -> RawTables:
-    return generate(seed)
-
-
-def _read_log(raw: Path | None, seed: int) -> RawTables:
-    return replace(generate(seed), impressions=None)
-
-
 TOY = Domain(
     name="toy",
     title="Toy: a synthetic log with real impressions and a known best possible prediction",
@@ -166,7 +151,7 @@ TOY = Domain(
     licence="MIT",
     redistribute_text=True,
     raw_files={},
-    read=_read,
+    read=lambda raw, seed: generate(seed),
     event=VERB,
     clock_ms=1,
     item="{title}",
@@ -179,6 +164,6 @@ TOY_LOG = replace(
     TOY,
     name="toy-log",
     title="Toy without its impressions: exposures have to be constructed",
-    read=_read_log,
-    exposures=("natural", "hard", "retrieved"),
+    read=lambda raw, seed: replace(generate(seed), impressions=None),
+    exposures=SAMPLED_EXPOSURES,
 )

@@ -44,7 +44,8 @@ def test_values_and_lines(tmp_path: Path) -> None:
 
 def test_an_empty_file_gives_nothing(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(b"\n  \n")
-    assert list(read_json_lines(tmp_path / "a.jsonl", SCHEMA)) == []
+    (frame,) = read_json_lines(tmp_path / "a.jsonl", SCHEMA)
+    assert frame.is_empty() and frame.schema == {**SCHEMA, "line": pl.Int64}
 
 
 @pytest.mark.parametrize("chunk_bytes", [1, 40, 1000])

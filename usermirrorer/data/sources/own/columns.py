@@ -9,6 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from usermirrorer.data.sources.own.values import Kind, Unit, as_flags, as_numbers, as_times, as_whole
+from usermirrorer.data.sources.readers.checks import unique_ids
 from usermirrorer.errors import UserError
 from usermirrorer.settings import closest
 
@@ -32,14 +33,21 @@ class OwnLog:
         return self.renamed.get(column, column)
 
 
-def select_columns(frame: pl.DataFrame, wanted: Mapping[str, Kind], path: Path, log: OwnLog) -> pl.DataFrame:
+def select_columns(
+    frame: pl.DataFrame, wanted: Mapping[str, Kind], path: Path, log: OwnLog, optional: Sequence[str] = ()
+) -> pl.DataFrame:
     """`line` and the wanted columns under the domain's names, of a frame with `line` and the file's columns.
 
-    Raises UserError for a column that the file does not have, and with file:line for a value of another kind.
+    `optional` columns are added as text if the file has them or the YAML renames one to them. Raises UserError for a
+    column that the file does not have, and with file:line for a value of another kind.
     """
-    for column in wanted:
-        if log.in_file(column) not in frame.columns:
-            raise UserError(_missing(column, [name for name in frame.columns if name != "line"], path, log))
+    found = [column for column in optional if column in log.renamed or column in frame.columns]
+    wanted = {**wanted, **dict.fromkeys(found, "text")}
+    for name in map(log.in_file, wanted):
+        if name not in frame.columns:
+            present = [other for other in frame.columns if other != "line"]
+            hint = closest(name, present, f"it has {', '.join(present) or 'none'}")
+            raise UserError(f"{path}: {log.name} uses a column {name!r}, which is missing; {hint}")
     selected = frame.select("line", *(pl.col(log.in_file(column)).alias(column) for column in wanted))
     for column, kind in wanted.items():
         selected = selected.with_columns(_normalised(selected[column], column, path))
@@ -60,32 +68,30 @@ def event_times(events: pl.DataFrame, path: Path, log: OwnLog) -> pl.DataFrame:
     return events
 
 
-def drop_blank_items(items: pl.DataFrame, log: OwnLog) -> tuple[pl.DataFrame, dict[str, int]]:
-    """The items with at least one known value to show, and the number of those dropped."""
-    if not log.items:
-        return items, {}
-    kept = items.filter(pl.any_horizontal(pl.col(name).is_not_null() for name in log.items))
-    return kept, {"item_with_nothing_to_show": len(items) - len(kept)}
+def clean_items(items: pl.DataFrame, path: Path, log: OwnLog) -> tuple[pl.DataFrame, dict[str, int]]:
+    """The items with at least one known value to show, release times parsed, and the number of those dropped.
 
-
-def check_numbers(items: pl.DataFrame, path: Path, log: OwnLog) -> None:
-    """Raises UserError if items show numbers that are not declared, which the exposure probe would miss."""
+    Raises UserError if an id occurs twice, as `as_times` does, and if items show numbers that are not declared, which
+    the exposure probe would miss.
+    """
+    items = unique_ids(items, "item_id", path)
+    if "available_from" in items.columns:
+        items = as_times(items, "available_from", path, log.timestamps)
     for column in [name for name, kind in log.items.items() if kind == "any"]:
         values = items[column].drop_nulls()
-        number = values.dtype.is_numeric()
-        if values.dtype == pl.String:
-            # A leading zero makes a code, not a number.
-            number = bool(values.str.contains(r"^-?(0|[1-9]\d*)(\.\d+)?$").all())
-        if len(values) and number:
+        # A leading zero makes a code, not a number.
+        if len(values) and (
+            values.dtype.is_numeric()
+            or (values.dtype == pl.String and values.str.contains(r"^-?(0|[1-9]\d*)(\.\d+)?$").all())
+        ):
             raise UserError(
                 f"{path}: {log.in_file(column)} holds numbers and items show it; add `numbers: [{column}]` so that "
                 f"the exposure probe uses it too"
             )
-
-
-def _missing(column: str, present: Sequence[str], path: Path, log: OwnLog) -> str:
-    hint = closest(log.in_file(column), present, f"it has {', '.join(present) or 'none'}")
-    return f"{path}: {log.name} uses a column {log.in_file(column)!r}, which is missing; {hint}"
+    if not log.items:
+        return items, {}
+    kept = items.filter(pl.any_horizontal(pl.col(name).is_not_null() for name in log.items))
+    return kept, {"item_with_nothing_to_show": len(items) - len(kept)}
 
 
 def _normalised(values: pl.Series, column: str, path: Path) -> pl.Series:

@@ -10,6 +10,7 @@ Everything else has a default: see `DomainSettings`; `choice_rules.py` says how 
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from usermirrorer.data.sources.domain import Domain
+from usermirrorer.data.sources.domain import HISTORY_VALUES, SAMPLED_EXPOSURES, Domain
 from usermirrorer.data.sources.own.choice_rules import Rule, parse_rule
 from usermirrorer.data.sources.own.columns import OwnLog
 from usermirrorer.data.sources.own.interchange import interchange_paths, read_interchange
@@ -27,10 +28,6 @@ from usermirrorer.data.sources.own.values import Kind, Unit
 from usermirrorer.settings import Places, closest, parse_settings, read_settings
 
 
-SAMPLED_EXPOSURES = ("natural", "hard", "retrieved")
-"""Exposure modes that need no impressions."""
-
-COMPUTED = ("item", "event", "time_diff")
 RESERVED = ("user_id", "item_id", "timestamp", "available_from", "text", "line", "dataset")
 """Names that the tables use themselves."""
 
@@ -75,7 +72,7 @@ def parse_yaml_domain(text: str, source: str) -> Domain:
 
 
 def _domain(given: DomainSettings, places: Places) -> Domain:
-    """The domain of checked settings. Raises UserError for a value, template or choice rule that makes no sense."""
+    """The domain of these settings. Raises UserError for a value, template or choice rule that is not valid."""
     refuse = places.refuse
     _check_values(given, refuse)
     try:
@@ -90,7 +87,7 @@ def _domain(given: DomainSettings, places: Places) -> Domain:
     _check_as_of(given.as_of, set(column_kinds(given.option, ("item",))), refuse)
     rules, compared = _choice_rules(given.choices, refuse)
     averaged = [how.partition(":")[2] for how in given.as_of.values() if how.startswith("mean:")]
-    history = column_kinds(given.history, COMPUTED)
+    history = column_kinds(given.history, HISTORY_VALUES)
     event_columns = _merged([history, *compared, dict.fromkeys(averaged, "number")], "choices", refuse)
     items = _merged([item, dict.fromkeys(given.numbers, "number")], "numbers", refuse)
     for column in given.numbers:
@@ -153,44 +150,35 @@ def _check_values(given: DomainSettings, refuse: Refuse) -> None:
 def _check_as_of(as_of: Mapping[str, str], option: set[str], refuse: Refuse) -> None:
     for name, how in as_of.items():
         if how not in ("count", "new_release") and not re.fullmatch(r"mean:[^\W\d][\w -]*", how):
-            refuse(
-                "as_of", f"{name}: {how!r} cannot be computed from your log; write count, mean:COLUMN or new_release"
-            )
+            refuse("as_of", f"{name}: {how!r} cannot come from your log; write count, mean:COLUMN or new_release")
         if name not in option:
             refuse("as_of", f"{name!r} is not shown; write {{{name}}} in `option` or leave it out")
     for name in sorted(option - {*as_of}):
-        hint = closest(
-            name,
-            as_of,
-            f"an option shows {{item}} and what `as_of` declares, such as `as_of: {{{name}: count}}`; columns of the "
-            f"item belong in `item`",
-        )
-        refuse("option", f"{{{name}}} is unknown; {hint}")
+        otherwise = f"declare it, as in `as_of: {{{name}: count}}`; columns of the item belong in `item`"
+        refuse("option", f"{{{name}}} is unknown; {closest(name, as_of, otherwise)}")
 
 
 def _choice_rules(choices: Mapping[str, str], refuse: Refuse) -> tuple[dict[str, Rule], list[Mapping[str, Kind]]]:
-    """The rules, and what each rule requires of the columns it reads."""
+    """The rules, and what each rule requires of the columns it uses."""
     rules: dict[str, Rule] = {}
     columns: list[Mapping[str, Kind]] = []
     for name, text in choices.items():
         try:
-            rules[name], read, takes_value = parse_rule(text)
+            rules[name], required, takes_value = parse_rule(text)
         except ValueError as error:
             refuse("choices", f"{name}: {text!r}: {error}")
         if takes_value and len(rules) == 1:
-            refuse(
-                "choices", f"{name} comes first and so is the default, which takes no value; put another rule first"
-            )
+            refuse("choices", f"{name} is first, so it is the default, which takes no value; put another rule first")
         if not re.fullmatch(r"[\w-]+", name):
             refuse("choices", f"{name!r} is not a valid name; use letters, digits, _ and -")
-        columns.append(read)
+        columns.append(required)
     return rules, columns
 
 
 def _merged(demands: Sequence[Mapping[str, Kind]], key: str, refuse: Refuse) -> dict[str, Kind]:
     """What each column must hold to meet all demands."""
     kinds: dict[str, Kind] = {}
-    for column, kind in [demand for demands_ in demands for demand in demands_.items()]:
+    for column, kind in itertools.chain.from_iterable(demand.items() for demand in demands):
         known = kinds.get(column, "any")
         if "any" not in (known, kind) and known != kind:
             refuse(key, f"{column} is used as {known} and as {kind}; use a separate column for one of them")

@@ -19,7 +19,7 @@ import polars as pl
 
 from usermirrorer.data.sources.cleaning import users_of
 from usermirrorer.data.sources.domain import RawTables
-from usermirrorer.data.sources.own.columns import OwnLog, check_numbers, drop_blank_items, event_times, select_columns
+from usermirrorer.data.sources.own.columns import OwnLog, clean_items, event_times, select_columns
 from usermirrorer.data.sources.own.values import Kind, as_times
 from usermirrorer.data.sources.readers.checks import unique_ids
 from usermirrorer.data.sources.readers.files import ColumnType, require_files
@@ -29,34 +29,22 @@ from usermirrorer.errors import UserError, shorten
 
 def read_interchange(raw: Path | None, seed: int, log: OwnLog) -> RawTables:
     """The tables of one set of files. Raises UserError with file:line at the first malformed line."""
-    paths = interchange_paths(Path(), log.files)
+    paths = interchange_paths(raw or Path(), log.files)
     needed = ["item", "interaction"] + ["user"] * bool(log.users) + ["impression"] * log.impressions
-    raw = require_files(raw, [paths[table].name for table in needed], log.name, "your own export")
-    paths = interchange_paths(raw, log.files)
+    require_files(raw, [paths[table].name for table in needed], log.name, "your own export")
 
     path = paths["interaction"]
     events = _objects(path, {"user_id": pl.String, "item_id": pl.String}, {"timestamp": pl.String})
-    events = event_times(events, path, log)
-    values = _values(path, events, ("behavior_features",)) if log.event_columns else events
-    events = events.hstack(select_columns(values, log.event_columns, path, log).drop("line"))
+    events = _with_values(path, event_times(events, path, log), ("behavior_features",), log.event_columns, log)
 
     path = paths["item"]
-    items = unique_ids(_objects(path, {"item_id": pl.String}), "item_id", path)
-    values = _values(path, items, ("item_description", "item_features"))
-    wanted: dict[str, Kind] = dict(log.items)
-    if log.in_file("available_from") in values.columns or "available_from" in log.renamed:
-        wanted["available_from"] = "text"
-    items = items.hstack(select_columns(values, wanted, path, log).drop("line"))
-    if "available_from" in wanted:
-        items = as_times(items, "available_from", path, log.timestamps)
-    check_numbers(items, path, log)
-    items, dropped = drop_blank_items(items, log)
+    items, parts = _objects(path, {"item_id": pl.String}), ("item_description", "item_features")
+    items, dropped = clean_items(_with_values(path, items, parts, log.items, log, ("available_from",)), path, log)
 
     path = paths["user"]
     if path.is_file():
         users = unique_ids(_objects(path, {"user_id": pl.String}), "user_id", path)
-        values = _values(path, users, ("user_description", "user_features")) if log.users else users
-        users = users.hstack(select_columns(values, log.users, path, log).drop("line"))
+        users = _with_values(path, users, ("user_description", "user_features"), log.users, log)
     else:
         users = users_of(events)
     return RawTables(
@@ -98,10 +86,10 @@ def interchange_paths(directory: Path, name: str) -> dict[str, Path]:
 
 def _objects(path: Path, ids: Mapping[str, ColumnType], more: Mapping[str, ColumnType] | None = None) -> pl.DataFrame:
     """`line`, the ids, which every object must have, and `more` columns. Raises UserError with file:line."""
-    chunks = list(read_json_lines(path, {**ids, **(more or {})}, required=tuple(ids)))
-    if not chunks:
+    objects = pl.concat(read_json_lines(path, {**ids, **(more or {})}, required=tuple(ids)))
+    if objects.is_empty():
         raise UserError(f"{path}: no object in this file; export the log again")
-    return pl.concat(chunks)
+    return objects
 
 
 def _impressions(path: Path, log: OwnLog) -> pl.DataFrame:
@@ -112,13 +100,28 @@ def _impressions(path: Path, log: OwnLog) -> pl.DataFrame:
     return as_times(_objects(path, needed), "timestamp", path, log.timestamps).select(*needed)
 
 
+def _with_values(
+    path: Path,
+    objects: pl.DataFrame,
+    parts: tuple[str, ...],
+    wanted: Mapping[str, Kind],
+    log: OwnLog,
+    optional: Sequence[str] = (),
+) -> pl.DataFrame:
+    """The objects with the wanted values of their parts as columns."""
+    if not wanted and not optional:
+        return objects
+    selected = select_columns(_values(path, objects, parts), wanted, path, log, optional)
+    return objects.hstack(selected.drop("line"))
+
+
 def _values(path: Path, objects: pl.DataFrame, parts: tuple[str, ...]) -> pl.DataFrame:
     """`line` and all values of the parts as columns, typed by the whole file; of equal names the first part wins."""
     ids: dict[str, ColumnType] = {column: pl.String for column in ("user_id", "item_id") if column in objects.columns}
     try:
         frame = pl.read_ndjson(path, infer_schema_length=None, schema_overrides=ids)
     except pl.exceptions.PolarsError as error:
-        reason = _type_conflict(path, parts) or f"{path}: these objects do not make a table ({error}); export again"
+        reason = _type_conflict(path, parts) or f"{path}: these objects do not form a table ({error}); export again"
         raise UserError(reason) from None
     columns = {"line": objects["line"]}
     for part in parts:

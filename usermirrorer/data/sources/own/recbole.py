@@ -8,16 +8,16 @@ value; an event with an empty time precedes all others.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
 
 from usermirrorer.data.sources.cleaning import users_of
 from usermirrorer.data.sources.domain import RawTables
-from usermirrorer.data.sources.own.columns import OwnLog, check_numbers, drop_blank_items, event_times, select_columns
-from usermirrorer.data.sources.own.values import Kind, as_numbers, as_times
-from usermirrorer.data.sources.readers.checks import unique_ids
+from usermirrorer.data.sources.own.columns import OwnLog, clean_items, event_times, select_columns
+from usermirrorer.data.sources.own.values import Kind, as_numbers
+from usermirrorer.data.sources.readers.checks import require, unique_ids
 from usermirrorer.data.sources.readers.delimited import read_fields
 from usermirrorer.data.sources.readers.files import require_files
 from usermirrorer.errors import UserError, shorten
@@ -28,39 +28,31 @@ TYPES = ("token", "token_seq", "float", "float_seq")
 
 def read_recbole(raw: Path | None, seed: int, log: OwnLog) -> RawTables:
     """The tables of one set of atomic files. Raises UserError with file:line at the first malformed line."""
-    needed = [f"{log.files}.inter", f"{log.files}.item"] + ([f"{log.files}.user"] if log.users else [])
-    raw = require_files(raw, needed, log.name, "your own export")
+    suffixes = ["inter", "item"] + ["user"] * bool(log.users)
+    raw = require_files(raw, [f"{log.files}.{suffix}" for suffix in suffixes], log.name, "your own export")
     inter, item, user = (raw / f"{log.files}.{suffix}" for suffix in ("inter", "item", "user"))
-
-    events = _read(inter, {"user_id": "text", "item_id": "text", **log.event_columns, "timestamp": "text"}, log)
-    events = _with_ids(events, ("user_id", "item_id"), inter)
+    events = _read(inter, ("user_id", "item_id"), {**log.event_columns, "timestamp": "text"}, log)
     events = event_times(events, inter, log)
-
-    released: dict[str, Kind] = {"available_from": "text"} if _has(item, "available_from", log) else {}
-    items = unique_ids(
-        _with_ids(_read(item, {"item_id": "text", **log.items, **released}, log), ("item_id",), item), "item_id", item
-    )
-    if released:
-        items = as_times(items, "available_from", item, log.timestamps)
-    check_numbers(items, item, log)
-    items, dropped = drop_blank_items(items, log)
-
+    items, dropped = clean_items(_read(item, ("item_id",), log.items, log, ("available_from",)), item, log)
     if user.is_file():
-        users = _with_ids(_read(user, {"user_id": "text", **log.users}, log), ("user_id",), user)
-        users = unique_ids(users, "user_id", user).drop("line")
+        users = unique_ids(_read(user, ("user_id",), log.users, log), "user_id", user).drop("line")
     else:
         users = users_of(events)
     return RawTables(users=users, items=items.drop("line"), interactions=events.drop("line"), dropped=dropped)
 
 
-def _read(path: Path, wanted: Mapping[str, Kind], log: OwnLog) -> pl.DataFrame:
-    """`line` and the wanted columns of one file; columns of type float hold numbers."""
+def _read(
+    path: Path, ids: Sequence[str], wanted: Mapping[str, Kind], log: OwnLog, optional: Sequence[str] = ()
+) -> pl.DataFrame:
+    """`line`, the ids, which every row must have, and other columns of one file; those of type float hold numbers."""
     header = _header(path)
     rows = read_fields(path, "\t", list(header)).filter(pl.col("line") > 1)
-    selected = select_columns(rows, wanted, path, log)
+    selected = select_columns(rows, {**dict.fromkeys(ids, "text"), **wanted}, path, log, optional)
     for column, kind in wanted.items():
         if kind == "any" and header[log.in_file(column)] == "float":
             selected = as_numbers(selected, column, path)
+    for column in ids:
+        require(selected, column, path, f"{column} is empty")
     return selected
 
 
@@ -79,17 +71,3 @@ def _header(path: Path) -> dict[str, str]:
             )
         columns[name] = kind
     return columns
-
-
-def _has(path: Path, column: str, log: OwnLog) -> bool:
-    """Whether to read an optional column: the file has it, or the YAML renames one to it."""
-    return column in log.renamed or column in _header(path)
-
-
-def _with_ids(frame: pl.DataFrame, columns: tuple[str, ...], path: Path) -> pl.DataFrame:
-    """The frame, if no id is empty. Raises UserError with file:line."""
-    for column in columns:
-        lacking = frame.filter(pl.col(column).is_null())
-        if len(lacking):
-            raise UserError(f"{path}:{lacking['line'][0]}: {column} is empty; repair or delete the line")
-    return frame

@@ -1,4 +1,4 @@
-"""Checks of values that a reader returned: a bad one is named by file and line."""
+"""Checks of the values in a raw file: the first bad one is named by file and line."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ import polars as pl
 from usermirrorer.errors import UserError, shorten
 
 
+REPAIR = "repair or delete the line"
+
+
 def refuse(
-    frame: pl.DataFrame,
-    wrong: pl.Expr,
-    column: str,
-    expected: str,
-    path: Path,
-    remedy: str = "repair or delete the line",
+    frame: pl.DataFrame, wrong: pl.Expr | pl.Series, column: str, expected: str, path: Path, remedy: str = REPAIR
 ) -> None:
     """Raises UserError with file:line at the first row where `wrong` holds: its `column` is not what is expected."""
     found = frame.filter(wrong)
@@ -25,12 +23,19 @@ def refuse(
         raise UserError(f"{path}:{number}: {column} {shorten(str(bad))!r} is not {expected}; {remedy}")
 
 
+def require(frame: pl.DataFrame, column: str, path: Path, problem: str) -> None:
+    """Raises UserError with file:line and the problem at the first row where `column` is null."""
+    lacking = frame.filter(pl.col(column).is_null())
+    if len(lacking):
+        raise UserError(f"{path}:{lacking['line'][0]}: {problem}; {REPAIR}")
+
+
 def as_integers(frame: pl.DataFrame, column: str, path: Path, low: int, high: int) -> pl.DataFrame:
     """Cast a column of `read_fields` to Int64. Raises UserError with file:line at the first value out of range."""
-    cast = frame.with_columns(_number=pl.col(column).str.strip_chars().cast(pl.Int64, strict=False))
-    inside = pl.col("_number").is_between(low, high).fill_null(False)
-    refuse(cast, ~inside, column, f"a whole number from {low} to {high}", path)
-    return cast.drop(column).rename({"_number": column})
+    numbers = frame[column].str.strip_chars().cast(pl.Int64, strict=False)
+    inside = numbers.is_between(low, high).fill_null(False)
+    refuse(frame, ~inside, column, f"a whole number from {low} to {high}", path)
+    return frame.with_columns(numbers)
 
 
 def one_of(frame: pl.DataFrame, column: str, path: Path, known: Sequence[str]) -> pl.DataFrame:

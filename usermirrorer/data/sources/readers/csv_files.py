@@ -1,7 +1,7 @@
-"""Comma-separated files with a header, plain or gzip, read in chunks: typed columns, or records of text.
+"""Comma-separated files with a header, plain or gzip, read in chunks.
 
-`read_columns` is for large tables of numbers: every row is a line. `read_records` is for text: quoted fields may hold
-line breaks (RFC 4180).
+`read_columns` is for large tables of numbers, one row per line; `read_records` is for text, with line breaks allowed
+in quoted fields (RFC 4180).
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import io
 import itertools
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import polars as pl
 
-from usermirrorer.data.sources.readers.files import ColumnType, decoded, first_bad, read_chunks
+from usermirrorer.data.sources.readers.files import ColumnType, decoded, filled_lines, first_bad, read_chunks
 from usermirrorer.errors import UserError, shorten
 
 
@@ -32,61 +33,69 @@ def read_columns(
     columns of `optional`. Raises UserError with file:line for a header that lacks a column, and for a row that has
     too many fields, lacks a value, or has one of another type.
     """
-    names: list[str] | None = None
-    for first_line, chunk in read_chunks(path):
-        if names is None:
-            header, _, chunk = chunk.partition(b"\n")
-            names, first_line = _header(path, header.decode("utf-8-sig", "replace"), tuple(schema)), first_line + 1
-        lines = chunk.split(b"\n")
-        filled = [number for number, line in enumerate(lines) if line.strip()]
-        frame = _typed([lines[number] for number in filled], names, schema, optional)
+    names, chunks = _below_header(path, read_chunks(path), tuple(schema))
+    parse = partial(_typed, names=names, schema=schema, optional=optional)
+    for first_line, chunk in chunks:
+        numbers, rows = filled_lines(first_line, chunk)
+        frame = parse(rows)
         if frame is None:
-            raise _bad_row(path, first_line, [(number, lines[number]) for number in filled], names, schema, optional)
-        yield frame.with_columns(line=pl.Series(filled, dtype=pl.Int64) + first_line)
-    if names is None:
-        raise UserError(f"{path}:1: the file is empty; download it again")
+            bad = first_bad(rows, parse)
+            expected = ", ".join(
+                f"{name} ({'text' if kind == pl.String else 'number'})" for name, kind in schema.items()
+            )
+            raise UserError(
+                f"{path}:{numbers[bad]}: {shorten(rows[bad].decode('utf-8', 'replace').strip())!r} is not a row with "
+                f"{expected} under the header; repair or delete the line"
+            )
+        yield frame.with_columns(numbers)
 
 
 def read_records(path: Path, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
-    """Some columns as text, one frame a chunk, none without records.
+    """Some columns as text, one frame a chunk, at least one.
 
     An empty field is null, and so are the fields that a short record lacks. Raises UserError with file:line for a
     header that lacks a column, bytes that are not UTF-8, a record with more fields than the header, and a quote that
     is never closed.
     """
-    names: list[str] | None = None
-    for first_line, chunk in _whole_records(path):
-        text = decoded(path, first_line, chunk, "utf-8-sig" if names is None else "utf-8")
-        if names is None:
-            header, _, text = text.partition("\n")
-            names, first_line = _header(path, header, columns), first_line + 1
-        if not text.strip():
-            continue
-        frame = _parsed(text.encode(), dict.fromkeys(names, pl.String))
+    names, chunks = _below_header(path, _whole_records(path), columns)
+    schema = dict.fromkeys(names, pl.String)
+    for first_line, chunk in chunks:
+        text = decoded(path, first_line, chunk)
+        frame = _parsed(chunk, schema)
         if frame is None:
-            raise _bad_record(path, first_line, text, names)
+            raise _bad_record(path, first_line, text, schema)
         yield frame.filter(~pl.all_horizontal(pl.all().is_null())).select(columns)
-    if names is None:
+
+
+def _below_header(
+    path: Path, chunks: Iterator[tuple[int, bytes]], wanted: Sequence[str]
+) -> tuple[list[str], Iterator[tuple[int, bytes]]]:
+    """Names of all columns, and the chunks below the header.
+
+    Raises UserError if the file is empty, a wanted column is missing, or a name occurs twice.
+    """
+    _, first = next(chunks, (1, b""))
+    if not first:
         raise UserError(f"{path}:1: the file is empty; download it again")
-
-
-def _header(path: Path, line: str, wanted: Sequence[str]) -> list[str]:
-    """Names of all columns. Raises UserError if a wanted one is missing or one occurs twice."""
+    header, _, rest = first.partition(b"\n")
+    line = decoded(path, 1, header, "utf-8-sig").strip()
     try:
-        names = next(csv.reader([line.strip()]), [])
+        names = next(csv.reader([line]), [])
     except csv.Error:  # a carriage return, or more text than a header has
         names = []
-    if line.count('"') % 2:  # the header would go on below this line
+    if line.count('"') % 2:  # the header would continue below this line
         names = []
     missing = [name for name in wanted if name not in names]
     if missing or len(set(names)) != len(names):
         problem = f"has no column {missing[0]!r}" if missing else "names a column twice"
-        raise UserError(f"{path}:1: the header {shorten(line.strip())!r} {problem}; take the file as published")
-    return names
+        raise UserError(f"{path}:1: the header {shorten(line)!r} {problem}; take the file as published")
+    return names, itertools.chain([(2, rest)], chunks)
 
 
 def _parsed(content: bytes, schema: Mapping[str, ColumnType]) -> pl.DataFrame | None:
     """All columns, or None if some record is damaged: the parser does not say which."""
+    if not content.strip():
+        return pl.DataFrame(schema=dict(schema))
     try:
         return pl.read_csv(io.BytesIO(content), has_header=False, schema=dict(schema))
     except pl.exceptions.PolarsError:
@@ -97,31 +106,12 @@ def _typed(
     rows: Sequence[bytes], names: Sequence[str], schema: Mapping[str, ColumnType], optional: Collection[str]
 ) -> pl.DataFrame | None:
     """The columns of `schema`, or None unless each line is one row with values of these types."""
-    if not rows:
-        return pl.DataFrame(schema=dict(schema))
     # The parser refuses a row with too many fields only if it parses all columns.
     frame = _parsed(b"\n".join(rows), {name: schema.get(name, pl.String) for name in names})
     if frame is None or len(frame) != len(rows):
         return None
     lacking = any(frame[name].null_count() for name in schema if name not in optional)
     return None if lacking else frame.select(schema.keys())
-
-
-def _bad_row(
-    path: Path,
-    first_line: int,
-    rows: Sequence[tuple[int, bytes]],
-    names: Sequence[str],
-    schema: Mapping[str, ColumnType],
-    optional: Collection[str],
-) -> UserError:
-    lines = [line for _, line in rows]
-    number, bad = rows[first_bad(len(rows), lambda n: _typed(lines[:n], names, schema, optional) is not None)]
-    expected = ", ".join(f"{name} ({'text' if dtype == pl.String else 'number'})" for name, dtype in schema.items())
-    return UserError(
-        f"{path}:{first_line + number}: {shorten(bad.decode('utf-8', 'replace').strip())!r} is not a row with "
-        f"{expected} under the header; repair or delete the line"
-    )
 
 
 def _whole_records(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -143,14 +133,14 @@ def _whole_records(path: Path) -> Iterator[tuple[int, bytes]]:
         raise UserError(f"{path}:{begin}: a quote that opens in this record is never closed; repair the file")
 
 
-def _bad_record(path: Path, first_line: int, text: str, names: Sequence[str]) -> UserError:
-    schema = dict.fromkeys(names, pl.String)
+def _bad_record(path: Path, first_line: int, text: str, schema: Mapping[str, ColumnType]) -> UserError:
     lines = re.split(r"(?<=\n)", text)
     quotes = itertools.accumulate(line.count('"') for line in lines)
     ends = [0, *(number for number, count in enumerate(quotes, 1) if count % 2 == 0)]
-    bad = first_bad(len(ends) - 1, lambda n: _parsed("".join(lines[: ends[n]]).encode(), schema) is not None)
-    shown = shorten("".join(lines[ends[bad] : ends[bad + 1]]).strip().partition("\n")[0])
+    records = ["".join(lines[begin:end]) for begin, end in itertools.pairwise(ends)]
+    bad = first_bad(records, lambda some: _parsed("".join(some).encode(), schema))
+    shown = shorten(records[bad].strip().partition("\n")[0])
     return UserError(
-        f"{path}:{first_line + ends[bad]}: {shown!r} has more than {len(names)} fields, or quotes that are not "
+        f"{path}:{first_line + ends[bad]}: {shown!r} has more than {len(schema)} fields, or quotes that are not "
         f"doubled; repair or delete the record"
     )

@@ -5,15 +5,16 @@ from __future__ import annotations
 import gzip
 import zlib
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import TypeVar
 
 import polars as pl
 
 from usermirrorer.errors import UserError
 
 
+T = TypeVar("T")
 ColumnType = pl.DataType | type[pl.DataType]
 
 CHUNK_BYTES = 32 * 2**20
@@ -21,7 +22,7 @@ CHUNK_BYTES = 32 * 2**20
 
 
 def require_files(raw: Path | None, names: Sequence[str], domain: str, publisher: str) -> Path:
-    """The directory of raw files, once all of `names` are in it. Raises UserError naming the first that is not."""
+    """The directory of raw files, if all of `names` are in it. Raises UserError naming the first that is missing."""
     if raw is None:
         raise UserError(f"{domain} needs its raw files: add --raw DIR with {', '.join(names)} (from {publisher})")
     missing = [name for name in names if not (raw / name).is_file()]
@@ -44,26 +45,28 @@ def find_file(raw: Path | None, names: Sequence[str], domain: str, publisher: st
 def read_chunks(path: Path) -> Iterator[tuple[int, bytes]]:
     """Number of the first line (1-based) and content of every chunk, unpacked if the name ends in .gz.
 
-    Raises UserError for broken gzip.
+    An empty file is one empty chunk. Raises UserError for damaged gzip.
     """
     line = 1
     try:
-        with _opened(path) as file:
-            while chunk := file.read(CHUNK_BYTES):
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            chunk = file.read(CHUNK_BYTES)
+            while True:
                 chunk += file.readline()
                 yield line, chunk
                 line += chunk.count(b"\n")
+                if not (chunk := file.read(CHUNK_BYTES)):
+                    return
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UserError(f"{path}:{line}: gzip is damaged at about this line ({error}); download it again") from None
 
 
-def _opened(path: Path) -> gzip.GzipFile | BinaryIO:
-    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
-
-
-def joined(chunks: Iterable[pl.DataFrame], schema: Mapping[str, ColumnType]) -> pl.DataFrame:
-    """All chunks as one frame of this schema, which is empty without any."""
-    return pl.concat([pl.DataFrame(schema=dict(schema)), *chunks])
+def filled_lines(first_line: int, chunk: bytes) -> tuple[pl.Series, list[bytes]]:
+    """Numbers (Int64) and content of the lines of a chunk that are not blank."""
+    lines = chunk.split(b"\n")
+    # JSON and CSV know no other blanks; `strip()` would also take a vertical tab or a form feed for one.
+    filled = [row for row, line in enumerate(lines) if line.strip(b" \t\r")]
+    return pl.Series("line", filled, dtype=pl.Int64) + first_line, [lines[row] for row in filled]
 
 
 def decoded(path: Path, first_line: int, content: bytes, encoding: str = "utf-8") -> str:
@@ -75,9 +78,9 @@ def decoded(path: Path, first_line: int, content: bytes, encoding: str = "utf-8"
         raise UserError(f"{path}:{line}: not {encoding} text; save the file as {encoding}") from None
 
 
-def first_bad(count: int, parses: Callable[[int], bool]) -> int:
-    """Position of the row that spoils a chunk of `count` rows: polars refuses a chunk without naming the row.
+def first_bad(rows: Sequence[T], parse: Callable[[Sequence[T]], object]) -> int:
+    """Position of the row that spoils a chunk, since polars refuses a chunk without naming the row.
 
-    `parses(n)` tells whether the first n rows parse; those of the whole chunk do not.
+    `parse` returns None for rows that do not parse, so None for all of them.
     """
-    return bisect_left(range(count - 1), True, key=lambda row: not parses(row + 1))
+    return bisect_left(range(len(rows) - 1), True, key=lambda row: parse(rows[: row + 1]) is None)

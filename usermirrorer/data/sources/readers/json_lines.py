@@ -8,15 +8,15 @@ from pathlib import Path
 
 import polars as pl
 
-from usermirrorer.data.sources.readers.checks import refuse
-from usermirrorer.data.sources.readers.files import ColumnType, first_bad, read_chunks
+from usermirrorer.data.sources.readers.checks import refuse, require
+from usermirrorer.data.sources.readers.files import ColumnType, filled_lines, first_bad, read_chunks
 from usermirrorer.errors import UserError, shorten
 
 
 def read_json_lines(
     path: Path, schema: Mapping[str, ColumnType], required: Sequence[str] = ()
 ) -> Iterator[pl.DataFrame]:
-    """The objects as frames of the columns of `schema` and `line` (1-based), one frame a chunk, none without objects.
+    """The objects as frames of the columns of `schema` and `line` (1-based): one frame a chunk, at least one.
 
     Blank lines are skipped, absent keys are null, other keys are ignored. Numbers may be written as strings and
     strings as numbers; an empty string in place of a number or a boolean is null. Raises UserError with file:line at
@@ -24,13 +24,11 @@ def read_json_lines(
     another type.
     """
     for first_line, chunk in read_chunks(path):
-        frame = parse_chunk(path, first_line, chunk, schema, required)
-        if len(frame):
-            yield frame
+        yield parse_chunk(path, first_line, chunk, schema, required)
 
 
 def parse_chunk(
-    path: Path, first_line: int, chunk: bytes, schema: Mapping[str, ColumnType], required: Sequence[str]
+    path: Path, first_line: int, chunk: bytes, schema: Mapping[str, ColumnType], required: Sequence[str] = ()
 ) -> pl.DataFrame:
     """The objects of one chunk, which begins at `first_line`, as `read_json_lines` describes."""
     # Scalars are parsed as text first: the parser does not accept a number written as a string.
@@ -40,19 +38,15 @@ def parse_chunk(
     if frame is not None and len(frame) == count:
         numbers = pl.Series(range(first_line, first_line + count), dtype=pl.Int64)
     else:
-        lines = chunk.split(b"\n")
-        filled = [number for number, line in enumerate(lines) if line.strip(b" \t\r")]  # JSON has no other blanks
-        if frame is None or len(frame) != len(filled):
-            raise _bad_line(path, first_line, [(number, lines[number]) for number in filled], as_written)
-        numbers = pl.Series(filled, dtype=pl.Int64) + first_line
+        numbers, lines = filled_lines(first_line, chunk)
+        if frame is None or len(frame) != len(lines):
+            raise _bad_line(path, numbers, lines, as_written)
     frame = frame.with_columns(line=numbers)
     for name, dtype in schema.items():
         if not dtype.is_nested() and dtype != pl.String:
             frame = _cast(frame, name, dtype, path)
     for name in required:
-        lacking = frame.filter(pl.col(name).is_null())
-        if len(lacking):
-            raise UserError(f"{path}:{lacking['line'][0]}: the object has no {name!r}; repair or delete the line")
+        require(frame, name, path, f"the object has no {name!r}")
     return frame
 
 
@@ -64,19 +58,15 @@ def _parsed(chunk: bytes, schema: Mapping[str, ColumnType]) -> pl.DataFrame | No
         return None
 
 
-def _bad_line(
-    path: Path, first_line: int, rows: Sequence[tuple[int, bytes]], schema: Mapping[str, ColumnType]
-) -> UserError:
-    lines = [line for _, line in rows]
+def _bad_line(path: Path, numbers: pl.Series, lines: list[bytes], schema: Mapping[str, ColumnType]) -> UserError:
+    def parse(some: Sequence[bytes]) -> pl.DataFrame | None:
+        frame = _parsed(b"\n".join(some), schema)
+        return frame if frame is not None and len(frame) == len(some) else None
 
-    def parses(count: int) -> bool:
-        frame = _parsed(b"\n".join(lines[:count]), schema)
-        return frame is not None and len(frame) == count
-
-    number, bad = rows[first_bad(len(rows), parses)]
+    bad = first_bad(lines, parse)
     return UserError(
-        f"{path}:{first_line + number}: not a JSON object of the expected types: "
-        f"{shorten(bad.decode('utf-8', 'replace').strip())!r}; repair or delete the line"
+        f"{path}:{numbers[bad]}: not a JSON object of the expected types: "
+        f"{shorten(lines[bad].decode('utf-8', 'replace').strip())!r}; repair or delete the line"
     )
 
 
@@ -84,16 +74,14 @@ def _cast(frame: pl.DataFrame, name: str, dtype: ColumnType, path: Path) -> pl.D
     """A column of text as numbers or booleans. Raises UserError with file:line at the first other value."""
     text = pl.col(name).str.strip_chars()
     if dtype == pl.Boolean:
-        kind = "true or false"
-        value = text.str.to_lowercase().replace_strict(
-            {"true": True, "false": False}, default=None, return_dtype=dtype
-        )
+        kind, flags = "true or false", {"true": True, "false": False}
+        value = text.str.to_lowercase().replace_strict(flags, default=None, return_dtype=dtype)
     elif dtype.is_integer():
         kind, number = "a whole number", text.cast(pl.Float64, strict=False)
         whole = pl.when(number == number.floor()).then(number).cast(dtype, strict=False)
         value = pl.coalesce(text.cast(dtype, strict=False), whole)
     else:
         kind, value = "a number", text.cast(dtype, strict=False)
-    cast = frame.with_columns(_value=value)
-    refuse(cast, pl.col("_value").is_null() & (text != ""), name, kind, path)
-    return cast.drop(name).rename({"_value": name}).select(frame.columns)
+    values = frame.select(value)[name]
+    refuse(frame, values.is_null() & (text != ""), name, kind, path)
+    return frame.with_columns(values)

@@ -1,15 +1,15 @@
 """Files whose lines are printed Python dictionaries, `{u'id': u'10', u'early_access': False}`.
 
-Older releases of the McAuley group were printed that way. Nothing is evaluated: replacing tokens turns all lines of a
-chunk into JSON at once; what does not come out as JSON is parsed by `ast.literal_eval`, which accepts only literals
-and is some twenty times slower.
+Older releases of the McAuley group are printed that way. Nothing is executed: replacing tokens turns all lines of a
+chunk into JSON at once; if that does not yield JSON, `ast.literal_eval` parses them, which accepts only literals and
+is some twenty times slower.
 """
 
 from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import polars as pl
@@ -40,9 +40,7 @@ _IRREGULAR = r"[\x00-\x08\x0b-\x1f]|\\[UNav0-7]"
 """Escapes that JSON lacks or reads differently, and bytes that printing never leaves in a line."""
 
 
-def read_python_lines(
-    path: Path, schema: Mapping[str, ColumnType], required: Sequence[str] = ()
-) -> Iterator[pl.DataFrame]:
+def read_python_lines(path: Path, schema: Mapping[str, ColumnType]) -> Iterator[pl.DataFrame]:
     """`read_json_lines` for a file whose lines are JSON objects or printed Python dictionaries.
 
     The file's first object decides which. Raises UserError with file:line at the first line that is neither.
@@ -52,17 +50,16 @@ def read_python_lines(
         if printed is None and chunk.strip():
             printed = chunk.lstrip()[:3].startswith((b"{'", b"{u'", b'{u"'))
         if not printed:
-            frame = parse_chunk(path, first_line, chunk, schema, required)
-        else:
-            text = decoded(path, first_line, chunk).removesuffix("\n")
-            lines = pl.Series(text.split("\n"), dtype=pl.String).str.strip_chars(" \r")
-            try:
-                frame = parse_chunk(path, first_line, _rewritten(path, first_line, lines), schema, required)
-            except UserError:  # a literal that rewriting does not cover, or a bad line, which is then named
-                evaluated = "\n".join(_evaluated(path, first_line + row, line) for row, line in enumerate(lines))
-                frame = parse_chunk(path, first_line, evaluated.encode(), schema, required)
-        if len(frame):
-            yield frame
+            yield parse_chunk(path, first_line, chunk, schema)
+            continue
+        text = decoded(path, first_line, chunk).removesuffix("\n")
+        lines = pl.Series(text.split("\n"), dtype=pl.String).str.strip_chars(" \r")
+        try:
+            frame = parse_chunk(path, first_line, _rewritten(path, first_line, lines), schema)
+        except UserError:  # a literal that rewriting does not cover, or a bad line, which the second attempt names
+            evaluated = "\n".join(_evaluated(path, first_line + row, line) for row, line in enumerate(lines))
+            frame = parse_chunk(path, first_line, evaluated.encode(), schema)
+        yield frame
 
 
 def _rewritten(path: Path, first_line: int, lines: pl.Series) -> bytes:

@@ -1,4 +1,4 @@
-"""Text of raw files as expressions over columns: white space, remains of web pages, prices and days."""
+"""Expressions that clean text of raw files: white space, remains of web pages, prices and days."""
 
 from __future__ import annotations
 
