@@ -1,4 +1,4 @@
-"""Item-item similarity as short lists: the strongest neighbours of each item."""
+"""Item-item similarity as short lists: the strongest neighbours of each item, which are item-kNN by themselves."""
 
 from __future__ import annotations
 
@@ -70,9 +70,7 @@ class Neighbours:
 
 
 def _as_float(sums: np.ndarray) -> np.ndarray:
-    scores = sums.astype(np.float32)
-    scores *= np.float32(2.0**-WEIGHT_BITS)
-    return scores
+    return np.multiply(sums, np.float32(2.0**-WEIGHT_BITS), dtype=np.float32)
 
 
 def user_item(log: Log) -> sparse.csr_matrix:

@@ -120,12 +120,10 @@ def load_tables(work: Path, name: str) -> Tables:
         users=len(users),
         items=len(items),
     )
-    optional = {
-        table: pl.read_parquet(path)
+    impressions, friends, statistics, labels = (
+        pl.read_parquet(path) if (path := directory / f"{table}.parquet").is_file() else None
         for table in ("impressions", "friends", "item_statistics", "item_labels")
-        if (path := directory / f"{table}.parquet").is_file()
-    }
-    friends, statistics, labels = (optional.get(name) for name in ("friends", "item_statistics", "item_labels"))
+    )
     return Tables(
         domain=load_domain(name, work),
         users=users,
@@ -133,7 +131,7 @@ def load_tables(work: Path, name: str) -> Tables:
         log=log,
         scene_id=events["scene_id"].to_numpy(),
         event_columns=_shrunk(pl.DataFrame(events.drop_columns(["user_id", "item_id", "timestamp", "scene_id"]))),
-        impressions=optional.get("impressions"),
+        impressions=impressions,
         friends=Friends.of(friends, users["user_id"]) if friends is not None else None,
         item_statistics=ItemRecords.of(statistics, items["item_id"]) if statistics is not None else None,
         item_labels=ItemRecords.of(labels, items["item_id"]) if labels is not None else None,

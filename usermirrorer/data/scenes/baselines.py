@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,16 +12,7 @@ import pyarrow as pa
 
 from usermirrorer.data.artefacts.schema import BASELINES, id_column, list_column
 from usermirrorer.data.scenes.features import Features, standardised
-from usermirrorer.data.scenes.probe import (
-    Fitted,
-    Predict,
-    Probe,
-    boosted_trees,
-    fit_all,
-    matrix,
-    softmax,
-    with_relative,
-)
+from usermirrorer.data.scenes.probe import Fitted, Probe, boosted_trees, fit_all, matrix, softmax
 from usermirrorer.measures import argmax_hit, choice_probability, column, scoped_intervals
 
 
@@ -43,7 +35,7 @@ class Baselines:
 def fit_baselines(sample: Features, train: Features | None, probe: Probe, workers: int) -> Baselines:
     """Fit on `train` or, without it, on the `sample` of scenes."""
     fitted_on = train if train is not None else sample
-    [reference] = fit_all([(_reference, sample, train)], workers)
+    [reference] = fit_all([(partial(boosted_trees, kinds=["user_free", "scores"]), sample, train)], workers)
     return Baselines(
         positions={int(n): _positions(fitted_on, int(n)) for n in np.unique(fitted_on.count)},
         sharpness={
@@ -93,16 +85,11 @@ def hits(features: Features, probs: Mapping[str, np.ndarray]) -> np.ndarray:
 
 def accuracies(found: np.ndarray, user: np.ndarray, names: list[str]) -> dict[str, Any]:
     """Accuracy and arg-max accuracy of each baseline with intervals, users resampled; `found` comes from `hits`."""
-    statistics = {f"{measure} {name}": column(2 * row + offset) for row, name in enumerate(names)
-                  for offset, measure in enumerate(("accuracy", "argmax_accuracy"))}  # fmt: skip
+    measures = ("accuracy", "argmax_accuracy")
+    labels = [f"{measure} {name}" for name in names for measure in measures]
+    statistics = {label: column(number) for number, label in enumerate(labels)}
     every = scoped_intervals(found, statistics, user, np.zeros(len(user), dtype=np.int64))["pooled"]
-    return {
-        name: {measure: every[f"{measure} {name}"] for measure in ("accuracy", "argmax_accuracy")} for name in names
-    }
-
-
-def _reference(train: Features) -> Predict:
-    return boosted_trees(train, lambda block: with_relative({**block.user_free, **block.scores}, block))
+    return {name: {measure: every[f"{measure} {name}"] for measure in measures} for name in names}
 
 
 def _positions(features: Features, options: int) -> np.ndarray:

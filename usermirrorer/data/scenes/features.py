@@ -75,8 +75,8 @@ def describe_options(window: Window, drawn: Drawn, scores: Mapping[str, np.ndarr
     columns = {
         "recent_popularity": np.log1p(scores["popularity"]),
         "age_days": (targets.time[:, None] - window.tables.available_from[item]) / DAY_MS,
-        "content_similarity": _mutual_similarity(window.content.directions.unit, item, width),
-        "collaborative_similarity": _mutual_similarity(window.collaborative.directions.unit, item, width),
+        "content_similarity": _mutual_similarity(window.unit_vectors("content"), item, width),
+        "collaborative_similarity": _mutual_similarity(window.unit_vectors("gf-cf"), item, width),
         "position": np.broadcast_to(np.arange(item.shape[1]), item.shape),
         "options": np.broadcast_to(drawn.count[:, None], item.shape),
     }
@@ -103,9 +103,7 @@ def select_scenes(features: Features, scenes: np.ndarray) -> Features:
     return Features(
         features.scene_id[scenes], features.user[scenes], features.count[scenes], features.choice[scenes],
         features.item[rows],
-        {name: values[rows] for name, values in features.user_free.items()},
-        {name: values[rows] for name, values in features.in_log.items()},
-        {name: values[rows] for name, values in features.scores.items()},
+        **{kind: {name: values[rows] for name, values in getattr(features, kind).items()} for kind in KINDS},
     )  # fmt: skip
 
 
