@@ -67,9 +67,8 @@ class SceneSettings:
         """
         if self.split not in LIST_LENGTHS:
             raise UserError(f"split {self.split!r}: choose train or test")
-        low, high = LIST_LENGTHS[self.split]
-        low = low if self.min_exposure is None else self.min_exposure
-        high = high if self.max_exposure is None else self.max_exposure
+        lengths = zip((self.min_exposure, self.max_exposure), LIST_LENGTHS[self.split], strict=True)
+        low, high = (default if own is None else own for own, default in lengths)
         exposure = self.exposure or exposures[0]
         if exposure not in EXPOSURES:
             raise UserError(f"exposure {exposure!r}: choose one of {', '.join(EXPOSURES)}")
@@ -97,6 +96,11 @@ class Sampling:
     top_p: float = setting(0.9, "Nucleus sampling: share of the probability mass to sample from.")
     max_tokens: int = setting(1024, "Most tokens of one decision process.")
 
+    @property
+    def sampling(self) -> Sampling:
+        """These three alone, for a step that has more settings."""
+        return Sampling(self.temperature, self.top_p, self.max_tokens)
+
 
 @dataclass(frozen=True, kw_only=True)
 class DecideSettings(Sampling):
@@ -105,10 +109,6 @@ class DecideSettings(Sampling):
     n: int = setting(10, "Decision processes per scene.")
     prompt: str = setting("ekb", "Instruction: ekb or plain.")
     seed: int = setting(0, "The same seed gives the same bytes.")
-
-    @property
-    def sampling(self) -> Sampling:
-        return Sampling(self.temperature, self.top_p, self.max_tokens)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,10 +157,6 @@ class EvalSettings(Sampling):
     prompt: str | None = setting(None, "Instruction; default: as trained, else ekb.")
     calibrate: str | None = setting(None, "Train scenes to fit one temperature on.")
     seed: int = setting(0, "The same seed gives the same bytes.")
-
-    @property
-    def sampling(self) -> Sampling:
-        return Sampling(self.temperature, self.top_p, self.max_tokens)
 
 
 @dataclass(frozen=True)

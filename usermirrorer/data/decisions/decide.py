@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from usermirrorer.steps import DecideSettings, Sampling
 
 BATCH = 64
 """Scenes sent at a time: the most work that a kill or a dead server can cost."""
+
+SCENE_TEXT = itemgetter("scene_id", "text")
 
 ANSWERS = ".answers.json"
 """Answers to scenes after one that failed, for the next run to use."""
@@ -56,8 +59,8 @@ def decide(
     rows = finished_content(scenes, f"scenes {name} --work {work} --split train")["rows"]
     recipe = {
         "step": "decide", "domain": name, "variant": variant, "model": model.name, "prompt": prompt,
-        "model_digest": model_digest(model.name),
-        "samples": samples, "sampling": asdict(sampling), "seed": seed, "scenes": fingerprint(scenes),
+        "model_digest": model_digest(model.name), "samples": samples, "sampling": asdict(sampling), "seed": seed,
+        "scenes": fingerprint(scenes),
     }  # fmt: skip
     with open_step(work / "decisions" / name / variant, recipe, DECISIONS) as step:
         if step.complete:
@@ -67,9 +70,9 @@ def decide(
         saved = _load_answers(step.directory / ANSWERS)
         limit = prompt_limit(model, sampling, "decision")
         done = 0
-        for batch in batches(scenes):
+        for batch in batches(scenes, ["scene_id", "text"], BATCH):
             fitting = []
-            for scene_id, text in batch:
+            for scene_id, text in map(SCENE_TEXT, batch):
                 room = (text, 0) if limit is None else shed_history(text, prompt, model.count_tokens, limit)
                 counts["too_long"] += room is None
                 counts["shed_history"] += room is not None and room[1] > 0
@@ -79,7 +82,10 @@ def decide(
             answered = max(0, answered - len(fitting))
             if new:
                 outputs, failure = _outputs(model, new, prompt, samples, sampling, seed, saved)
-                for (scene_id, text), answers in _until_missing(new, outputs):
+                for (scene_id, text), answers in zip(new, outputs, strict=True):
+                    if answers is None:
+                        # Rows are written in order: the answers after this gap are saved for the next run.
+                        break
                     step.append(_rows(scene_id, text, answers, variant, model.name))
                 if failure is not None:
                     saved |= {i: answers for (i, _), answers in zip(new, outputs, strict=True) if answers is not None}
@@ -95,11 +101,11 @@ def decide(
         return step.content
 
 
-def batches(scenes: Path, size: int = BATCH) -> Iterator[list[tuple[str, SceneText]]]:
-    """(scene_id, text) of the scenes in a directory, in order, `size` at a time."""
-    for part in sorted(scenes.glob("part-*.parquet")):
-        for batch in pq.ParquetFile(part).iter_batches(size, columns=["scene_id", "text"]):
-            yield [(row["scene_id"], row["text"]) for row in batch.to_pylist()]
+def batches(directory: Path, columns: list[str], size: int) -> Iterator[list[dict[str, Any]]]:
+    """Rows of a step's output, in order, `size` at a time."""
+    for part in sorted(directory.glob("part-*.parquet")):
+        for batch in pq.ParquetFile(part).iter_batches(size, columns=columns):
+            yield batch.to_pylist()
 
 
 def _outputs(
@@ -123,31 +129,14 @@ def _outputs(
     return [by_id[scene_id] for scene_id, _ in scenes], failure
 
 
-def _until_missing(
-    scenes: list[tuple[str, SceneText]], outputs: list[list[Output] | None]
-) -> Iterator[tuple[tuple[str, SceneText], list[Output]]]:
-    """Scenes with their outputs up to the first without any, since rows are written in order."""
-    for scene, answers in zip(scenes, outputs, strict=True):
-        if answers is None:
-            return
-        yield scene, answers
-
-
 def _rows(scene_id: str, text: SceneText, outputs: list[Output], variant: str, model: str) -> list[dict[str, Any]]:
     rows = []
     for sample, output in enumerate(outputs):
         decision, behavior = parse(output.text, len(text["action_list"]))
-        rows.append(
-            {
-                "scene_id": scene_id,
-                "variant": variant,
-                "model": model,
-                "sample": sample,
-                "text": decision,
-                "behavior": behavior,
-                "finish_reason": output.finish_reason,
-            }  # fmt: skip
-        )
+        rows.append({
+            "scene_id": scene_id, "variant": variant, "model": model, "sample": sample, "text": decision,
+            "behavior": behavior, "finish_reason": output.finish_reason,
+        })  # fmt: skip
     return rows
 
 

@@ -97,19 +97,21 @@ def pair_candidates(
 
     correct = pl.col("behavior") == pl.col("item_pos"), pl.col("predicted") == pl.col("item_pos")
     accepted = scored["strong"].filter("usable", *correct)
-    scenes = _with_needed(_with_accepted(scenes, scored["strong"], accepted), fewest)
+    tallies = (
+        scored["strong"]
+        .group_by("scene_id")
+        .agg(samples=pl.len().cast(pl.Int64), accepted=pl.all_horizontal("usable", *correct).sum().cast(pl.Int64))
+    )
+    scenes = _with_needed(scenes.join(tallies, on="scene_id", maintain_order="left"), fewest)
     counts["acceptance"] = _acceptance(scenes)
     enough = scenes.filter(pl.col("accepted") >= pl.col("needed"))
     counts["too_few_accepted"] = len(scenes) - len(enough)
-    best = _lowest(accepted, ["scene_id"]).select(
-        "scene_id", pl.col("sample").alias("sample_chosen"), pl.col("entropy").alias("entropy_chosen")
-    )
+    best = _lowest(accepted, ["scene_id"]).select("scene_id", sample_chosen="sample", entropy_chosen="entropy")
     pool = pl.concat([scored[variant] for variant in VARIANTS[: 1 if rejected_from == "strong" else 2]])
     wrong, counts["not_rejected"] = _rejectable(pool.join(enough.select("scene_id"), on="scene_id"), enough)
     rejected = _lowest(wrong, ["scene_id", "behavior"]).select(
-        "scene_id", pl.col("behavior").alias("label"), pl.col("predicted").alias("predicted_rejected"),
-        pl.col("variant").alias("rejected_from"), pl.col("sample").alias("sample_rejected"),
-        pl.col("entropy").alias("entropy_rejected"),
+        "scene_id", label="behavior", predicted_rejected="predicted", rejected_from="variant",
+        sample_rejected="sample", entropy_rejected="entropy",
     )  # fmt: skip
     pairs = enough.join(best, on="scene_id").join(rejected, on="scene_id").sort("scene_id", "label")
     counts["nothing_to_reject"] = len(enough) - pairs["scene_id"].n_unique()
@@ -135,8 +137,7 @@ def _scored(
             raise UserError(f"{directory}: a (scene_id, variant, sample) occurs twice; delete it and rerun its step")
     rows = decisions.join(predictions, on=KEY)
     unscored = len(decisions) - len(rows)
-    rows = rows.join(scenes.select("scene_id", "item_pos", "choice_cnt"), on="scene_id")
-    rows = rows.sort(KEY)
+    rows = rows.join(scenes.select("scene_id", "item_pos", "choice_cnt"), on="scene_id").sort(KEY)
     uneven = rows.filter(pl.col("probs").list.len() != pl.col("choice_cnt"))
     if len(uneven):
         first = uneven["scene_id"][0]
@@ -185,14 +186,6 @@ def _uncertainty(scene_id: pl.Series, probs: np.ndarray, variant: str) -> pl.Dat
     )
 
 
-def _with_accepted(scenes: pl.DataFrame, strong: pl.DataFrame, accepted: pl.DataFrame) -> pl.DataFrame:
-    """Scenes with their numbers of strong decisions, `samples`, and of accepted ones, `accepted`."""
-    for rows, column in ((strong, "samples"), (accepted, "accepted")):
-        tally = rows.group_by("scene_id").agg(pl.len().cast(pl.Int64).alias(column))
-        scenes = scenes.join(tally, on="scene_id", how="left", maintain_order="left")
-    return scenes.with_columns(pl.col("accepted").fill_null(0))
-
-
 def _with_needed(scenes: pl.DataFrame, fewest: int | None) -> pl.DataFrame:
     """Scenes with how many accepted decisions each needs, and the probability that guesses reach it."""
     kinds = scenes.select("samples", "choice_cnt").unique(maintain_order=True)
@@ -207,12 +200,12 @@ def _with_needed(scenes: pl.DataFrame, fewest: int | None) -> pl.DataFrame:
 def _acceptance(scenes: pl.DataFrame) -> dict[str, dict[str, Any]]:
     """By number of options: shares of decisions accepted and scenes kept, each beside those of random guesses."""
     by = scenes.group_by("choice_cnt").agg(
-        pl.len().alias("scenes"),
-        (pl.col("accepted").sum() / pl.col("samples").sum()).alias("accepted"),
-        (1 / pl.col("choice_cnt").first()).alias("accepted_by_chance"),
-        pl.col("needed").unique().sort().alias("min_accepted"),
-        (pl.col("accepted") >= pl.col("needed")).mean().alias("kept"),
-        pl.col("chance_kept").mean().alias("kept_by_chance"),
+        scenes=pl.len(),
+        accepted=pl.col("accepted").sum() / pl.col("samples").sum(),
+        accepted_by_chance=1 / pl.col("choice_cnt").first(),
+        min_accepted=pl.col("needed").unique().sort(),
+        kept=(pl.col("accepted") >= pl.col("needed")).mean(),
+        kept_by_chance=pl.col("chance_kept").mean(),
     )
     return {str(row.pop("choice_cnt")): row for row in by.sort("choice_cnt").to_dicts()}
 

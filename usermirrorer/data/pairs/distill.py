@@ -87,10 +87,8 @@ def _inputs(work: Path, name: str) -> dict[str, Any]:
     found: dict[str, Any] = {
         "probe": finished_content(scenes, f"scenes {name} --work {work} --split train").get("probe"),
         "licence": finished_content(work / "tables" / name, f"prepare {name} --work {work}")["licence"],
-        "fingerprints": {"scenes": fingerprint(scenes)},
-    }
-    for key in ("prompt", "predictor", "shed"):
-        found[key] = {}
+        "fingerprints": {"scenes": fingerprint(scenes)}, "prompt": {}, "predictor": {}, "shed": {},
+    }  # fmt: skip
     for variant in VARIANTS:
         decisions, predictions = (work / step / name / variant for step in ("decisions", "predictions"))
         decided = finished_content(decisions, f"decide {name} --work {work} --variant {variant}")["recipe"]
@@ -148,24 +146,18 @@ def _select(
 
 def _texts(work: Path, kept: pl.DataFrame, side: str) -> pl.DataFrame:
     """Texts of the `chosen` or `rejected` decisions of these pairs by `scene_id`; the others stay on disk."""
-    variant = pl.lit("strong") if side == "chosen" else pl.col("rejected_from")
-    wanted = kept.select("scene_id", variant=variant, sample=pl.col(f"sample_{side}"))
-    parts = [
-        pl.scan_parquet(work / "decisions" / name / v / "part-*.parquet").select(*KEY, "text")
-        for name in sorted(set(kept["dataset"]))
-        for v in VARIANTS
-    ]
-    return pl.concat(parts).join(wanted.lazy(), on=KEY).select("scene_id", pl.col("text").alias(side)).collect()
+    writer = pl.lit("strong") if side == "chosen" else pl.col("rejected_from")
+    wanted = kept.select("scene_id", variant=writer, sample=pl.col(f"sample_{side}"))
+    names = sorted(set(kept["dataset"]))
+    parts = [work / "decisions" / name / variant / "part-*.parquet" for name in names for variant in VARIANTS]
+    return pl.scan_parquet(parts).join(wanted.lazy(), on=KEY).select("scene_id", pl.col("text").alias(side)).collect()
 
 
 def _rows(work: Path, kept: pl.DataFrame, prompt: str, inputs: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows of the pairs artefact. The prompt is the predictor's, with the same history shed."""
-    shown = [
-        pl.scan_parquet(work / "scenes" / name / "train" / "part-*.parquet").select("scene_id", "text")
-        for name in sorted(set(kept["dataset"]))
-    ]
-    texts = pl.concat(shown).join(kept.lazy().select("scene_id"), on="scene_id").collect()
-    text_of: dict[str, SceneText] = dict(texts.iter_rows())
+    parts = [work / "scenes" / name / "train" / "part-*.parquet" for name in sorted(set(kept["dataset"]))]
+    texts = pl.scan_parquet(parts).join(kept.lazy().select("scene_id"), on="scene_id").select("scene_id", "text")
+    text_of: dict[str, SceneText] = dict(texts.collect().iter_rows())
     rows = []
     for row in kept.iter_rows(named=True):
         text, shed = text_of[row["scene_id"]], inputs[row["dataset"]]["shed"]["strong"].get(row["scene_id"], 0)
