@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from usermirrorer.data.scenes.draw import draw
-from usermirrorer.data.scenes.make import scene_of, scene_table
+from usermirrorer.data.scenes.make import scene_table
 from usermirrorer.data.scenes.window import open_window
 from usermirrorer.seeds import hex_digits
 from usermirrorer.steps import SceneSettings
@@ -45,7 +45,9 @@ def check(prepared, settings: SceneSettings, times: int) -> int:
         target = targets.take(np.array([row]))
         cut = prepared.tables.before(int(target.time[0]))
         assert not len(cut.log) or cut.log.time.max() < target.time[0]
-        alone = scene_of(cut, prepared.cuts, target, settings, prepared.vectors)
+        window = open_window(cut, prepared.cuts, settings.split, settings.choice, prepared.vectors)
+        drawn, names = draw(window, target, settings)
+        alone = scene_table(window, drawn, settings, names).to_pylist()[0] if len(drawn) else None
         assert as_bytes(alone) == as_bytes(whole.get(hex_digits(target.scene_id)[0].decode()))
         compared += alone is not None
     return compared

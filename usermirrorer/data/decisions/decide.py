@@ -21,7 +21,7 @@ from usermirrorer.llm.paths import model_digest
 from usermirrorer.llm.prompts import INSTRUCTIONS, SceneText, conversation, parse, shed_history
 from usermirrorer.llm.protocol import LanguageModel, Output
 from usermirrorer.seeds import scene_seed
-from usermirrorer.steps import DecideSettings, Sampling
+from usermirrorer.steps import DecideSettings
 
 
 BATCH = 64
@@ -48,7 +48,7 @@ def decide(
     server left some scenes unanswered; the other answers are kept.
     """
     settings = settings or DecideSettings()
-    prompt, samples, seed, sampling = settings.prompt, settings.n, settings.seed, settings.sampling
+    prompt, samples = settings.prompt, settings.n
     if variant not in VARIANTS:
         raise UserError(f"variant {variant!r}: choose strong or weak")
     if prompt not in ("ekb", "plain"):
@@ -59,8 +59,8 @@ def decide(
     rows = finished_content(scenes, f"scenes {name} --work {work} --split train")["rows"]
     recipe = {
         "step": "decide", "domain": name, "variant": variant, "model": model.name, "prompt": prompt,
-        "model_digest": model_digest(model.name), "samples": samples, "sampling": asdict(sampling), "seed": seed,
-        "scenes": fingerprint(scenes),
+        "model_digest": model_digest(model.name), "samples": samples, "sampling": asdict(settings.sampling),
+        "seed": settings.seed, "scenes": fingerprint(scenes),
     }  # fmt: skip
     with open_step(work / "decisions" / name / variant, recipe, DECISIONS) as step:
         if step.complete:
@@ -68,7 +68,7 @@ def decide(
         counts = {"shed_history": 0, "too_long": 0}
         answered = step.resume() // samples
         saved = _load_answers(step.directory / ANSWERS)
-        limit = prompt_limit(model, sampling, "decision")
+        limit = prompt_limit(model, settings.sampling, "decision")
         done = 0
         for batch in batches(scenes, ["scene_id", "text"], BATCH):
             fitting = []
@@ -81,7 +81,7 @@ def decide(
             new = fitting[answered:]
             answered = max(0, answered - len(fitting))
             if new:
-                outputs, failure = _outputs(model, new, prompt, samples, sampling, seed, saved)
+                outputs, failure = _outputs(model, new, settings, saved)
                 for (scene_id, text), answers in zip(new, outputs, strict=True):
                     if answers is None:
                         # Rows are written in order: the answers after this gap are saved for the next run.
@@ -109,20 +109,15 @@ def batches(directory: Path, columns: list[str], size: int) -> Iterator[list[dic
 
 
 def _outputs(
-    model: LanguageModel,
-    scenes: list[tuple[str, SceneText]],
-    prompt: str,
-    samples: int,
-    sampling: Sampling,
-    seed: int,
-    saved: dict[str, list[Output]],
+    model: LanguageModel, scenes: list[tuple[str, SceneText]], settings: DecideSettings, saved: dict[str, list[Output]]
 ) -> tuple[list[list[Output] | None], ConversationsFailed | None]:
     """The outputs for each scene, None if the server failed, and that failure; saved answers are used first."""
     new = [(scene_id, text) for scene_id, text in scenes if scene_id not in saved]
-    conversations = [conversation(text, prompt) for _, text in new]
+    conversations = [conversation(text, settings.prompt) for _, text in new]
+    seeds = [scene_seed(settings.seed, scene_id) for scene_id, _ in new]
     failure = None
     try:
-        fresh: list[Any] = model.generate(conversations, samples, sampling, [scene_seed(seed, i) for i, _ in new])
+        fresh: list[Any] = model.generate(conversations, settings.n, settings.sampling, seeds)
     except ConversationsFailed as error:
         fresh, failure = error.outputs, error
     by_id = {**saved, **{scene_id: answers for (scene_id, _), answers in zip(new, fresh, strict=True)}}

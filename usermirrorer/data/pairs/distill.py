@@ -22,8 +22,6 @@ from usermirrorer.data.pairs.diagnostics import WARN_ABOVE, letter_positions, ru
 from usermirrorer.data.pairs.selection import select
 from usermirrorer.errors import StepFailed, UserError
 from usermirrorer.llm.prompts import LABELS, SceneText, answered, conversation, history_entries, join_history
-from usermirrorer.measures import normalised
-from usermirrorer.seeds import Stream, scene_keys, uniforms
 from usermirrorer.steps import DistillSettings
 
 
@@ -56,7 +54,7 @@ def distill(work: Path, domains: Sequence[str], settings: DistillSettings) -> di
         if not len(candidates):
             listed = ", ".join(domains)
             raise StepFailed(f"{listed}: no scene gives a pair (counted: {counts}); decide more samples per scene")
-        kept, strata = _select(pl.concat([one.scenes for one in found.values()]), candidates, settings)
+        kept, strata = select(pl.concat([one.scenes for one in found.values()]), candidates, settings)
         for side in ("chosen", "rejected"):
             kept = kept.join(_texts(work, kept, side), on="scene_id", maintain_order="left")
         for shard, begin in enumerate(range(0, len(kept), SHARD_ROWS)):
@@ -115,33 +113,6 @@ def _alike(inputs: Mapping[str, dict[str, Any]], key: str) -> str:
         step = "decide" if key == "prompt" else "score"
         raise UserError(f"One {key} is needed for all pairs, but there are several ({listed}); rerun {step} with one")
     return next(iter(values.values()))
-
-
-def _select(
-    scenes: pl.DataFrame, candidates: pl.DataFrame, settings: DistillSettings
-) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
-    """The pairs to keep, in an order that depends only on (seed, scene_id), and the report of each stratum."""
-    strata = scenes.group_by("dataset", "choice_cnt").agg(pl.len().alias("scenes")).sort("dataset", "choice_cnt")
-    stratum = candidates.join(strata.with_row_index("stratum"), on=["dataset", "choice_cnt"], maintain_order="left")
-    ids, scene = np.unique(candidates["scene_id"].to_numpy().astype("S16"), return_inverse=True)
-    keys = scene_keys(settings.seed, ids)
-    by_score = settings.selector == "uncertainty"
-    rank = candidates["score"].to_numpy() if by_score else uniforms(keys, Stream.SELECT, 1)[scene, 0]
-    rows, report = select(
-        stratum["stratum"].to_numpy().astype(np.int64),
-        strata["scenes"].to_numpy().astype(np.int64),
-        strata["choice_cnt"].to_numpy(),
-        scene,
-        candidates["item_pos"].to_numpy(),
-        candidates["label"].to_numpy(),
-        rank,
-        normalised(candidates["entropy_rejected"].to_numpy(), candidates["choice_cnt"].to_numpy()),
-        settings.num,
-        settings.seed,
-    )
-    rows = rows[np.lexsort((scene[rows], keys[scene[rows]]))]
-    named = strata.select("dataset", "choice_cnt").to_dicts()
-    return candidates[rows], [name | counts for name, counts in zip(named, report, strict=True)]
 
 
 def _texts(work: Path, kept: pl.DataFrame, side: str) -> pl.DataFrame:

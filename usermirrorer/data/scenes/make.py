@@ -1,7 +1,8 @@
 """Tables → scenes: a choice among distractors, as of its time, rendered as text.
 
 `draw` decides what each scene holds (numbers only); text, features and baselines are computed and written shard by
-shard, which bounds memory. A scene depends only on (tables before its time, cuts, choice, seed).
+shard, which bounds memory. A scene depends only on (tables before its time, cuts, choice, seed): deleting every event
+at or after its time, and every item that did not exist by then, changes nothing but `later_chosen`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import pyarrow as pa
 from usermirrorer.data.artefacts.schema import BASELINES, SCENES, id_column, list_column
 from usermirrorer.data.artefacts.store import SHARD_ROWS, Progress, Step, fingerprint, open_step
 from usermirrorer.data.items.embeddings import load_vectors
-from usermirrorer.data.log.tables import Cuts, Tables, load_cuts, load_tables
+from usermirrorer.data.log.tables import load_cuts, load_tables
 from usermirrorer.data.scenes.baselines import (
     accuracies,
     baseline_names,
@@ -28,11 +29,11 @@ from usermirrorer.data.scenes.baselines import (
     fit_baselines,
     hits,
 )
-from usermirrorer.data.scenes.draw import Drawn, draw, draw_until, score_all
+from usermirrorer.data.scenes.draw import draw_until, score_all
 from usermirrorer.data.scenes.features import Features, describe_options, feature_table, load_features
 from usermirrorer.data.scenes.probe import SAMPLE_SCENES, TRAIN_SAMPLE_SCENES, run_probe
 from usermirrorer.data.scenes.render import render
-from usermirrorer.data.scenes.targets import USER_CAP, Targets, eligible_targets
+from usermirrorer.data.scenes.targets import USER_CAP, Drawn, eligible_targets
 from usermirrorer.data.scenes.window import Window, open_window
 from usermirrorer.errors import StepFailed
 from usermirrorer.steps import SceneSettings
@@ -74,19 +75,6 @@ def scene_table(window: Window, drawn: Drawn, settings: SceneSettings, names: li
         "later_chosen": list_column(pa.array(np.nonzero(later)[1]), later.sum(axis=1)),
     }
     return pa.table([columns[field.name].cast(field.type) for field in SCENES], schema=SCENES)
-
-
-def scene_of(
-    tables: Tables, cuts: Cuts, target: Targets, settings: SceneSettings, vectors: np.ndarray
-) -> dict[str, Any] | None:
-    """The scene of a single target, or None if too few distractors are found.
-
-    Only `later_chosen` looks ahead: deleting every event at or after the target's time, and every item that did not
-    exist by then, changes nothing else.
-    """
-    window = open_window(tables, cuts, settings.split, settings.choice, vectors)
-    drawn, names = draw(window, target, settings)
-    return scene_table(window, drawn, settings, names).to_pylist()[0] if len(drawn) else None
 
 
 def make_scenes(

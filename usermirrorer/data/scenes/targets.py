@@ -58,6 +58,32 @@ class Targets:
         return Targets(**columns, peer_item=self.peer_item[index])
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """Scenes as numbers, one row each; `options` and `source` are `(scenes, most options)`, padded with -1."""
+
+    targets: Targets
+    options: np.ndarray
+    source: np.ndarray
+    position: np.ndarray
+    count: np.ndarray
+    history_len: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.count)
+
+    def take(self, rows: np.ndarray) -> Drawn:
+        """The selected scenes."""
+        return Drawn(self.targets.take(rows), *(getattr(self, f.name)[rows] for f in fields(self)[1:]))
+
+    @staticmethod
+    def concatenate(parts: list[Drawn]) -> Drawn:
+        """Several of the same width as one."""
+        targets = [part.targets for part in parts]
+        joined = Targets(*(np.concatenate([getattr(t, f.name) for t in targets]) for f in fields(Targets)))
+        return Drawn(joined, *(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Drawn)[1:]))
+
+
 def _peers(log: Log, user: np.ndarray, item: np.ndarray, time: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What else each user chose on the same occasion: how many items, `(targets,)`, and the items, flat."""
     grouped = log.by_user
