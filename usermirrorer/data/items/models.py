@@ -20,7 +20,7 @@ from scipy import sparse
 
 from usermirrorer.data.items.histories import UserHistories
 from usermirrorer.data.items.neighbours import Neighbours, co_occurrence, user_item
-from usermirrorer.data.log.events import Log, ragged_ranges
+from usermirrorer.data.log.events import Log
 from usermirrorer.data.log.side_tables import Friends
 
 
@@ -201,11 +201,10 @@ class Social:
     def scores(self, histories: UserHistories) -> np.ndarray:
         row, friend = self.friends.of_users(histories.user)
         # A friend counts once for an item: by the first choice of the pair.
-        grouped, first = self.log.by_user, self.log.first_of_pair
-        owner, index = ragged_ranges(grouped.start[friend], grouped.count(friend, histories.position[row]))
-        events = grouped.events[index]
-        kept = first[events]
-        cells = row[owner[kept]] * self.log.items + self.log.item[events[kept]]
+        until = self.log.by_user.count(friend, histories.position[row])
+        owner, event = self.log.by_user.between(friend, 0, until)
+        kept = self.log.first_of_pair[event]
+        cells = row[owner[kept]] * self.log.items + self.log.item[event[kept]]
         counts = np.bincount(cells, minlength=len(histories) * self.log.items)
         return counts.reshape(len(histories), self.log.items).astype(np.float32)
 

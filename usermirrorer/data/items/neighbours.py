@@ -1,4 +1,4 @@
-"""Item-item similarity as short lists: the strongest neighbours of each item, which are item-kNN by themselves."""
+"""Item-item similarity as short lists: the strongest neighbours of each item (item-kNN)."""
 
 from __future__ import annotations
 

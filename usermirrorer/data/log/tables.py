@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -71,35 +71,6 @@ class Tables:
                 known = values.is_not_null().cast(pl.Int64).to_numpy()
                 sums[column] = (np.append(0, np.cumsum(fixed)), np.append(0, np.cumsum(known)))
         return sums
-
-    def before(self, time: int) -> Tables:
-        """The tables as they were at `time`: no event at or after it, no item after the last one known by then.
-
-        An item is known if it existed, had an event or was in an impression: some films are rated before their
-        release. An impression at `time` itself stays, without its clicks: a scene of that time is about it.
-        """
-        earlier = self.log.before(time)
-        known = max(int((self.items["available_from"] <= time).sum()), int(earlier.item.max(initial=-1)) + 1)
-        impressions = self.impressions
-        if impressions is not None:
-            clicked = pl.when(pl.col("timestamp") < time).then("clicked").otherwise([])
-            impressions = impressions.filter(pl.col("timestamp") <= time).with_columns(clicked=clicked)
-            listed = self.items["item_id"].is_in(impressions["items"].explode(empty_as_null=False).unique().implode())
-            known = max([known, *(listed.arg_true().tail(1) + 1)])
-        items = self.items.head(known)
-        log = Log(earlier.user, earlier.item, earlier.time, len(self.users), len(items))
-        statistics, labels = self.item_statistics, self.item_labels
-        return replace(
-            self,
-            items=items,
-            log=log,
-            scene_id=self.scene_id[: len(log)],
-            event_columns=self.event_columns.head(len(log)),
-            impressions=impressions,
-            item_statistics=statistics and statistics.take(np.flatnonzero(statistics.time <= time)),
-            item_labels=labels and labels.take(np.flatnonzero(labels.time < time)),
-            undated=min(self.undated, len(log)),
-        )
 
 
 def load_cuts(work: Path, name: str) -> Cuts:

@@ -161,7 +161,7 @@ def _scored(
 def _matrix(probs: pl.Series) -> np.ndarray:
     """Lists as a matrix padded with zeros, `(rows, most options)`."""
     lengths = probs.list.len().to_numpy()
-    matrix = np.zeros((len(probs), max(int(lengths.max()) if len(lengths) else 0, 1)))
+    matrix = np.zeros((len(probs), lengths.max(initial=1)))
     matrix[np.arange(matrix.shape[1]) < lengths[:, None]] = probs.explode(empty_as_null=False).to_numpy()
     return matrix
 

@@ -86,11 +86,9 @@ class Drawn:
 
 def _peers(log: Log, user: np.ndarray, item: np.ndarray, time: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What else each user chose on the same occasion: how many items, `(targets,)`, and the items, flat."""
-    grouped = log.by_user
-    first = grouped.start[user] + grouped.count(user, log.position(time))
-    until = grouped.start[user] + grouped.count(user, log.position(time + 1))
-    row, index = ragged_ranges(first, until - first)
-    peer = log.item[grouped.events[index]]
+    first, until = (log.by_user.count(user, log.position(at)) for at in (time, time + 1))
+    row, event = log.by_user.between(user, first, until)
+    peer = log.item[event]
     other = peer != item[row]
     return np.bincount(row[other], minlength=len(user)), peer[other]
 

@@ -10,7 +10,7 @@ import polars as pl
 
 from usermirrorer.data.items.histories import histories_in_blocks
 from usermirrorer.data.items.models import GFCF, WINDOW, CandidateModel, Content, fit_models
-from usermirrorer.data.log.events import Log, one_of_occasion, ragged_ranges
+from usermirrorer.data.log.events import Log, one_of_occasion
 from usermirrorer.data.log.tables import Cuts, Tables
 from usermirrorer.data.scenes.recency import RecentChoices
 from usermirrorer.data.scenes.targets import MIN_OCCASIONS, USER_CAP, Targets, choice_rows
@@ -109,9 +109,8 @@ class Window:
             mask &= ~seen
             return mask
         log = self.tables.log
-        length = log.by_user.count(user, log.position(time))
-        row, index = ragged_ranges(log.by_user.start[user], length)
-        mask[row, log.item[log.by_user.events[index]]] = False
+        row, event = log.by_user.between(user, 0, log.by_user.count(user, log.position(time)))
+        mask[row, log.item[event]] = False
         return mask
 
 
