@@ -98,7 +98,7 @@ class Sampling:
 
     @property
     def sampling(self) -> Sampling:
-        """These three alone, for a step that has more settings."""
+        """These three alone, from the settings of a step that has more."""
         return Sampling(self.temperature, self.top_p, self.max_tokens)
 
 
@@ -113,7 +113,7 @@ class DecideSettings(Sampling):
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Which pairs are kept, and how a decision is read."""
+    """Which pairs are kept, and how a decision's behaviour is predicted."""
 
     num: int = setting(10000, "Pairs to select.")
     selector: str = setting("uncertainty", "uncertainty or random")
@@ -132,7 +132,7 @@ class DistillSettings(Selection):
     seed: int = setting(0, "The same seed gives the same bytes.")
 
     def check(self) -> None:
-        """Raises UserError for settings that mean nothing."""
+        """Raises UserError for invalid settings."""
         for key, values in SELECTORS.items():
             if getattr(self, key) not in values:
                 raise UserError(f"{key} {getattr(self, key)!r}: choose one of {', '.join(values)}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +25,6 @@ from usermirrorer.steps import DecideSettings
 
 BATCH = 64
 """Scenes sent at a time: the most work that a kill or a dead server can cost."""
-
-SCENE_TEXT = itemgetter("scene_id", "text")
 
 ANSWERS = ".answers.json"
 """Answers to scenes after one that failed, for the next run to use."""
@@ -72,7 +69,7 @@ def decide(
         done = 0
         for batch in batches(scenes, ["scene_id", "text"], BATCH):
             fitting = []
-            for scene_id, text in map(SCENE_TEXT, batch):
+            for scene_id, text in batch:
                 room = (text, 0) if limit is None else shed_history(text, prompt, model.count_tokens, limit)
                 counts["too_long"] += room is None
                 counts["shed_history"] += room is not None and room[1] > 0
@@ -101,11 +98,11 @@ def decide(
         return step.content
 
 
-def batches(directory: Path, columns: list[str], size: int) -> Iterator[list[dict[str, Any]]]:
-    """Rows of a step's output, in order, `size` at a time."""
+def batches(directory: Path, columns: list[str], size: int) -> Iterator[list[tuple[Any, ...]]]:
+    """Some columns of a step's output, row by row in order, `size` rows at a time."""
     for part in sorted(directory.glob("part-*.parquet")):
         for batch in pq.ParquetFile(part).iter_batches(size, columns=columns):
-            yield batch.to_pylist()
+            yield list(zip(*(batch[name].to_pylist() for name in columns), strict=True))
 
 
 def _outputs(

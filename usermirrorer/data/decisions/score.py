@@ -7,7 +7,7 @@ from typing import Any
 
 from usermirrorer.data.artefacts.schema import PREDICTIONS, VARIANTS
 from usermirrorer.data.artefacts.store import Progress, Step, fingerprint, finished_content, open_step
-from usermirrorer.data.decisions.decide import SCENE_TEXT, batches
+from usermirrorer.data.decisions.decide import batches
 from usermirrorer.llm.choose import prompt_limit
 from usermirrorer.llm.paths import model_digest
 from usermirrorer.llm.prompts import LABELS, SceneText, conversation, opened, shed_history
@@ -57,7 +57,7 @@ def _fitted(scenes: Path, predictor: LanguageModel, recipe: dict[str, Any]) -> d
     return {
         scene_id: (text, 0) if limit is None else shed_history(text, recipe["prompt"], predictor.count_tokens, limit)
         for batch in batches(scenes, ["scene_id", "text"], BATCH)
-        for scene_id, text in map(SCENE_TEXT, batch)
+        for scene_id, text in batch
     }
 
 
@@ -73,25 +73,20 @@ def _score(
     prompt, scored, done, too_long = content["recipe"]["prompt"], step.resume(), 0, 0
     for batch in batches(decisions, ["scene_id", "variant", "sample", "text"], BATCH):
         fitting = []
-        for row in batch:
-            room = texts[row["scene_id"]]
-            context = None if room is None else opened(conversation(room[0], prompt), row["text"])
+        for scene_id, variant, sample, decision in batch:
+            room = texts[scene_id]
+            context = None if room is None else opened(conversation(room[0], prompt), decision)
             if room is None or context is None or not _fits(context, predictor):
                 too_long += 1
             else:
+                row = {"scene_id": scene_id, "variant": variant, "sample": sample, "predictor": predictor.name}
                 fitting.append((row, context, list(LABELS[: len(room[0]["action_list"])])))
         new = fitting[scored:]
         scored = max(0, scored - len(fitting))
         if new:
             rows, contexts, labels = zip(*new, strict=True)
             probs = predictor.choice_probs(list(contexts), list(labels))
-            step.append(
-                [
-                    {key: row[key] for key in ("scene_id", "variant", "sample")}
-                    | {"predictor": predictor.name, "probs": values.tolist()}
-                    for row, values in zip(rows, probs, strict=True)
-                ]
-            )
+            step.append([row | {"probs": values.tolist()} for row, values in zip(rows, probs, strict=True)])
         done += len(batch)
         progress(done, content["rows"])
     shed = {scene_id: room[1] for scene_id, room in texts.items() if room is not None and room[1]}

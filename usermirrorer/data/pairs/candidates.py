@@ -26,6 +26,7 @@ from usermirrorer.data.artefacts.store import read_parts
 from usermirrorer.errors import UserError
 from usermirrorer.measures import TIE, entropy, entropy_expected, entropy_total, normalised
 from usermirrorer.seeds import Stream, scene_keys, uniforms
+from usermirrorer.steps import DistillSettings
 
 
 CHANCE = 0.25
@@ -71,13 +72,8 @@ def predicted_behaviour(probs: np.ndarray, draws: np.ndarray, how: str) -> np.nd
     return np.argmax(below > draws[:, None] * below[:, -1:], axis=1)
 
 
-def pair_candidates(
-    work: Path, name: str, seed: int, behaviour: str, rejected_from: str, fewest: int | None
-) -> PairCandidates:
-    """All candidate pairs of a domain. A scene needs `fewest` accepted decisions; None means `min_accepted`.
-
-    Raises UserError if predictions do not match the decisions and scenes.
-    """
+def pair_candidates(work: Path, name: str, settings: DistillSettings) -> PairCandidates:
+    """All candidate pairs of a domain. Raises UserError if predictions do not match the decisions and scenes."""
     directory = work / "scenes" / name / "train"
     scenes = _read_frame(
         directory, ["scene_id", "dataset", "user_id", "item_id", "timestamp", "item_pos", "choices", "choice_cnt",
@@ -88,7 +84,7 @@ def pair_candidates(
     counts["no_choice"] = counts["scenes"] - len(scenes)
     scored: dict[str, pl.DataFrame] = {}
     for variant in VARIANTS:
-        scored[variant], uncertainty, counts[variant] = _scored(work, name, variant, scenes, seed, behaviour)
+        scored[variant], uncertainty, counts[variant] = _scored(work, name, variant, scenes, settings)
         before = len(scenes)
         scenes = scenes.join(uncertainty, on="scene_id", maintain_order="left")
         counts[f"no_{variant}_decision"] = before - len(scenes)
@@ -102,12 +98,12 @@ def pair_candidates(
         .group_by("scene_id")
         .agg(samples=pl.len().cast(pl.Int64), accepted=pl.all_horizontal("usable", *correct).sum().cast(pl.Int64))
     )
-    scenes = _with_needed(scenes.join(tallies, on="scene_id", maintain_order="left"), fewest)
+    scenes = _with_needed(scenes.join(tallies, on="scene_id", maintain_order="left"), settings.min_accepted)
     counts["acceptance"] = _acceptance(scenes)
     enough = scenes.filter(pl.col("accepted") >= pl.col("needed"))
     counts["too_few_accepted"] = len(scenes) - len(enough)
     best = _lowest(accepted, ["scene_id"]).select("scene_id", sample_chosen="sample", entropy_chosen="entropy")
-    pool = pl.concat([scored[variant] for variant in VARIANTS[: 1 if rejected_from == "strong" else 2]])
+    pool = pl.concat([scored[variant] for variant in VARIANTS[: 1 if settings.rejected_from == "strong" else 2]])
     wrong, counts["not_rejected"] = _rejectable(pool.join(enough.select("scene_id"), on="scene_id"), enough)
     rejected = _lowest(wrong, ["scene_id", "behavior"]).select(
         "scene_id", label="behavior", predicted_rejected="predicted", rejected_from="variant",
@@ -126,7 +122,7 @@ def _read_frame(directory: Path, columns: Sequence[str]) -> pl.DataFrame:
 
 
 def _scored(
-    work: Path, name: str, variant: str, scenes: pl.DataFrame, seed: int, behaviour: str
+    work: Path, name: str, variant: str, scenes: pl.DataFrame, settings: DistillSettings
 ) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, int]]:
     """Decisions of these scenes with what the predictor makes of them; each scene's entropies; counts by reason."""
     decided, scored = (work / step / name / variant for step in ("decisions", "predictions"))
@@ -150,9 +146,10 @@ def _scored(
         "no_label": int(rows.select((unlabelled & ~cut).sum()).item()),
     }
     probs = _matrix(rows["probs"])
+    named = predicted_behaviour(probs, _draws(rows, variant, settings.seed), settings.behaviour)
     predicted = rows.drop("probs", "finish_reason").with_columns(
         usable=rows.select(~cut.fill_null(False) & ~unlabelled).to_series(),
-        predicted=pl.Series(predicted_behaviour(probs, _draws(rows, variant, seed), behaviour), dtype=pl.Int64),
+        predicted=pl.Series(named, dtype=pl.Int64),
         entropy=pl.Series(entropy(probs)),
     )
     return predicted, _uncertainty(rows["scene_id"], probs, variant), counts

@@ -43,12 +43,7 @@ def distill(work: Path, domains: Sequence[str], settings: DistillSettings) -> di
     with open_step(work / "pairs" / settings.name, recipe, PAIRS) as step:
         if step.complete:
             return step.content
-        found = {
-            name: pair_candidates(
-                work, name, settings.seed, settings.behaviour, settings.rejected_from, settings.min_accepted
-            )
-            for name in domains
-        }
+        found = {name: pair_candidates(work, name, settings) for name in domains}
         counts = {name: one.counts for name, one in found.items()}
         candidates = pl.concat([one.pairs for one in found.values()])
         if not len(candidates):
