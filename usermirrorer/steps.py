@@ -67,8 +67,9 @@ class SceneSettings:
         """
         if self.split not in LIST_LENGTHS:
             raise UserError(f"split {self.split!r}: choose train or test")
-        lengths = zip((self.min_exposure, self.max_exposure), LIST_LENGTHS[self.split], strict=True)
-        low, high = (default if own is None else own for own, default in lengths)
+        low, high = LIST_LENGTHS[self.split]
+        low = low if self.min_exposure is None else self.min_exposure
+        high = high if self.max_exposure is None else self.max_exposure
         exposure = self.exposure or exposures[0]
         if exposure not in EXPOSURES:
             raise UserError(f"exposure {exposure!r}: choose one of {', '.join(EXPOSURES)}")

@@ -30,10 +30,6 @@ class UserHistories:
     def __len__(self) -> int:
         return len(self.user)
 
-    @property
-    def items(self) -> int:
-        return self.log.items
-
     @cached_property
     def _until(self) -> np.ndarray:
         """Number of the user's choices before each scene."""
@@ -42,7 +38,7 @@ class UserHistories:
     @cached_property
     def chosen(self) -> np.ndarray:
         """Whether the user had chosen each item before the scene: bool `(scenes, items)`."""
-        chosen = np.zeros((len(self), self.items), dtype=bool)
+        chosen = np.zeros((len(self), self.log.items), dtype=bool)
         row, event = self.log.by_user.between(self.user, 0, self._until)
         chosen[row, self.log.item[event]] = True
         return chosen
@@ -55,7 +51,7 @@ class UserHistories:
         fresh = self.log.first_of_pair[event]
         row, items = row[fresh], self.log.item[event[fresh]]
         start = np.searchsorted(row, np.arange(len(self) + 1))
-        return sparse.csr_matrix((np.ones(len(items), np.int32), items, start), shape=(len(self), self.items))
+        return sparse.csr_matrix((np.ones(len(items), np.int32), items, start), shape=(len(self), self.log.items))
 
     @cached_property
     def _first(self) -> np.ndarray:

@@ -53,7 +53,7 @@ class Neighbours:
         for column in range(item.shape[1]):
             rows = np.flatnonzero(item[:, column] >= 0)
             shown = item[rows, column]
-            near = self.item[shown] + (rows * histories.items)[:, None]
+            near = self.item[shown] + (rows * histories.log.items)[:, None]
             # `wrap` skips the bounds check: no index is out of range.
             weight = self.weight[shown] * chosen.take(near, mode="wrap")
             sums[rows, column] = weight.sum(axis=1, dtype=np.int32)

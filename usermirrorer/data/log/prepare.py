@@ -106,9 +106,9 @@ def _clean(tables: RawTables, clock_ms: int) -> tuple[pl.DataFrame, dict[str, in
     """Events ordered by (time, user, item), times floored to the clock; how many were dropped, by reason."""
     events = _dated(tables.interactions, clock_ms)
     dropped = dict(tables.dropped)
-    for reason, known in (("unknown_user", tables.users.select("user_id")), ("unknown_item", tables.items)):
-        kept = events.join(known, on=f"{reason.removeprefix('unknown_')}_id", how="semi", maintain_order="left")
-        dropped[reason] = len(events) - len(kept)
+    for kind, known in (("user", tables.users), ("item", tables.items)):
+        kept = events.join(known, on=f"{kind}_id", how="semi", maintain_order="left")
+        dropped[f"unknown_{kind}"] = len(events) - len(kept)
         events = kept
     # The sort is stable, so the first of equal events stays.
     event = ["timestamp", "user_id", "item_id"]
@@ -157,7 +157,7 @@ def _items(items: pl.DataFrame, events: pl.DataFrame, template: str) -> pl.DataF
     first = events.group_by("item_id").agg(pl.col("timestamp").min().alias("_first"))
     released = pl.col("available_from") if "available_from" in items.columns else pl.lit(None, dtype=pl.Int64)
     dated = items.join(first, on="item_id", how="left", maintain_order="left").with_columns(
-        # Without a release date an item exists from just after its first event: at it, nobody can have been shown it.
+        # Without a release date an item exists from just after its first event: nobody can have been shown it earlier.
         available_from=pl.coalesce(released, pl.col("_first") + 1),
         text=fill(template, items.to_dict(), len(items)),
     )

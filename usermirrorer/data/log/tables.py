@@ -19,7 +19,7 @@ from usermirrorer.data.sources import Domain, load_domain
 
 
 FIXED_POINT = 2**16
-"""Running sums count 1 / FIXED_POINT in integers: exact, so the sum over some events depends on those events only."""
+"""Running sums are integers in units of 1 / FIXED_POINT, so a sum over some events depends on those events only."""
 
 
 @dataclass(frozen=True)

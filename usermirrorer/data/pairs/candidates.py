@@ -91,18 +91,20 @@ def pair_candidates(work: Path, name: str, settings: DistillSettings) -> PairCan
     bits = [normalised(scenes[f"entropy_expected_{v}"].to_numpy(), scenes["choice_cnt"].to_numpy()) for v in VARIANTS]
     scenes = scenes.with_columns(score=pl.Series(bits[1] - bits[0]))
 
-    correct = pl.col("behavior") == pl.col("item_pos"), pl.col("predicted") == pl.col("item_pos")
-    accepted = scored["strong"].filter("usable", *correct)
+    correct = [pl.col(name) == pl.col("item_pos") for name in ("behavior", "predicted")]
+    strong = scored["strong"].with_columns(accepted=pl.all_horizontal("usable", *correct))
     tallies = (
-        scored["strong"]
-        .group_by("scene_id")
-        .agg(samples=pl.len().cast(pl.Int64), accepted=pl.all_horizontal("usable", *correct).sum().cast(pl.Int64))
+        strong.group_by("scene_id")
+        .agg(pl.len().alias("samples"), pl.col("accepted").sum())
+        .cast({"samples": pl.Int64, "accepted": pl.Int64})
     )
     scenes = _with_needed(scenes.join(tallies, on="scene_id", maintain_order="left"), settings.min_accepted)
     counts["acceptance"] = _acceptance(scenes)
     enough = scenes.filter(pl.col("accepted") >= pl.col("needed"))
     counts["too_few_accepted"] = len(scenes) - len(enough)
-    best = _lowest(accepted, ["scene_id"]).select("scene_id", sample_chosen="sample", entropy_chosen="entropy")
+    best = _lowest(strong.filter("accepted"), ["scene_id"]).select(
+        "scene_id", sample_chosen="sample", entropy_chosen="entropy"
+    )
     pool = pl.concat([scored[variant] for variant in VARIANTS[: 1 if settings.rejected_from == "strong" else 2]])
     wrong, counts["not_rejected"] = _rejectable(pool.join(enough.select("scene_id"), on="scene_id"), enough)
     rejected = _lowest(wrong, ["scene_id", "behavior"]).select(

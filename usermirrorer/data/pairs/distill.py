@@ -74,7 +74,7 @@ def distill(work: Path, domains: Sequence[str], settings: DistillSettings) -> di
 def _inputs(work: Path, name: str) -> dict[str, Any]:
     """From the manifests of a domain's steps: prompts, predictors, shed history, probe, licence, fingerprints.
 
-    Raises UserError if a step is missing or was made from other inputs than those there now.
+    Raises UserError if a step is missing or its inputs have changed since it ran.
     """
     scenes = work / "scenes" / name / "train"
     found: dict[str, Any] = {

@@ -1,7 +1,7 @@
 """Which pairs are kept: quotas over strata, and balanced letters within each.
 
 A stratum is (dataset, number of options). Its quota follows its share of the scenes. Within it, letters of the choice
-are equally frequent as far as there are pairs, and letters of the rejected option match them, so that no preference
+are equally frequent as far as the pairs allow, and letters of the rejected option match them, so that no preference
 for a letter tells chosen from rejected. Number and balance come first, the rank of the scene second.
 """
 
@@ -85,7 +85,7 @@ def balanced(
 ) -> np.ndarray:
     """The `quota` rows of one stratum, one per scene, with balanced letters and then the highest sum of `value`.
 
-    Choices get equal quotas by letter, as far as there are scenes; ties follow `tie`, a seeded order of the letters
+    Choices get equal quotas by letter, as far as the scenes allow; ties follow `tie`, a seeded order of the letters
     `(options,)`, so that no letter gains over many small strata. Rejected letters get the same counts: every excess
     costs more than any rearrangement of `value` can gain. This is a transportation problem, whose optimal vertices are
     integral, and dual simplex ends in a vertex.

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from usermirrorer.data.artefacts.schema import BASELINES, id_column, list_column
 from usermirrorer.data.scenes.features import Features, standardised
-from usermirrorer.data.scenes.probe import Fitted, Probe, boosted_trees, fit_all, matrix, softmax
+from usermirrorer.data.scenes.probe import Fitted, boosted_trees, fit_all, matrix, softmax
 from usermirrorer.measures import argmax_hit, choice_probability, column, scoped_intervals
 
 
@@ -32,7 +32,7 @@ class Baselines:
     reference: Fitted
 
 
-def fit_baselines(sample: Features, train: Features | None, probe: Probe, workers: int) -> Baselines:
+def fit_baselines(sample: Features, train: Features | None, probe: Fitted, workers: int) -> Baselines:
     """Fit on `train` or, without it, on the `sample` of scenes."""
     fitted_on = train if train is not None else sample
     [reference] = fit_all([(partial(boosted_trees, kinds=["user_free", "scores"]), sample, train)], workers)
@@ -42,7 +42,7 @@ def fit_baselines(sample: Features, train: Features | None, probe: Probe, worker
             name: _fit_sharpness(standardised(values, fitted_on), fitted_on)
             for name, values in fitted_on.scores.items()
         },
-        probe=probe.predict,
+        probe=probe,
         reference=reference,
     )
 
@@ -100,11 +100,7 @@ def _positions(features: Features, options: int) -> np.ndarray:
 
 def _best_position(features: Features, positions: Mapping[int, np.ndarray]) -> np.ndarray:
     """These shares for lists of the same length; uniform for a length not seen."""
-    probs = np.empty(int(features.count.sum()))
-    for n in np.unique(features.count).tolist():
-        shares = positions.get(n, np.full(n, 1 / n))
-        probs[np.repeat(features.count == n, features.count)] = np.tile(shares, int((features.count == n).sum()))
-    return probs
+    return np.concatenate([positions.get(n, np.full(n, 1 / n)) for n in features.count.tolist()])
 
 
 def _fit_sharpness(standard: np.ndarray, features: Features) -> float:

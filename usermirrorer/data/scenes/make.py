@@ -151,7 +151,7 @@ class SceneWriter:
         scores = score_all(self.window, self.drawn, self.workers)
         most = TRAIN_SAMPLE_SCENES if train is None else SAMPLE_SCENES
         sample = self._features(scores, np.arange(min(most, len(self.drawn))))
-        probe = run_probe(sample, train, self.workers)
+        summary, probe = run_probe(sample, train, self.workers)
         fitted = fit_baselines(sample, train, probe, self.workers)
         models = baseline_names(fitted)
         with (
@@ -172,14 +172,14 @@ class SceneWriter:
             accuracy = accuracies(found, self.drawn.targets.user, models)
             features.finish(rows=len(self.drawn))
             baselines.finish(rows=len(self.drawn) * len(models), accuracy=accuracy)
-        return probe.summary, accuracy
+        return summary, accuracy
 
     def _features(self, scores: Mapping[str, np.ndarray], rows: np.ndarray) -> Features:
         theirs = {name: values[rows] for name, values in scores.items()}
         return describe_options(self.window, self.drawn.take(rows), theirs)
 
     def _for_each_shard(self, write: Callable[[int, np.ndarray], Result], passes: int) -> list[Result]:
-        """Call `write` with the number and the rows of every shard; progress starts after `passes` passes."""
+        """Call `write` with the number and rows of every shard, in threads; `passes` are done, for the progress."""
         scenes = len(self.drawn)
         shards = [np.arange(a, min(a + SHARD_ROWS, scenes)) for a in range(0, scenes, SHARD_ROWS)]
         results = []

@@ -55,14 +55,6 @@ class Fitted:
         return probs
 
 
-@dataclass(frozen=True)
-class Probe:
-    """The probe's results and its better classifier."""
-
-    summary: dict[str, Any]
-    predict: Fitted
-
-
 def fit_all(fits: Iterable[tuple[Fit, Features, Features | None]], workers: int) -> list[Fitted]:
     """Fit classifiers, each given as (fit, features to predict, train features).
 
@@ -82,8 +74,11 @@ def _other_halves(features: Features) -> list[Features]:
     return [select_scenes(features, scenes) if len(scenes) else features for scenes in halves]
 
 
-def run_probe(features: Features, train: Features | None, workers: int = 1) -> Probe:
-    """Test the probe on `features`, fitted on `train` or, without it, across halves of the users."""
+def run_probe(features: Features, train: Features | None, workers: int = 1) -> tuple[dict[str, Any], Fitted]:
+    """Test the probe on `features`, fitted on `train` or, without it, across halves of the users.
+
+    Returns its results and the better classifier.
+    """
     shuffled, shuffled_train = _permuted(features), _permuted(train) if train is not None else None
     trees = partial(boosted_trees, kinds=["user_free"])
     fits: dict[str, tuple[Fit, Features, Features | None]] = {
@@ -113,7 +108,7 @@ def run_probe(features: Features, train: Features | None, workers: int = 1) -> P
         "fitted_on": "train scenes" if train is not None else "the other half of the users",
         "warning": bool(found[name]["value"] > chance + WARN_ABOVE_CHANCE),
     }
-    return Probe(summary, fitted[name])
+    return summary, fitted[name]
 
 
 def boosted_trees(train: Features, kinds: Sequence[str]) -> Predict:

@@ -1,4 +1,7 @@
-"""Which choices become scenes: one per occasion, inside the window, with enough history, capped per user."""
+"""Which choices become scenes: one per occasion, inside the window, with enough history, capped per user.
+
+`Targets` are these choices, `Drawn` the scenes around them as numbers.
+"""
 
 from __future__ import annotations
 
