@@ -151,12 +151,9 @@ def _diagnostics(kept: pl.DataFrame, candidates: pl.DataFrame) -> dict[str, Any]
         {"letter": (choice, label), "writer": (np.zeros_like(weak), weak)},
         kept["user_id"].to_numpy(),
     )
-    eligible = candidates.unique("scene_id")
     return {
         "rules": rules,
-        "positions": letter_positions(
-            kept["choice_cnt"].to_numpy(), choice, label, *eligible.select("choice_cnt", "item_pos").to_numpy().T
-        ),
+        "positions": letter_positions(kept, candidates.unique("scene_id")),
         "rejected_from_weak": float(weak.mean()),
         "rejected_reads_otherwise": float((label != kept["predicted_rejected"].to_numpy()).mean()),
         "warning": any(rule["value"] > WARN_ABOVE for rule in rules.values()),
