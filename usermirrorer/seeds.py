@@ -49,19 +49,13 @@ def other_keys(keys: np.ndarray, stream: int) -> np.ndarray:
 
 def numbers(scene_ids: np.ndarray) -> np.ndarray:
     """Scene ids (16 hex digits) as numbers, which sort the same way: uint64 `(scenes,)`."""
-    digits = np.ascontiguousarray(scene_ids, dtype="S16").view(np.uint8).reshape(-1, 16)
-    nibbles = np.where(digits >= ord("a"), digits - ord("a") + 10, digits - ord("0")).astype(np.uint64)
-    ids = np.zeros(len(nibbles), dtype=np.uint64)
-    for column in range(16):
-        ids = (ids << np.uint64(4)) | nibbles[:, column]
-    return ids
+    digits = np.asarray(scene_ids, dtype="S16").tobytes().decode()
+    return np.frombuffer(bytes.fromhex(digits), dtype=">u8").astype(np.uint64)
 
 
 def hex_digits(ids: np.ndarray) -> np.ndarray:
     """Scene ids as text, the inverse of `numbers`: S16 `(scenes,)`."""
-    shifts = np.arange(60, -4, -4, dtype=np.uint64)
-    nibbles = (ids[:, None] >> shifts) & np.uint64(15)
-    return np.frombuffer(b"0123456789abcdef", dtype=np.uint8)[nibbles].view("S16")[:, 0]
+    return np.frombuffer(ids.astype(">u8").tobytes().hex().encode(), dtype="S16")
 
 
 def uniforms(keys: np.ndarray, stream: int, count: int) -> np.ndarray:

@@ -97,6 +97,11 @@ class Sampling:
     top_p: float = setting(0.9, "Nucleus sampling: share of the probability mass to sample from.")
     max_tokens: int = setting(1024, "Most tokens of one decision process.")
 
+    @property
+    def sampling(self) -> Sampling:
+        """These three alone, from the settings of a step that has more."""
+        return Sampling(self.temperature, self.top_p, self.max_tokens)
+
 
 @dataclass(frozen=True, kw_only=True)
 class DecideSettings(Sampling):
@@ -106,14 +111,10 @@ class DecideSettings(Sampling):
     prompt: str = setting("ekb", "Instruction: ekb or plain.")
     seed: int = setting(0, "The same seed gives the same bytes.")
 
-    @property
-    def sampling(self) -> Sampling:
-        return Sampling(self.temperature, self.top_p, self.max_tokens)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Which pairs are kept, and how a decision is read."""
+    """Which pairs are kept, and how a decision's behaviour is predicted."""
 
     num: int = setting(10000, "Pairs to select.")
     selector: str = setting("uncertainty", "uncertainty or random")
@@ -132,7 +133,7 @@ class DistillSettings(Selection):
     seed: int = setting(0, "The same seed gives the same bytes.")
 
     def check(self) -> None:
-        """Raises UserError for settings that mean nothing."""
+        """Raises UserError for invalid settings."""
         for key, values in SELECTORS.items():
             if getattr(self, key) not in values:
                 raise UserError(f"{key} {getattr(self, key)!r}: choose one of {', '.join(values)}")
@@ -157,10 +158,6 @@ class EvalSettings(Sampling):
     prompt: str | None = setting(None, "Instruction; default: as trained, else ekb.")
     calibrate: str | None = setting(None, "Train scenes to fit one temperature on.")
     seed: int = setting(0, "The same seed gives the same bytes.")
-
-    @property
-    def sampling(self) -> Sampling:
-        return Sampling(self.temperature, self.top_p, self.max_tokens)
 
 
 @dataclass(frozen=True)

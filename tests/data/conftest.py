@@ -14,7 +14,7 @@ from small_log import write_small_log
 from usermirrorer.data.items.embeddings import embed_items, load_vectors
 from usermirrorer.data.log.prepare import prepare
 from usermirrorer.data.log.tables import Cuts, Tables, load_cuts, load_tables
-from usermirrorer.data.scenes.targets import USER_CAP, Targets, eligible_targets
+from usermirrorer.data.scenes.targets import Targets, eligible_targets
 from usermirrorer.steps import SceneSettings
 
 
@@ -34,11 +34,7 @@ class Prepared:
         return settings.for_domain(self.name, domain.exposures, domain.choice_rules)
 
     def targets(self, settings: SceneSettings) -> Targets:
-        settings = self.filled_in(settings)
-        return eligible_targets(
-            self.tables, self.cuts, settings.split, settings.choice, settings.exposure == "logged", settings.seed,
-            USER_CAP[settings.split],
-        )[0]  # fmt: skip
+        return eligible_targets(self.tables, self.cuts, self.filled_in(settings))[0]
 
 
 @pytest.fixture(scope="session")

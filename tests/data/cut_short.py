@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import polars as pl
 
+from usermirrorer.data.log.events import Log
+from usermirrorer.data.log.side_tables import ItemRecords
+from usermirrorer.data.log.tables import Tables
 from usermirrorer.data.scenes.draw import draw
-from usermirrorer.data.scenes.make import scene_of, scene_table
+from usermirrorer.data.scenes.make import scene_table
 from usermirrorer.data.scenes.window import open_window
 from usermirrorer.seeds import hex_digits
 from usermirrorer.steps import SceneSettings
@@ -22,6 +27,42 @@ def as_bytes(scene: dict[str, Any] | None) -> bytes | None:
     if scene is None:
         return None
     return json.dumps({**scene, "later_chosen": None}, default=str, sort_keys=True).encode()
+
+
+def before(tables: Tables, time: int) -> Tables:
+    """The tables as they were at `time`: no event at or after it, no item after the last one known by then.
+
+    An item is known if it existed, had an event or was in an impression: some films are rated before their
+    release. An impression at `time` itself stays, without its clicks: a scene of that time is about it.
+    """
+    earlier = tables.log.before(time)
+    known = max(int((tables.items["available_from"] <= time).sum()), int(earlier.item.max(initial=-1)) + 1)
+    impressions = tables.impressions
+    if impressions is not None:
+        clicked = pl.when(pl.col("timestamp") < time).then("clicked").otherwise([])
+        impressions = impressions.filter(pl.col("timestamp") <= time).with_columns(clicked=clicked)
+        listed = tables.items["item_id"].is_in(impressions["items"].explode(empty_as_null=False).unique().implode())
+        known = max([known, *(listed.arg_true().tail(1) + 1)])
+    items = tables.items.head(known)
+    log = Log(earlier.user, earlier.item, earlier.time, len(tables.users), len(items))
+    statistics, labels = tables.item_statistics, tables.item_labels
+    return replace(
+        tables,
+        items=items,
+        log=log,
+        scene_id=tables.scene_id[: len(log)],
+        event_columns=tables.event_columns.head(len(log)),
+        impressions=impressions,
+        item_statistics=statistics and select(statistics, statistics.time <= time),
+        item_labels=labels and select(labels, labels.time < time),
+        undated=min(tables.undated, len(log)),
+    )
+
+
+def select(records: ItemRecords, kept: np.ndarray) -> ItemRecords:
+    """The records under a mask."""
+    columns = {name: column.filter(pl.Series(kept)) for name, column in records.columns.items()}
+    return ItemRecords(records.item[kept], records.time[kept], columns)
 
 
 def check(prepared, settings: SceneSettings, times: int) -> int:
@@ -43,9 +84,11 @@ def check(prepared, settings: SceneSettings, times: int) -> int:
     compared = 0
     for row in around:
         target = targets.take(np.array([row]))
-        cut = prepared.tables.before(int(target.time[0]))
+        cut = before(prepared.tables, int(target.time[0]))
         assert not len(cut.log) or cut.log.time.max() < target.time[0]
-        alone = scene_of(cut, prepared.cuts, target, settings, prepared.vectors)
+        window = open_window(cut, prepared.cuts, settings.split, settings.choice, prepared.vectors)
+        drawn, names = draw(window, target, settings)
+        alone = scene_table(window, drawn, settings, names).to_pylist()[0] if len(drawn) else None
         assert as_bytes(alone) == as_bytes(whole.get(hex_digits(target.scene_id)[0].decode()))
         compared += alone is not None
     return compared

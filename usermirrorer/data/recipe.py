@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from usermirrorer.settings import read_settings
@@ -35,14 +35,11 @@ class DomainRecipe:
 
     def scene_settings(self, seed: int) -> dict[str, SceneSettings]:
         """The settings of both splits."""
-        counts = self.scenes
-        sizes = {
-            "train": (counts.train, counts.min, counts.max),
-            "test": (counts.test, counts.test_min, counts.test_max),
-        }
+        of = self.scenes
+        sizes = (("train", of.train, of.min, of.max), ("test", of.test, of.test_min, of.test_max))
         return {
             split: SceneSettings(split, num, self.exposure, self.choice, low, high, seed)
-            for split, (num, low, high) in sizes.items()
+            for split, num, low, high in sizes
         }
 
 
@@ -54,8 +51,7 @@ class Writer(Sampling):
     n: int = DecideSettings.n
 
     def settings(self, prompt: str, seed: int) -> DecideSettings:
-        sampling = {one.name: getattr(self, one.name) for one in fields(Sampling)}
-        return DecideSettings(**sampling, n=self.n, prompt=prompt, seed=seed)
+        return DecideSettings(**vars(self.sampling), n=self.n, prompt=prompt, seed=seed)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from usermirrorer.llm.paths import model_digest
 from usermirrorer.llm.prompts import INSTRUCTIONS, SceneText, conversation, parse, shed_history
 from usermirrorer.llm.protocol import LanguageModel, Output
 from usermirrorer.seeds import scene_seed
-from usermirrorer.steps import DecideSettings, Sampling
+from usermirrorer.steps import DecideSettings
 
 
 BATCH = 64
@@ -45,7 +45,7 @@ def decide(
     server left some scenes unanswered; the other answers are kept.
     """
     settings = settings or DecideSettings()
-    prompt, samples, seed, sampling = settings.prompt, settings.n, settings.seed, settings.sampling
+    prompt, samples = settings.prompt, settings.n
     if variant not in VARIANTS:
         raise UserError(f"variant {variant!r}: choose strong or weak")
     if prompt not in ("ekb", "plain"):
@@ -56,8 +56,8 @@ def decide(
     rows = finished_content(scenes, f"scenes {name} --work {work} --split train")["rows"]
     recipe = {
         "step": "decide", "domain": name, "variant": variant, "model": model.name, "prompt": prompt,
-        "model_digest": model_digest(model.name),
-        "samples": samples, "sampling": asdict(sampling), "seed": seed, "scenes": fingerprint(scenes),
+        "model_digest": model_digest(model.name), "samples": samples, "sampling": asdict(settings.sampling),
+        "seed": settings.seed, "scenes": fingerprint(scenes),
     }  # fmt: skip
     with open_step(work / "decisions" / name / variant, recipe, DECISIONS) as step:
         if step.complete:
@@ -65,9 +65,9 @@ def decide(
         counts = {"shed_history": 0, "too_long": 0}
         answered = step.resume() // samples
         saved = _load_answers(step.directory / ANSWERS)
-        limit = prompt_limit(model, sampling, "decision")
+        limit = prompt_limit(model, settings.sampling, "decision")
         done = 0
-        for batch in batches(scenes):
+        for batch in batches(scenes, ["scene_id", "text"], BATCH):
             fitting = []
             for scene_id, text in batch:
                 room = (text, 0) if limit is None else shed_history(text, prompt, model.count_tokens, limit)
@@ -78,8 +78,11 @@ def decide(
             new = fitting[answered:]
             answered = max(0, answered - len(fitting))
             if new:
-                outputs, failure = _outputs(model, new, prompt, samples, sampling, seed, saved)
-                for (scene_id, text), answers in _until_missing(new, outputs):
+                outputs, failure = _outputs(model, new, settings, saved)
+                for (scene_id, text), answers in zip(new, outputs, strict=True):
+                    if answers is None:
+                        # Rows are written in order: the answers after this gap are saved for the next run.
+                        break
                     step.append(_rows(scene_id, text, answers, variant, model.name))
                 if failure is not None:
                     saved |= {i: answers for (i, _), answers in zip(new, outputs, strict=True) if answers is not None}
@@ -95,59 +98,37 @@ def decide(
         return step.content
 
 
-def batches(scenes: Path, size: int = BATCH) -> Iterator[list[tuple[str, SceneText]]]:
-    """(scene_id, text) of the scenes in a directory, in order, `size` at a time."""
-    for part in sorted(scenes.glob("part-*.parquet")):
-        for batch in pq.ParquetFile(part).iter_batches(size, columns=["scene_id", "text"]):
-            yield [(row["scene_id"], row["text"]) for row in batch.to_pylist()]
+def batches(directory: Path, columns: list[str], size: int) -> Iterator[list[tuple[Any, ...]]]:
+    """Some columns of a step's output, row by row in order, `size` rows at a time."""
+    for part in sorted(directory.glob("part-*.parquet")):
+        for batch in pq.ParquetFile(part).iter_batches(size, columns=columns):
+            yield list(zip(*(batch[name].to_pylist() for name in columns), strict=True))
 
 
 def _outputs(
-    model: LanguageModel,
-    scenes: list[tuple[str, SceneText]],
-    prompt: str,
-    samples: int,
-    sampling: Sampling,
-    seed: int,
-    saved: dict[str, list[Output]],
+    model: LanguageModel, scenes: list[tuple[str, SceneText]], settings: DecideSettings, saved: dict[str, list[Output]]
 ) -> tuple[list[list[Output] | None], ConversationsFailed | None]:
     """The outputs for each scene, None if the server failed, and that failure; saved answers are used first."""
     new = [(scene_id, text) for scene_id, text in scenes if scene_id not in saved]
-    conversations = [conversation(text, prompt) for _, text in new]
+    conversations = [conversation(text, settings.prompt) for _, text in new]
+    seeds = [scene_seed(settings.seed, scene_id) for scene_id, _ in new]
     failure = None
     try:
-        fresh: list[Any] = model.generate(conversations, samples, sampling, [scene_seed(seed, i) for i, _ in new])
+        fresh: list[Any] = model.generate(conversations, settings.n, settings.sampling, seeds)
     except ConversationsFailed as error:
         fresh, failure = error.outputs, error
     by_id = {**saved, **{scene_id: answers for (scene_id, _), answers in zip(new, fresh, strict=True)}}
     return [by_id[scene_id] for scene_id, _ in scenes], failure
 
 
-def _until_missing(
-    scenes: list[tuple[str, SceneText]], outputs: list[list[Output] | None]
-) -> Iterator[tuple[tuple[str, SceneText], list[Output]]]:
-    """Scenes with their outputs up to the first without any, since rows are written in order."""
-    for scene, answers in zip(scenes, outputs, strict=True):
-        if answers is None:
-            return
-        yield scene, answers
-
-
 def _rows(scene_id: str, text: SceneText, outputs: list[Output], variant: str, model: str) -> list[dict[str, Any]]:
     rows = []
     for sample, output in enumerate(outputs):
         decision, behavior = parse(output.text, len(text["action_list"]))
-        rows.append(
-            {
-                "scene_id": scene_id,
-                "variant": variant,
-                "model": model,
-                "sample": sample,
-                "text": decision,
-                "behavior": behavior,
-                "finish_reason": output.finish_reason,
-            }  # fmt: skip
-        )
+        rows.append({
+            "scene_id": scene_id, "variant": variant, "model": model, "sample": sample, "text": decision,
+            "behavior": behavior, "finish_reason": output.finish_reason,
+        })  # fmt: skip
     return rows
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import pyarrow.parquet as pq
 
 from usermirrorer.data.artefacts.schema import PREDICTIONS, VARIANTS
 from usermirrorer.data.artefacts.store import Progress, Step, fingerprint, finished_content, open_step
@@ -35,30 +32,21 @@ def score(
     entries (`shed`), since what is scored must be what is trained. Scenes and decisions that still do not fit are
     counted and have no rows. Raises UserError if `decide` has not finished for both variants.
     """
-    decided = {
-        variant: finished_content(
-            work / "decisions" / name / variant, f"decide {name} --work {work} --variant {variant}"
-        )
-        for variant in VARIANTS
-    }
+    folder, command = work / "decisions" / name, f"decide {name} --work {work} --variant"
+    decided = {variant: finished_content(folder / variant, f"{command} {variant}") for variant in VARIANTS}
+    longest = max(content["recipe"]["sampling"]["max_tokens"] for content in decided.values())
     contents, texts = {}, None
     for variant, content in decided.items():
-        decisions = work / "decisions" / name / variant
         recipe = {
-            "step": "score",
-            "domain": name,
-            "variant": variant,
-            "predictor": predictor.name,
-            "predictor_digest": model_digest(predictor.name),
-            "decisions": fingerprint(decisions),
-            "prompt": content["recipe"]["prompt"],
-            "longest_decision": max(other["recipe"]["sampling"]["max_tokens"] for other in decided.values()),
-        }
+            "step": "score", "domain": name, "variant": variant, "predictor": predictor.name,
+            "predictor_digest": model_digest(predictor.name), "decisions": fingerprint(folder / variant),
+            "prompt": content["recipe"]["prompt"], "longest_decision": longest,
+        }  # fmt: skip
         with open_step(work / "predictions" / name / variant, recipe, PREDICTIONS) as step:
             if not step.complete:
                 if texts is None:
                     texts = _fitted(work / "scenes" / name / "train", predictor, recipe)
-                _score(step, decisions, predictor, content, texts, progress)
+                _score(step, folder / variant, predictor, content, texts, progress)
             contents[variant] = step.content
     return contents
 
@@ -68,7 +56,7 @@ def _fitted(scenes: Path, predictor: LanguageModel, recipe: dict[str, Any]) -> d
     limit = prompt_limit(predictor, Sampling(max_tokens=recipe["longest_decision"]), "decision")
     return {
         scene_id: (text, 0) if limit is None else shed_history(text, recipe["prompt"], predictor.count_tokens, limit)
-        for batch in batches(scenes)
+        for batch in batches(scenes, ["scene_id", "text"], BATCH)
         for scene_id, text in batch
     }
 
@@ -83,42 +71,26 @@ def _score(
 ) -> None:
     """Score the decisions of one variant in order, after those already on disk."""
     prompt, scored, done, too_long = content["recipe"]["prompt"], step.resume(), 0, 0
-    for batch in _decisions(decisions):
+    for batch in batches(decisions, ["scene_id", "variant", "sample", "text"], BATCH):
         fitting = []
-        for row in batch:
-            room = texts[row["scene_id"]]
-            context = None if room is None else opened(conversation(room[0], prompt), row["text"])
+        for scene_id, variant, sample, decision in batch:
+            room = texts[scene_id]
+            context = None if room is None else opened(conversation(room[0], prompt), decision)
             if room is None or context is None or not _fits(context, predictor):
                 too_long += 1
             else:
+                row = {"scene_id": scene_id, "variant": variant, "sample": sample, "predictor": predictor.name}
                 fitting.append((row, context, list(LABELS[: len(room[0]["action_list"])])))
         new = fitting[scored:]
         scored = max(0, scored - len(fitting))
-        probs = (
-            predictor.choice_probs([context for _, context, _ in new], [labels for _, _, labels in new]) if new else []
-        )
-        step.append(
-            [
-                {
-                    "scene_id": row["scene_id"],
-                    "variant": row["variant"],
-                    "sample": row["sample"],
-                    "predictor": predictor.name,
-                    "probs": values.tolist(),
-                }
-                for (row, _, _), values in zip(new, probs, strict=True)
-            ]  # fmt: skip
-        )
+        if new:
+            rows, contexts, labels = zip(*new, strict=True)
+            probs = predictor.choice_probs(list(contexts), list(labels))
+            step.append([row | {"probs": values.tolist()} for row, values in zip(rows, probs, strict=True)])
         done += len(batch)
         progress(done, content["rows"])
     shed = {scene_id: room[1] for scene_id, room in texts.items() if room is not None and room[1]}
     step.finish(rows=done - too_long, counts={"too_long": too_long, "shed_history": len(shed)}, shed=shed)
-
-
-def _decisions(directory: Path) -> Iterator[list[dict[str, Any]]]:
-    for part in sorted(directory.glob("part-*.parquet")):
-        for batch in pq.ParquetFile(part).iter_batches(BATCH, columns=["scene_id", "variant", "sample", "text"]):
-            yield batch.to_pylist()
 
 
 def _fits(context: Conversation, predictor: LanguageModel) -> bool:

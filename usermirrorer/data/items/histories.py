@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from scipy import sparse
 
-from usermirrorer.data.log.events import Log, ragged_ranges
+from usermirrorer.data.log.events import Log
 
 
 BLOCK = 512
@@ -30,33 +30,28 @@ class UserHistories:
     def __len__(self) -> int:
         return len(self.user)
 
-    @property
-    def items(self) -> int:
-        return self.log.items
-
     @cached_property
     def _until(self) -> np.ndarray:
-        return self.log.by_user.start[self.user] + self.log.by_user.count(self.user, self.position)
+        """Number of the user's choices before each scene."""
+        return self.log.by_user.count(self.user, self.position)
 
     @cached_property
     def chosen(self) -> np.ndarray:
         """Whether the user had chosen each item before the scene: bool `(scenes, items)`."""
-        chosen = np.zeros((len(self), self.items), dtype=bool)
-        begin = self.log.by_user.start[self.user]
-        row, index = ragged_ranges(begin, self._until - begin)
-        chosen[row, self.log.item[self.log.by_user.events[index]]] = True
+        chosen = np.zeros((len(self), self.log.items), dtype=bool)
+        row, event = self.log.by_user.between(self.user, 0, self._until)
+        chosen[row, self.log.item[event]] = True
         return chosen
 
     @cached_property
     def _added(self) -> sparse.csr_matrix:
         """int32 `(scenes, items)`: 1 for items new to the user's history since the previous scene in the block."""
-        begin = np.where(self._first, self.log.by_user.start[self.user], np.append(0, self._until[:-1]))
-        row, index = ragged_ranges(begin, self._until - begin)
-        events = self.log.by_user.events[index]
-        fresh = self.log.first_of_pair[events]
-        row, items = row[fresh], self.log.item[events[fresh]]
+        since = np.where(self._first, 0, np.append(0, self._until[:-1]))
+        row, event = self.log.by_user.between(self.user, since, self._until)
+        fresh = self.log.first_of_pair[event]
+        row, items = row[fresh], self.log.item[event[fresh]]
         start = np.searchsorted(row, np.arange(len(self) + 1))
-        return sparse.csr_matrix((np.ones(len(items), np.int32), items, start), shape=(len(self), self.items))
+        return sparse.csr_matrix((np.ones(len(items), np.int32), items, start), shape=(len(self), self.log.items))
 
     @cached_property
     def _first(self) -> np.ndarray:

@@ -20,7 +20,7 @@ from scipy import sparse
 
 from usermirrorer.data.items.histories import UserHistories
 from usermirrorer.data.items.neighbours import Neighbours, co_occurrence, user_item
-from usermirrorer.data.log.events import Log, ragged_ranges
+from usermirrorer.data.log.events import Log
 from usermirrorer.data.log.side_tables import Friends
 
 
@@ -59,7 +59,7 @@ def fit_models(
     fits: dict[str, Callable[[], CandidateModel]] = {
         "popularity": lambda: Popularity(log),
         "content": lambda: Content.of(vectors),
-        "item-knn": lambda: ItemKNN(Neighbours.of(co_occurrence(fitted), KNN_NEIGHBOURS)),
+        "item-knn": lambda: Neighbours.of(co_occurrence(fitted), KNN_NEIGHBOURS),
         "gf-cf": lambda: GFCF.of(fitted),
     }
     if friends is not None:
@@ -133,19 +133,6 @@ class Content:
 
 
 @dataclass(frozen=True)
-class ItemKNN:
-    """Sum of the cosine similarities to the user's earlier choices, over each item's nearest neighbours."""
-
-    neighbours: Neighbours
-
-    def scores(self, histories: UserHistories) -> np.ndarray:
-        return self.neighbours.scores(histories)
-
-    def option_scores(self, histories: UserHistories, item: np.ndarray) -> np.ndarray:
-        return self.neighbours.option_scores(histories, item)
-
-
-@dataclass(frozen=True)
 class GFCF:
     """GF-CF (Shen et al., CIKM 2021, eq. 6): linear filter plus ideal low-pass filter of the item graph.
 
@@ -155,13 +142,8 @@ class GFCF:
     linear: Neighbours
     into: np.ndarray
     """D_I^-1/2 V, int32 `(items, rank)`, in units of 2^-(SUM_BITS + 6)"""
-    back: Directions
-    """D_I^1/2 V, `(items, rank)`"""
-
-    @property
-    def directions(self) -> Directions:
-        """Item vectors by co-occurrence, for similarities between items."""
-        return self.back
+    directions: Directions
+    """D_I^1/2 V, `(items, rank)`: the items by co-occurrence"""
 
     @staticmethod
     def of(fitted: Log) -> GFCF:
@@ -182,17 +164,17 @@ class GFCF:
 
     def scores(self, histories: UserHistories) -> np.ndarray:
         user = self._user(histories)
-        cosine = user.cosines(self.back)
+        cosine = user.cosines(self.directions)
         cosine *= LOW_PASS_WEIGHT * user.length[:, None]
-        cosine *= self.back.length
+        cosine *= self.directions.length
         cosine += self.linear.scores(histories)
         return cosine
 
     def option_scores(self, histories: UserHistories, item: np.ndarray) -> np.ndarray:
         user = self._user(histories)
-        cosine = user.cosines_of(self.back, item)
+        cosine = user.cosines_of(self.directions, item)
         cosine *= LOW_PASS_WEIGHT * user.length[:, None]
-        cosine *= self.back.length[item]
+        cosine *= self.directions.length[item]
         return cosine + self.linear.option_scores(histories, item)
 
     def _user(self, histories: UserHistories) -> Directions:
@@ -219,11 +201,10 @@ class Social:
     def scores(self, histories: UserHistories) -> np.ndarray:
         row, friend = self.friends.of_users(histories.user)
         # A friend counts once for an item: by the first choice of the pair.
-        grouped, first = self.log.by_user, self.log.first_of_pair
-        owner, index = ragged_ranges(grouped.start[friend], grouped.count(friend, histories.position[row]))
-        events = grouped.events[index]
-        kept = first[events]
-        cells = row[owner[kept]] * self.log.items + self.log.item[events[kept]]
+        until = self.log.by_user.count(friend, histories.position[row])
+        owner, event = self.log.by_user.between(friend, 0, until)
+        kept = self.log.first_of_pair[event]
+        cells = row[owner[kept]] * self.log.items + self.log.item[event[kept]]
         counts = np.bincount(cells, minlength=len(histories) * self.log.items)
         return counts.reshape(len(histories), self.log.items).astype(np.float32)
 

@@ -1,4 +1,4 @@
-"""Item-item similarity as short lists: the strongest neighbours of each item."""
+"""Item-item similarity as short lists: the strongest neighbours of each item (item-kNN)."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Neighbours:
         for column in range(item.shape[1]):
             rows = np.flatnonzero(item[:, column] >= 0)
             shown = item[rows, column]
-            near = self.item[shown] + (rows * histories.items)[:, None]
+            near = self.item[shown] + (rows * histories.log.items)[:, None]
             # `wrap` skips the bounds check: no index is out of range.
             weight = self.weight[shown] * chosen.take(near, mode="wrap")
             sums[rows, column] = weight.sum(axis=1, dtype=np.int32)
@@ -70,9 +70,7 @@ class Neighbours:
 
 
 def _as_float(sums: np.ndarray) -> np.ndarray:
-    scores = sums.astype(np.float32)
-    scores *= np.float32(2.0**-WEIGHT_BITS)
-    return scores
+    return np.multiply(sums, np.float32(2.0**-WEIGHT_BITS), dtype=np.float32)
 
 
 def user_item(log: Log) -> sparse.csr_matrix:

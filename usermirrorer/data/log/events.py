@@ -91,6 +91,11 @@ class Grouped:
         wanted = group.astype(np.int64) * (len(self.events) + 1) + np.maximum(position, 0)
         return np.searchsorted(self.key, wanted, side="left") - self.start[group]
 
+    def between(self, group: np.ndarray, first: np.ndarray | int, until: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Events number `first` to `until` - 1 of each group, flattened: row of the query, and row in the log."""
+        row, index = ragged_ranges(self.start[group] + first, until - first)
+        return row, self.events[index]
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -139,8 +144,6 @@ def starts_of_runs(*columns: np.ndarray) -> np.ndarray:
 
 def one_of_occasion(user: np.ndarray, time: np.ndarray, key: np.ndarray) -> np.ndarray:
     """Of rows in time order, the one with the smallest key for each (user, time): ascending row numbers."""
-    if not len(user):
-        return np.zeros(0, dtype=np.int64)
     order = np.argsort(user, kind="stable")
     first = starts_of_runs(user[order], time[order])
     least = np.minimum.reduceat(key[order], np.flatnonzero(first))

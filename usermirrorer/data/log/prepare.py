@@ -50,9 +50,8 @@ def prepare(
             return step.content
         if own.is_file():
             write_bytes(step.directory / OWN, own.read_bytes())
-        tables = domain.read(raw, seed)
-        if not snapshot:
-            tables = _without_snapshots(tables, domain)
+        hidden = [] if snapshot else [field for field, kind in domain.fields.items() if kind == "snapshot"]
+        tables = _without(hidden, domain.read(raw, seed))
         frames, dropped, undated = _frames(tables, domain)
         events = frames["interactions"]
         if not len(events):
@@ -60,7 +59,6 @@ def prepare(
         cuts = cut_times(events["timestamp"].to_numpy()[undated:])
         for table, frame in frames.items():
             write_parquet(frame.to_arrow(), step.directory / f"{table}.parquet")
-        hidden = [field for field, kind in domain.fields.items() if kind == "snapshot" and not snapshot]
         step.finish(
             rows={table: len(frame) for table, frame in frames.items()},
             dropped=dropped | {"item_never_available": len(tables.items) - len(frames["items"])},
@@ -108,9 +106,9 @@ def _clean(tables: RawTables, clock_ms: int) -> tuple[pl.DataFrame, dict[str, in
     """Events ordered by (time, user, item), times floored to the clock; how many were dropped, by reason."""
     events = _dated(tables.interactions, clock_ms)
     dropped = dict(tables.dropped)
-    for reason, known in (("unknown_user", tables.users.select("user_id")), ("unknown_item", tables.items)):
-        kept = events.join(known, on=f"{reason.removeprefix('unknown_')}_id", how="semi", maintain_order="left")
-        dropped[reason] = len(events) - len(kept)
+    for kind, known in (("user", tables.users), ("item", tables.items)):
+        kept = events.join(known, on=f"{kind}_id", how="semi", maintain_order="left")
+        dropped[f"unknown_{kind}"] = len(events) - len(kept)
         events = kept
     # The sort is stable, so the first of equal events stays.
     event = ["timestamp", "user_id", "item_id"]
@@ -131,9 +129,8 @@ def _dated(events: pl.DataFrame, clock_ms: int) -> pl.DataFrame:
     return events.with_columns(pl.col("timestamp") // clock_ms * clock_ms)
 
 
-def _without_snapshots(tables: RawTables, domain: Domain) -> RawTables:
-    """The tables with end-of-crawl values set to null."""
-    hidden = [name for name, kind in domain.fields.items() if kind == "snapshot"]
+def _without(hidden: list[str], tables: RawTables) -> RawTables:
+    """The tables with the values of some columns set to null."""
     users, items, interactions = (
         frame.with_columns(pl.lit(None, dtype=frame.schema[name]).alias(name) for name in hidden if name in frame)
         for frame in (tables.users, tables.items, tables.interactions)
@@ -144,13 +141,7 @@ def _without_snapshots(tables: RawTables, domain: Domain) -> RawTables:
 def _with_scene_ids(events: pl.DataFrame, dataset: str) -> pl.DataFrame:
     """Events with the id of the scene that each would make, as a number."""
     impression = pl.col("impression_id") if "impression_id" in events.columns else pl.lit("")
-    parts = [
-        pl.lit(dataset),
-        "user_id",
-        pl.col("item_id").fill_null(""),
-        pl.col("timestamp").cast(pl.String),
-        impression,
-    ]
+    parts = [pl.lit(dataset), "user_id", pl.col("item_id").fill_null(""), "timestamp", impression]
     names = events.select(pl.concat_str(parts, separator=SEPARATOR).cast(pl.Binary)).to_series()
     return events.with_columns(scene_id=pl.Series(scene_numbers(names.to_list()), dtype=pl.UInt64))
 
@@ -166,7 +157,7 @@ def _items(items: pl.DataFrame, events: pl.DataFrame, template: str) -> pl.DataF
     first = events.group_by("item_id").agg(pl.col("timestamp").min().alias("_first"))
     released = pl.col("available_from") if "available_from" in items.columns else pl.lit(None, dtype=pl.Int64)
     dated = items.join(first, on="item_id", how="left", maintain_order="left").with_columns(
-        # Without a release date an item exists from just after its first event: at it, nobody can have been shown it.
+        # Without a release date an item exists from just after its first event: nobody can have been shown it earlier.
         available_from=pl.coalesce(released, pl.col("_first") + 1),
         text=fill(template, items.to_dict(), len(items)),
     )

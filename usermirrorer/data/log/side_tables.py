@@ -31,10 +31,6 @@ class ItemRecords:
         columns = {name: frame[name] for name in frame.columns if name not in ("_item", "item_id", "timestamp")}
         return ItemRecords(frame["_item"].cast(pl.Int64).to_numpy(), frame["timestamp"].to_numpy(), columns)
 
-    def take(self, rows: np.ndarray) -> ItemRecords:
-        """The selected rows, ascending."""
-        return ItemRecords(self.item[rows], self.time[rows], {name: col[rows] for name, col in self.columns.items()})
-
     def span(self, item: np.ndarray, time: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Each item's rows before each time, as first row and end (exclusive): `(queries,)` both."""
         # (item, time) as one sortable number; times count from the earliest.

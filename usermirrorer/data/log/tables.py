@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from usermirrorer.data.sources import Domain, load_domain
 
 
 FIXED_POINT = 2**16
-"""Running sums count 1 / FIXED_POINT in integers: exact, so the sum over some events depends on those events only."""
+"""Running sums are integers in units of 1 / FIXED_POINT, so a sum over some events depends on those events only."""
 
 
 @dataclass(frozen=True)
@@ -72,35 +72,6 @@ class Tables:
                 sums[column] = (np.append(0, np.cumsum(fixed)), np.append(0, np.cumsum(known)))
         return sums
 
-    def before(self, time: int) -> Tables:
-        """The tables as they were at `time`: no event at or after it, no item after the last one known by then.
-
-        An item is known if it existed, had an event or was in an impression: some films are rated before their
-        release. An impression at `time` itself stays, without its clicks: a scene of that time is about it.
-        """
-        earlier = self.log.before(time)
-        known = max(int((self.items["available_from"] <= time).sum()), int(earlier.item.max(initial=-1)) + 1)
-        impressions = self.impressions
-        if impressions is not None:
-            clicked = pl.when(pl.col("timestamp") < time).then("clicked").otherwise([])
-            impressions = impressions.filter(pl.col("timestamp") <= time).with_columns(clicked=clicked)
-            listed = self.items["item_id"].is_in(impressions["items"].explode(empty_as_null=False).unique().implode())
-            known = max([known, *(listed.arg_true().tail(1) + 1)])
-        items = self.items.head(known)
-        log = Log(earlier.user, earlier.item, earlier.time, len(self.users), len(items))
-        statistics, labels = self.item_statistics, self.item_labels
-        return replace(
-            self,
-            items=items,
-            log=log,
-            scene_id=self.scene_id[: len(log)],
-            event_columns=self.event_columns.head(len(log)),
-            impressions=impressions,
-            item_statistics=statistics and statistics.take(np.flatnonzero(statistics.time <= time)),
-            item_labels=labels and labels.take(np.flatnonzero(labels.time < time)),
-            undated=min(self.undated, len(log)),
-        )
-
 
 def load_cuts(work: Path, name: str) -> Cuts:
     """The cut times that `prepare` fixed. Raises UserError if it has not run."""
@@ -120,12 +91,10 @@ def load_tables(work: Path, name: str) -> Tables:
         users=len(users),
         items=len(items),
     )
-    optional = {
-        table: pl.read_parquet(path)
+    impressions, friends, statistics, labels = (
+        pl.read_parquet(path) if (path := directory / f"{table}.parquet").is_file() else None
         for table in ("impressions", "friends", "item_statistics", "item_labels")
-        if (path := directory / f"{table}.parquet").is_file()
-    }
-    friends, statistics, labels = (optional.get(name) for name in ("friends", "item_statistics", "item_labels"))
+    )
     return Tables(
         domain=load_domain(name, work),
         users=users,
@@ -133,7 +102,7 @@ def load_tables(work: Path, name: str) -> Tables:
         log=log,
         scene_id=events["scene_id"].to_numpy(),
         event_columns=_shrunk(pl.DataFrame(events.drop_columns(["user_id", "item_id", "timestamp", "scene_id"]))),
-        impressions=optional.get("impressions"),
+        impressions=impressions,
         friends=Friends.of(friends, users["user_id"]) if friends is not None else None,
         item_statistics=ItemRecords.of(statistics, items["item_id"]) if statistics is not None else None,
         item_labels=ItemRecords.of(labels, items["item_id"]) if labels is not None else None,

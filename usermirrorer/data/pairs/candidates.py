@@ -26,6 +26,7 @@ from usermirrorer.data.artefacts.store import read_parts
 from usermirrorer.errors import UserError
 from usermirrorer.measures import TIE, entropy, entropy_expected, entropy_total, normalised
 from usermirrorer.seeds import Stream, scene_keys, uniforms
+from usermirrorer.steps import DistillSettings
 
 
 CHANCE = 0.25
@@ -71,13 +72,8 @@ def predicted_behaviour(probs: np.ndarray, draws: np.ndarray, how: str) -> np.nd
     return np.argmax(below > draws[:, None] * below[:, -1:], axis=1)
 
 
-def pair_candidates(
-    work: Path, name: str, seed: int, behaviour: str, rejected_from: str, fewest: int | None
-) -> PairCandidates:
-    """All candidate pairs of a domain. A scene needs `fewest` accepted decisions; None means `min_accepted`.
-
-    Raises UserError if predictions do not match the decisions and scenes.
-    """
+def pair_candidates(work: Path, name: str, settings: DistillSettings) -> PairCandidates:
+    """All candidate pairs of a domain. Raises UserError if predictions do not match the decisions and scenes."""
     directory = work / "scenes" / name / "train"
     scenes = _read_frame(
         directory, ["scene_id", "dataset", "user_id", "item_id", "timestamp", "item_pos", "choices", "choice_cnt",
@@ -88,28 +84,32 @@ def pair_candidates(
     counts["no_choice"] = counts["scenes"] - len(scenes)
     scored: dict[str, pl.DataFrame] = {}
     for variant in VARIANTS:
-        scored[variant], uncertainty, counts[variant] = _scored(work, name, variant, scenes, seed, behaviour)
+        scored[variant], uncertainty, counts[variant] = _scored(work, name, variant, scenes, settings)
         before = len(scenes)
         scenes = scenes.join(uncertainty, on="scene_id", maintain_order="left")
         counts[f"no_{variant}_decision"] = before - len(scenes)
     bits = [normalised(scenes[f"entropy_expected_{v}"].to_numpy(), scenes["choice_cnt"].to_numpy()) for v in VARIANTS]
     scenes = scenes.with_columns(score=pl.Series(bits[1] - bits[0]))
 
-    correct = pl.col("behavior") == pl.col("item_pos"), pl.col("predicted") == pl.col("item_pos")
-    accepted = scored["strong"].filter("usable", *correct)
-    scenes = _with_needed(_with_accepted(scenes, scored["strong"], accepted), fewest)
+    correct = [pl.col(name) == pl.col("item_pos") for name in ("behavior", "predicted")]
+    strong = scored["strong"].with_columns(accepted=pl.all_horizontal("usable", *correct))
+    tallies = (
+        strong.group_by("scene_id")
+        .agg(pl.len().alias("samples"), pl.col("accepted").sum())
+        .cast({"samples": pl.Int64, "accepted": pl.Int64})
+    )
+    scenes = _with_needed(scenes.join(tallies, on="scene_id", maintain_order="left"), settings.min_accepted)
     counts["acceptance"] = _acceptance(scenes)
     enough = scenes.filter(pl.col("accepted") >= pl.col("needed"))
     counts["too_few_accepted"] = len(scenes) - len(enough)
-    best = _lowest(accepted, ["scene_id"]).select(
-        "scene_id", pl.col("sample").alias("sample_chosen"), pl.col("entropy").alias("entropy_chosen")
+    best = _lowest(strong.filter("accepted"), ["scene_id"]).select(
+        "scene_id", sample_chosen="sample", entropy_chosen="entropy"
     )
-    pool = pl.concat([scored[variant] for variant in VARIANTS[: 1 if rejected_from == "strong" else 2]])
+    pool = pl.concat([scored[variant] for variant in VARIANTS[: 1 if settings.rejected_from == "strong" else 2]])
     wrong, counts["not_rejected"] = _rejectable(pool.join(enough.select("scene_id"), on="scene_id"), enough)
     rejected = _lowest(wrong, ["scene_id", "behavior"]).select(
-        "scene_id", pl.col("behavior").alias("label"), pl.col("predicted").alias("predicted_rejected"),
-        pl.col("variant").alias("rejected_from"), pl.col("sample").alias("sample_rejected"),
-        pl.col("entropy").alias("entropy_rejected"),
+        "scene_id", label="behavior", predicted_rejected="predicted", rejected_from="variant",
+        sample_rejected="sample", entropy_rejected="entropy",
     )  # fmt: skip
     pairs = enough.join(best, on="scene_id").join(rejected, on="scene_id").sort("scene_id", "label")
     counts["nothing_to_reject"] = len(enough) - pairs["scene_id"].n_unique()
@@ -124,7 +124,7 @@ def _read_frame(directory: Path, columns: Sequence[str]) -> pl.DataFrame:
 
 
 def _scored(
-    work: Path, name: str, variant: str, scenes: pl.DataFrame, seed: int, behaviour: str
+    work: Path, name: str, variant: str, scenes: pl.DataFrame, settings: DistillSettings
 ) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, int]]:
     """Decisions of these scenes with what the predictor makes of them; each scene's entropies; counts by reason."""
     decided, scored = (work / step / name / variant for step in ("decisions", "predictions"))
@@ -135,8 +135,7 @@ def _scored(
             raise UserError(f"{directory}: a (scene_id, variant, sample) occurs twice; delete it and rerun its step")
     rows = decisions.join(predictions, on=KEY)
     unscored = len(decisions) - len(rows)
-    rows = rows.join(scenes.select("scene_id", "item_pos", "choice_cnt"), on="scene_id")
-    rows = rows.sort(KEY)
+    rows = rows.join(scenes.select("scene_id", "item_pos", "choice_cnt"), on="scene_id").sort(KEY)
     uneven = rows.filter(pl.col("probs").list.len() != pl.col("choice_cnt"))
     if len(uneven):
         first = uneven["scene_id"][0]
@@ -149,9 +148,10 @@ def _scored(
         "no_label": int(rows.select((unlabelled & ~cut).sum()).item()),
     }
     probs = _matrix(rows["probs"])
+    named = predicted_behaviour(probs, _draws(rows, variant, settings.seed), settings.behaviour)
     predicted = rows.drop("probs", "finish_reason").with_columns(
         usable=rows.select(~cut.fill_null(False) & ~unlabelled).to_series(),
-        predicted=pl.Series(predicted_behaviour(probs, _draws(rows, variant, seed), behaviour), dtype=pl.Int64),
+        predicted=pl.Series(named, dtype=pl.Int64),
         entropy=pl.Series(entropy(probs)),
     )
     return predicted, _uncertainty(rows["scene_id"], probs, variant), counts
@@ -160,7 +160,7 @@ def _scored(
 def _matrix(probs: pl.Series) -> np.ndarray:
     """Lists as a matrix padded with zeros, `(rows, most options)`."""
     lengths = probs.list.len().to_numpy()
-    matrix = np.zeros((len(probs), max(int(lengths.max()) if len(lengths) else 0, 1)))
+    matrix = np.zeros((len(probs), lengths.max(initial=1)))
     matrix[np.arange(matrix.shape[1]) < lengths[:, None]] = probs.explode(empty_as_null=False).to_numpy()
     return matrix
 
@@ -185,14 +185,6 @@ def _uncertainty(scene_id: pl.Series, probs: np.ndarray, variant: str) -> pl.Dat
     )
 
 
-def _with_accepted(scenes: pl.DataFrame, strong: pl.DataFrame, accepted: pl.DataFrame) -> pl.DataFrame:
-    """Scenes with their numbers of strong decisions, `samples`, and of accepted ones, `accepted`."""
-    for rows, column in ((strong, "samples"), (accepted, "accepted")):
-        tally = rows.group_by("scene_id").agg(pl.len().cast(pl.Int64).alias(column))
-        scenes = scenes.join(tally, on="scene_id", how="left", maintain_order="left")
-    return scenes.with_columns(pl.col("accepted").fill_null(0))
-
-
 def _with_needed(scenes: pl.DataFrame, fewest: int | None) -> pl.DataFrame:
     """Scenes with how many accepted decisions each needs, and the probability that guesses reach it."""
     kinds = scenes.select("samples", "choice_cnt").unique(maintain_order=True)
@@ -207,12 +199,12 @@ def _with_needed(scenes: pl.DataFrame, fewest: int | None) -> pl.DataFrame:
 def _acceptance(scenes: pl.DataFrame) -> dict[str, dict[str, Any]]:
     """By number of options: shares of decisions accepted and scenes kept, each beside those of random guesses."""
     by = scenes.group_by("choice_cnt").agg(
-        pl.len().alias("scenes"),
-        (pl.col("accepted").sum() / pl.col("samples").sum()).alias("accepted"),
-        (1 / pl.col("choice_cnt").first()).alias("accepted_by_chance"),
-        pl.col("needed").unique().sort().alias("min_accepted"),
-        (pl.col("accepted") >= pl.col("needed")).mean().alias("kept"),
-        pl.col("chance_kept").mean().alias("kept_by_chance"),
+        scenes=pl.len(),
+        accepted=pl.col("accepted").sum() / pl.col("samples").sum(),
+        accepted_by_chance=1 / pl.col("choice_cnt").first(),
+        min_accepted=pl.col("needed").unique().sort(),
+        kept=(pl.col("accepted") >= pl.col("needed")).mean(),
+        kept_by_chance=pl.col("chance_kept").mean(),
     )
     return {str(row.pop("choice_cnt")): row for row in by.sort("choice_cnt").to_dicts()}
 

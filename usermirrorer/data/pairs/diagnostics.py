@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from usermirrorer.measures import Estimate, column, scoped_intervals
 
@@ -44,24 +45,17 @@ def rule_accuracies(
     return scoped_intervals(matrix, statistics, users, np.zeros(len(users)))["pooled"]
 
 
-def letter_positions(
-    count: np.ndarray,
-    chosen: np.ndarray,
-    rejected: np.ndarray,
-    eligible_count: np.ndarray,
-    eligible_choice: np.ndarray,
-) -> dict[str, Any]:
+def letter_positions(pairs: pl.DataFrame, eligible: pl.DataFrame) -> dict[str, Any]:
     """For every number of options: letters of chosen and rejected, and their total variation from uniform.
 
-    `count`, `chosen` and `rejected` are `(pairs,)`. `eligible_count` and `eligible_choice`, `(scenes,)`, are the
-    number of options and the choice of every scene that gives a pair: the letters of the chosen without balancing.
+    `eligible` has a row for every scene that gives a pair: the letters of the chosen without balancing.
     """
     positions = {}
-    for n in np.unique(count).tolist():
-        here = count == n
-        letters = [np.bincount(side[here], minlength=n) for side in (chosen, rejected)]
-        before = np.bincount(eligible_choice[eligible_count == n], minlength=n)
-        shares = [side / side.sum() for side in (*letters, before)]
+    for n in sorted(set(pairs["choice_cnt"])):
+        here, there = (rows.filter(pl.col("choice_cnt") == n) for rows in (pairs, eligible))
+        sides = here["item_pos"], here["label"], there["item_pos"]
+        letters = [np.bincount(side.to_numpy(), minlength=n) for side in sides]
+        shares = [side / side.sum() for side in letters]
         positions[str(n)] = {
             "chosen": letters[0].tolist(),
             "rejected": letters[1].tolist(),

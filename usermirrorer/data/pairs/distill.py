@@ -22,8 +22,6 @@ from usermirrorer.data.pairs.diagnostics import WARN_ABOVE, letter_positions, ru
 from usermirrorer.data.pairs.selection import select
 from usermirrorer.errors import StepFailed, UserError
 from usermirrorer.llm.prompts import LABELS, SceneText, answered, conversation, history_entries, join_history
-from usermirrorer.measures import normalised
-from usermirrorer.seeds import Stream, scene_keys, uniforms
 from usermirrorer.steps import DistillSettings
 
 
@@ -45,18 +43,13 @@ def distill(work: Path, domains: Sequence[str], settings: DistillSettings) -> di
     with open_step(work / "pairs" / settings.name, recipe, PAIRS) as step:
         if step.complete:
             return step.content
-        found = {
-            name: pair_candidates(
-                work, name, settings.seed, settings.behaviour, settings.rejected_from, settings.min_accepted
-            )
-            for name in domains
-        }
+        found = {name: pair_candidates(work, name, settings) for name in domains}
         counts = {name: one.counts for name, one in found.items()}
         candidates = pl.concat([one.pairs for one in found.values()])
         if not len(candidates):
             listed = ", ".join(domains)
             raise StepFailed(f"{listed}: no scene gives a pair (counted: {counts}); decide more samples per scene")
-        kept, strata = _select(pl.concat([one.scenes for one in found.values()]), candidates, settings)
+        kept, strata = select(pl.concat([one.scenes for one in found.values()]), candidates, settings)
         for side in ("chosen", "rejected"):
             kept = kept.join(_texts(work, kept, side), on="scene_id", maintain_order="left")
         for shard, begin in enumerate(range(0, len(kept), SHARD_ROWS)):
@@ -81,16 +74,14 @@ def distill(work: Path, domains: Sequence[str], settings: DistillSettings) -> di
 def _inputs(work: Path, name: str) -> dict[str, Any]:
     """From the manifests of a domain's steps: prompts, predictors, shed history, probe, licence, fingerprints.
 
-    Raises UserError if a step is missing or was made from other inputs than those there now.
+    Raises UserError if a step is missing or its inputs have changed since it ran.
     """
     scenes = work / "scenes" / name / "train"
     found: dict[str, Any] = {
         "probe": finished_content(scenes, f"scenes {name} --work {work} --split train").get("probe"),
         "licence": finished_content(work / "tables" / name, f"prepare {name} --work {work}")["licence"],
-        "fingerprints": {"scenes": fingerprint(scenes)},
-    }
-    for key in ("prompt", "predictor", "shed"):
-        found[key] = {}
+        "fingerprints": {"scenes": fingerprint(scenes)}, "prompt": {}, "predictor": {}, "shed": {},
+    }  # fmt: skip
     for variant in VARIANTS:
         decisions, predictions = (work / step / name / variant for step in ("decisions", "predictions"))
         decided = finished_content(decisions, f"decide {name} --work {work} --variant {variant}")["recipe"]
@@ -119,53 +110,20 @@ def _alike(inputs: Mapping[str, dict[str, Any]], key: str) -> str:
     return next(iter(values.values()))
 
 
-def _select(
-    scenes: pl.DataFrame, candidates: pl.DataFrame, settings: DistillSettings
-) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
-    """The pairs to keep, in an order that depends only on (seed, scene_id), and the report of each stratum."""
-    strata = scenes.group_by("dataset", "choice_cnt").agg(pl.len().alias("scenes")).sort("dataset", "choice_cnt")
-    stratum = candidates.join(strata.with_row_index("stratum"), on=["dataset", "choice_cnt"], maintain_order="left")
-    ids, scene = np.unique(candidates["scene_id"].to_numpy().astype("S16"), return_inverse=True)
-    keys = scene_keys(settings.seed, ids)
-    by_score = settings.selector == "uncertainty"
-    rank = candidates["score"].to_numpy() if by_score else uniforms(keys, Stream.SELECT, 1)[scene, 0]
-    rows, report = select(
-        stratum["stratum"].to_numpy().astype(np.int64),
-        strata["scenes"].to_numpy().astype(np.int64),
-        strata["choice_cnt"].to_numpy(),
-        scene,
-        candidates["item_pos"].to_numpy(),
-        candidates["label"].to_numpy(),
-        rank,
-        normalised(candidates["entropy_rejected"].to_numpy(), candidates["choice_cnt"].to_numpy()),
-        settings.num,
-        settings.seed,
-    )
-    rows = rows[np.lexsort((scene[rows], keys[scene[rows]]))]
-    named = strata.select("dataset", "choice_cnt").to_dicts()
-    return candidates[rows], [name | counts for name, counts in zip(named, report, strict=True)]
-
-
 def _texts(work: Path, kept: pl.DataFrame, side: str) -> pl.DataFrame:
     """Texts of the `chosen` or `rejected` decisions of these pairs by `scene_id`; the others stay on disk."""
-    variant = pl.lit("strong") if side == "chosen" else pl.col("rejected_from")
-    wanted = kept.select("scene_id", variant=variant, sample=pl.col(f"sample_{side}"))
-    parts = [
-        pl.scan_parquet(work / "decisions" / name / v / "part-*.parquet").select(*KEY, "text")
-        for name in sorted(set(kept["dataset"]))
-        for v in VARIANTS
-    ]
-    return pl.concat(parts).join(wanted.lazy(), on=KEY).select("scene_id", pl.col("text").alias(side)).collect()
+    writer = pl.lit("strong") if side == "chosen" else pl.col("rejected_from")
+    wanted = kept.select("scene_id", variant=writer, sample=pl.col(f"sample_{side}"))
+    names = sorted(set(kept["dataset"]))
+    parts = [work / "decisions" / name / variant / "part-*.parquet" for name in names for variant in VARIANTS]
+    return pl.scan_parquet(parts).join(wanted.lazy(), on=KEY).select("scene_id", pl.col("text").alias(side)).collect()
 
 
 def _rows(work: Path, kept: pl.DataFrame, prompt: str, inputs: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows of the pairs artefact. The prompt is the predictor's, with the same history shed."""
-    shown = [
-        pl.scan_parquet(work / "scenes" / name / "train" / "part-*.parquet").select("scene_id", "text")
-        for name in sorted(set(kept["dataset"]))
-    ]
-    texts = pl.concat(shown).join(kept.lazy().select("scene_id"), on="scene_id").collect()
-    text_of: dict[str, SceneText] = dict(texts.iter_rows())
+    parts = [work / "scenes" / name / "train" / "part-*.parquet" for name in sorted(set(kept["dataset"]))]
+    texts = pl.scan_parquet(parts).join(kept.lazy().select("scene_id"), on="scene_id").select("scene_id", "text")
+    text_of: dict[str, SceneText] = dict(texts.collect().iter_rows())
     rows = []
     for row in kept.iter_rows(named=True):
         text, shed = text_of[row["scene_id"]], inputs[row["dataset"]]["shed"]["strong"].get(row["scene_id"], 0)
@@ -193,12 +151,9 @@ def _diagnostics(kept: pl.DataFrame, candidates: pl.DataFrame) -> dict[str, Any]
         {"letter": (choice, label), "writer": (np.zeros_like(weak), weak)},
         kept["user_id"].to_numpy(),
     )
-    eligible = candidates.unique("scene_id")
     return {
         "rules": rules,
-        "positions": letter_positions(
-            kept["choice_cnt"].to_numpy(), choice, label, *eligible.select("choice_cnt", "item_pos").to_numpy().T
-        ),
+        "positions": letter_positions(kept, candidates.unique("scene_id")),
         "rejected_from_weak": float(weak.mean()),
         "rejected_reads_otherwise": float((label != kept["predicted_rejected"].to_numpy()).mean()),
         "warning": any(rule["value"] > WARN_ABOVE for rule in rules.values()),

@@ -1,7 +1,7 @@
 """Which pairs are kept: quotas over strata, and balanced letters within each.
 
 A stratum is (dataset, number of options). Its quota follows its share of the scenes. Within it, letters of the choice
-are equally frequent as far as there are pairs, and letters of the rejected option match them, so that no preference
+are equally frequent as far as the pairs allow, and letters of the rejected option match them, so that no preference
 for a letter tells chosen from rejected. Number and balance come first, the rank of the scene second.
 """
 
@@ -10,6 +10,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import polars as pl
+
+from usermirrorer.measures import normalised
+from usermirrorer.seeds import Stream, scene_keys, uniforms
+from usermirrorer.steps import DistillSettings
 
 
 REJECTED_ENTROPY_WEIGHT = 1e-3
@@ -42,37 +47,37 @@ def quotas(weights: np.ndarray, caps: np.ndarray, num: int, tie: np.ndarray | No
 
 
 def select(
-    stratum: np.ndarray,
-    weights: np.ndarray,
-    options: np.ndarray,
-    scene: np.ndarray,
-    choice: np.ndarray,
-    label: np.ndarray,
-    rank: np.ndarray,
-    entropy: np.ndarray,
-    num: int,
-    seed: int,
-) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    """Rows to keep, at most one per scene, and each stratum's quota, available scenes and kept pairs.
+    scenes: pl.DataFrame, candidates: pl.DataFrame, settings: DistillSettings
+) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
+    """The candidate pairs to keep, at most one per scene, and each stratum's quota, available scenes and kept pairs.
 
-    A row is a candidate pair, `(rows,)`: the `stratum` and `scene` it belongs to, the letters of the choice and of the
-    rejected option (`label`), the scene's `rank` in [-1, 1] (high is kept first) and the normalised `entropy` of the
-    rejected decision. `weights` and `options` are `(strata,)`: number of scenes, and options per scene.
+    Their order depends only on (seed, scene_id). `scenes` are all scenes with scored decisions.
     """
-    available = np.array([len(np.unique(scene[stratum == s])) for s in range(len(weights))], dtype=np.int64)
-    quota = quotas(weights, np.full(len(weights), max(num, 1)), num)
-    given = quotas(weights, available, num)
-    kept, report = [], []
-    for s in np.flatnonzero(weights):
-        rows = np.flatnonzero(stratum == s)
-        report.append(
-            {"scenes": int(weights[s]), "quota": int(quota[s]), "available": int(available[s]), "kept": int(given[s])}
-        )
-        if given[s]:
-            value = rank[rows] - REJECTED_ENTROPY_WEIGHT * entropy[rows]
-            letters = np.random.default_rng([seed, int(s)]).permutation(int(options[s]))
-            kept.append(rows[balanced(scene[rows], choice[rows], label[rows], value, int(given[s]), letters)])
-    return np.concatenate(kept) if kept else np.zeros(0, dtype=np.int64), report
+    stratum = ["dataset", "choice_cnt"]
+    strata = scenes.group_by(stratum).agg(scenes=pl.len().cast(pl.Int64)).sort(stratum)
+    of = candidates.join(strata.with_row_index("_row"), on=stratum, maintain_order="left")["_row"].to_numpy()
+    ids, scene = np.unique(candidates["scene_id"].to_numpy().astype("S16"), return_inverse=True)
+    keys = scene_keys(settings.seed, ids)
+    by_score = settings.selector == "uncertainty"
+    rank = candidates["score"].to_numpy() if by_score else uniforms(keys, Stream.SELECT, 1)[scene, 0]
+    choice, label, options, entropy = (
+        candidates[name].to_numpy() for name in ("item_pos", "label", "choice_cnt", "entropy_rejected")
+    )
+    value = rank - REJECTED_ENTROPY_WEIGHT * normalised(entropy, options)
+
+    weights = strata["scenes"].to_numpy()
+    available = np.array([len(np.unique(scene[of == s])) for s in range(len(strata))], dtype=np.int64)
+    given = quotas(weights, available, settings.num)
+    kept = []
+    for s in np.flatnonzero(given).tolist():
+        rows = np.flatnonzero(of == s)
+        letters = np.random.default_rng([settings.seed, s]).permutation(strata["choice_cnt"][s])
+        kept.append(rows[balanced(scene[rows], choice[rows], label[rows], value[rows], int(given[s]), letters)])
+    chosen = np.concatenate(kept)
+    report = strata.with_columns(
+        quota=quotas(weights, np.full(len(strata), settings.num), settings.num), available=available, kept=given
+    )
+    return candidates[chosen[np.lexsort((scene[chosen], keys[scene[chosen]]))]], report.to_dicts()
 
 
 def balanced(
@@ -80,7 +85,7 @@ def balanced(
 ) -> np.ndarray:
     """The `quota` rows of one stratum, one per scene, with balanced letters and then the highest sum of `value`.
 
-    Choices get equal quotas by letter, as far as there are scenes; ties follow `tie`, a seeded order of the letters
+    Choices get equal quotas by letter, as far as the scenes allow; ties follow `tie`, a seeded order of the letters
     `(options,)`, so that no letter gains over many small strata. Rejected letters get the same counts: every excess
     costs more than any rearrangement of `value` can gain. This is a transportation problem, whose optimal vertices are
     integral, and dual simplex ends in a vertex.

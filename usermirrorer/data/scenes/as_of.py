@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from usermirrorer.data.log.events import Grouped
 from usermirrorer.data.log.tables import FIXED_POINT, Tables
 
 
@@ -22,10 +21,8 @@ def option_values(
 
 def user_free_numbers(tables: Tables, user: np.ndarray, item: np.ndarray, time: np.ndarray) -> dict[str, np.ndarray]:
     """The numeric `as_of` values that say nothing about the user, for the probe: float64 `(options,)` each."""
-    kinds = tables.domain.as_of
-    series = {
-        name: pl.Series(_value(tables, how, user, item, time)) for name, how in kinds.items() if how != "friends"
-    }
+    kinds = {name: how for name, how in tables.domain.as_of.items() if how != "friends"}
+    series = {name: pl.Series(_value(tables, how, user, item, time)) for name, how in kinds.items()}
     return {name: one.cast(pl.Float64).to_numpy() for name, one in series.items() if one.dtype.is_numeric()}
 
 
@@ -64,7 +61,7 @@ def _positive(counts: np.ndarray) -> pl.Series:
 
 def _mean(tables: Tables, column: str, item: np.ndarray, time: np.ndarray) -> np.ndarray:
     """Mean of an event column over the item's earlier events, NaN if there are none: float64 `(queries,)`."""
-    grouped: Grouped = tables.log.by_item
+    grouped = tables.log.by_item
     sums, known = tables.running_sums[column]
     begin = grouped.start[item]
     until = begin + grouped.count(item, tables.log.position(time))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,16 +12,7 @@ import pyarrow as pa
 
 from usermirrorer.data.artefacts.schema import BASELINES, id_column, list_column
 from usermirrorer.data.scenes.features import Features, standardised
-from usermirrorer.data.scenes.probe import (
-    Fitted,
-    Predict,
-    Probe,
-    boosted_trees,
-    fit_all,
-    matrix,
-    softmax,
-    with_relative,
-)
+from usermirrorer.data.scenes.probe import Fitted, boosted_trees, fit_all, matrix, softmax
 from usermirrorer.measures import argmax_hit, choice_probability, column, scoped_intervals
 
 
@@ -40,17 +32,17 @@ class Baselines:
     reference: Fitted
 
 
-def fit_baselines(sample: Features, train: Features | None, probe: Probe, workers: int) -> Baselines:
+def fit_baselines(sample: Features, train: Features | None, probe: Fitted, workers: int) -> Baselines:
     """Fit on `train` or, without it, on the `sample` of scenes."""
     fitted_on = train if train is not None else sample
-    [reference] = fit_all([(_reference, sample, train)], workers)
+    [reference] = fit_all([(partial(boosted_trees, kinds=["user_free", "scores"]), sample, train)], workers)
     return Baselines(
         positions={int(n): _positions(fitted_on, int(n)) for n in np.unique(fitted_on.count)},
         sharpness={
             name: _fit_sharpness(standardised(values, fitted_on), fitted_on)
             for name, values in fitted_on.scores.items()
         },
-        probe=probe.predict,
+        probe=probe,
         reference=reference,
     )
 
@@ -93,16 +85,11 @@ def hits(features: Features, probs: Mapping[str, np.ndarray]) -> np.ndarray:
 
 def accuracies(found: np.ndarray, user: np.ndarray, names: list[str]) -> dict[str, Any]:
     """Accuracy and arg-max accuracy of each baseline with intervals, users resampled; `found` comes from `hits`."""
-    statistics = {f"{measure} {name}": column(2 * row + offset) for row, name in enumerate(names)
-                  for offset, measure in enumerate(("accuracy", "argmax_accuracy"))}  # fmt: skip
+    measures = ("accuracy", "argmax_accuracy")
+    labels = [f"{measure} {name}" for name in names for measure in measures]
+    statistics = {label: column(number) for number, label in enumerate(labels)}
     every = scoped_intervals(found, statistics, user, np.zeros(len(user), dtype=np.int64))["pooled"]
-    return {
-        name: {measure: every[f"{measure} {name}"] for measure in ("accuracy", "argmax_accuracy")} for name in names
-    }
-
-
-def _reference(train: Features) -> Predict:
-    return boosted_trees(train, lambda block: with_relative({**block.user_free, **block.scores}, block))
+    return {name: {measure: every[f"{measure} {name}"] for measure in measures} for name in names}
 
 
 def _positions(features: Features, options: int) -> np.ndarray:
@@ -113,11 +100,7 @@ def _positions(features: Features, options: int) -> np.ndarray:
 
 def _best_position(features: Features, positions: Mapping[int, np.ndarray]) -> np.ndarray:
     """These shares for lists of the same length; uniform for a length not seen."""
-    probs = np.empty(int(features.count.sum()))
-    for n in np.unique(features.count).tolist():
-        shares = positions.get(n, np.full(n, 1 / n))
-        probs[np.repeat(features.count == n, features.count)] = np.tile(shares, int((features.count == n).sum()))
-    return probs
+    return np.concatenate([positions.get(n, np.full(n, 1 / n)) for n in features.count.tolist()])
 
 
 def _fit_sharpness(standard: np.ndarray, features: Features) -> float:

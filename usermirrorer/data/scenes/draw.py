@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from usermirrorer.data.artefacts.store import Progress
 from usermirrorer.data.items.histories import BLOCK
 from usermirrorer.data.scenes.exposure import distractors
 from usermirrorer.data.scenes.render import HISTORY_MAX, HISTORY_MIN
-from usermirrorer.data.scenes.targets import Targets
+from usermirrorer.data.scenes.targets import Drawn, Targets
 from usermirrorer.data.scenes.window import Window, score_options
 from usermirrorer.seeds import Stream, uniforms
 from usermirrorer.steps import SceneSettings
@@ -23,32 +22,6 @@ BATCH_LEAST, BATCH_MOST = 2048, 131_072
 
 NATURAL_BLOCK = 2048
 """Targets drawn at a time by one thread if no model scores the whole catalogue."""
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """Scenes as numbers, one row each; `options` and `source` are `(scenes, most options)`, padded with -1."""
-
-    targets: Targets
-    options: np.ndarray
-    source: np.ndarray
-    position: np.ndarray
-    count: np.ndarray
-    history_len: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.count)
-
-    def take(self, rows: np.ndarray) -> Drawn:
-        """The selected scenes."""
-        return Drawn(self.targets.take(rows), *(getattr(self, f.name)[rows] for f in fields(self)[1:]))
-
-    @staticmethod
-    def concatenate(parts: list[Drawn]) -> Drawn:
-        """Several of the same width as one."""
-        targets = [part.targets for part in parts]
-        joined = Targets(*(np.concatenate([getattr(t, f.name) for t in targets]) for f in fields(Targets)))
-        return Drawn(joined, *(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Drawn)[1:]))
 
 
 def draw(window: Window, targets: Targets, settings: SceneSettings) -> tuple[Drawn, list[str]]:

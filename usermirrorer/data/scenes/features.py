@@ -15,7 +15,7 @@ from usermirrorer.data.artefacts.store import SHARD_ROWS, read_manifest
 from usermirrorer.data.log.events import ragged_ranges
 from usermirrorer.data.log.tables import Tables, rows_of
 from usermirrorer.data.scenes.as_of import DAY_MS, user_free_numbers
-from usermirrorer.data.scenes.draw import Drawn
+from usermirrorer.data.scenes.targets import Drawn
 from usermirrorer.data.scenes.window import Window
 from usermirrorer.seeds import numbers
 
@@ -75,8 +75,8 @@ def describe_options(window: Window, drawn: Drawn, scores: Mapping[str, np.ndarr
     columns = {
         "recent_popularity": np.log1p(scores["popularity"]),
         "age_days": (targets.time[:, None] - window.tables.available_from[item]) / DAY_MS,
-        "content_similarity": _mutual_similarity(window.content.directions.unit, item, width),
-        "collaborative_similarity": _mutual_similarity(window.collaborative.directions.unit, item, width),
+        "content_similarity": _mutual_similarity(window.unit_vectors("content"), item, width),
+        "collaborative_similarity": _mutual_similarity(window.unit_vectors("gf-cf"), item, width),
         "position": np.broadcast_to(np.arange(item.shape[1]), item.shape),
         "options": np.broadcast_to(drawn.count[:, None], item.shape),
     }
@@ -103,9 +103,7 @@ def select_scenes(features: Features, scenes: np.ndarray) -> Features:
     return Features(
         features.scene_id[scenes], features.user[scenes], features.count[scenes], features.choice[scenes],
         features.item[rows],
-        {name: values[rows] for name, values in features.user_free.items()},
-        {name: values[rows] for name, values in features.in_log.items()},
-        {name: values[rows] for name, values in features.scores.items()},
+        **{kind: {name: values[rows] for name, values in getattr(features, kind).items()} for kind in KINDS},
     )  # fmt: skip
 
 
@@ -159,9 +157,6 @@ def load_features(directory: Path, tables: Tables, most: int) -> Features | None
         return None
     parts = sorted(directory.glob("part-*.parquet"))[: -(-most // SHARD_ROWS)]
     table = pa.concat_tables([pq.read_table(path) for path in parts]).slice(0, most).combine_chunks()
-    flat = {
-        name: table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False) for name in table.column_names[4:]
-    }
     items = table["items"].combine_chunks()
     return Features(
         scene_id=numbers(table["scene_id"].to_numpy().astype("S16")),
@@ -169,12 +164,14 @@ def load_features(directory: Path, tables: Tables, most: int) -> Features | None
         count=np.diff(items.offsets.to_numpy()).astype(np.int64),
         choice=table["item_pos"].to_numpy(),
         item=rows_of(items.flatten(), tables.items["item_id"]),
-        **{kind: _of_kind(flat, prefix) for kind, prefix in KINDS.items()},
+        **{kind: _of_kind(table, prefix) for kind, prefix in KINDS.items()},
     )
 
 
-def _of_kind(flat: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    return {name.split(".", 1)[1]: values for name, values in flat.items() if name.startswith(f"{prefix}.")}
+def _of_kind(table: pa.Table, prefix: str) -> dict[str, np.ndarray]:
+    names = [name for name in table.column_names if name.startswith(f"{prefix}.")]
+    flat = (table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False) for name in names)
+    return {name.split(".", 1)[1]: values for name, values in zip(names, flat, strict=True)}
 
 
 def _mutual_similarity(unit: np.ndarray, item: np.ndarray, width: np.ndarray) -> np.ndarray:

@@ -1,17 +1,18 @@
 """Tables → scenes: a choice among distractors, as of its time, rendered as text.
 
 `draw` decides what each scene holds (numbers only); text, features and baselines are computed and written shard by
-shard, which bounds memory. A scene depends only on (tables before its time, cuts, choice, seed).
+shard, which bounds memory. A scene depends only on (tables before its time, cuts, choice, seed): deleting every event
+at or after its time, and every item that did not exist by then, changes nothing but `later_chosen`.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +20,7 @@ import pyarrow as pa
 from usermirrorer.data.artefacts.schema import BASELINES, SCENES, id_column, list_column
 from usermirrorer.data.artefacts.store import SHARD_ROWS, Progress, Step, fingerprint, open_step
 from usermirrorer.data.items.embeddings import load_vectors
-from usermirrorer.data.log.tables import Cuts, Tables, load_cuts, load_tables
+from usermirrorer.data.log.tables import load_cuts, load_tables
 from usermirrorer.data.scenes.baselines import (
     accuracies,
     baseline_names,
@@ -28,14 +29,17 @@ from usermirrorer.data.scenes.baselines import (
     fit_baselines,
     hits,
 )
-from usermirrorer.data.scenes.draw import Drawn, draw, draw_until, score_all
+from usermirrorer.data.scenes.draw import draw_until, score_all
 from usermirrorer.data.scenes.features import Features, describe_options, feature_table, load_features
 from usermirrorer.data.scenes.probe import SAMPLE_SCENES, TRAIN_SAMPLE_SCENES, run_probe
 from usermirrorer.data.scenes.render import render
-from usermirrorer.data.scenes.targets import USER_CAP, Targets, eligible_targets
+from usermirrorer.data.scenes.targets import USER_CAP, Drawn, eligible_targets
 from usermirrorer.data.scenes.window import Window, open_window
 from usermirrorer.errors import StepFailed
 from usermirrorer.steps import SceneSettings
+
+
+Result = TypeVar("Result")
 
 
 def scene_table(window: Window, drawn: Drawn, settings: SceneSettings, names: list[str]) -> pa.Table:
@@ -53,7 +57,7 @@ def scene_table(window: Window, drawn: Drawn, settings: SceneSettings, names: li
     source_names = pa.array(["choice", *names])
     columns = {
         "scene_id": id_column(targets.scene_id),
-        "dataset": pa.array([tables.domain.name]).take(pa.array(np.zeros(scenes, dtype=np.int64))),
+        "dataset": pa.repeat(tables.domain.name, scenes),
         "user_id": user_ids.gather(targets.user).to_arrow(),
         "item_id": item_ids.gather(targets.item).to_arrow(),
         "timestamp": pa.array(targets.time),
@@ -62,8 +66,8 @@ def scene_table(window: Window, drawn: Drawn, settings: SceneSettings, names: li
         "item_pos": pa.array(drawn.position),
         "choices": list_column(pa.array(drawn.position), np.ones(scenes, dtype=np.int64)),
         "choice_cnt": pa.array(drawn.count),
-        "split": pa.array([settings.split] * scenes),
-        "exposure": pa.array([settings.exposure] * scenes),
+        "split": pa.repeat(settings.split, scenes),
+        "exposure": pa.repeat(settings.exposure, scenes),
         "sources": list_column(source_names.take(pa.array(drawn.source[width].astype(np.int64) + 1)), drawn.count),
         "history_len": pa.array(np.minimum(drawn.history_len, before)),
         "user_cnt": pa.array(before),
@@ -71,19 +75,6 @@ def scene_table(window: Window, drawn: Drawn, settings: SceneSettings, names: li
         "later_chosen": list_column(pa.array(np.nonzero(later)[1]), later.sum(axis=1)),
     }
     return pa.table([columns[field.name].cast(field.type) for field in SCENES], schema=SCENES)
-
-
-def scene_of(
-    tables: Tables, cuts: Cuts, target: Targets, settings: SceneSettings, vectors: np.ndarray
-) -> dict[str, Any] | None:
-    """The scene of a single target, or None if too few distractors are found.
-
-    Only `later_chosen` looks ahead: deleting every event at or after the target's time, and every item that did not
-    exist by then, changes nothing else.
-    """
-    window = open_window(tables, cuts, settings.split, settings.choice, vectors)
-    drawn, names = draw(window, target, settings)
-    return scene_table(window, drawn, settings, names).to_pylist()[0] if len(drawn) else None
 
 
 def make_scenes(
@@ -100,9 +91,8 @@ def make_scenes(
     tables, cuts = load_tables(work, name), load_cuts(work, name)
     settings = settings.for_domain(name, tables.domain.exposures, tables.domain.choice_rules)
     recipe = {
-        "step": "scenes", "domain": name, **{f.name: getattr(settings, f.name) for f in fields(settings)},
-        "user_cap": USER_CAP[settings.split], "tables": fingerprint(work / "tables" / name),
-        "embeddings": fingerprint(work / "embeddings" / name),
+        "step": "scenes", "domain": name, **asdict(settings), "user_cap": USER_CAP[settings.split],
+        "tables": fingerprint(work / "tables" / name), "embeddings": fingerprint(work / "embeddings" / name),
     }  # fmt: skip
     train_directory = work / "features" / name / "train"
     train = load_features(train_directory, tables, SAMPLE_SCENES) if settings.split == "test" else None
@@ -113,10 +103,8 @@ def make_scenes(
     with open_step(work / "scenes" / name / settings.split, recipe, SCENES) as step, threadpool_limits(1):
         if step.complete:
             return step.content
-        place, cap = f"{name} {settings.split}", USER_CAP[settings.split]
-        targets, counts = eligible_targets(
-            tables, cuts, settings.split, settings.choice, settings.exposure == "logged", settings.seed, cap
-        )
+        place = f"{name} {settings.split}"
+        targets, counts = eligible_targets(tables, cuts, settings)
         if not len(targets):
             raise StepFailed(f"{place}: no choice qualifies (counted: {counts}); loosen --choice or use a longer log")
         vectors = load_vectors(work, name, tables)
@@ -147,20 +135,13 @@ class SceneWriter:
     workers: int
     report: Progress
 
-    @property
-    def shards(self) -> list[np.ndarray]:
-        """Rows of each shard."""
-        return [np.arange(a, min(a + SHARD_ROWS, len(self.drawn))) for a in range(0, len(self.drawn), SHARD_ROWS)]
-
     def write_scenes(self, step: Step) -> None:
         """Write the scenes shard by shard."""
 
         def write(shard: int, rows: np.ndarray) -> None:
             step.write_shard(shard, scene_table(self.window, self.drawn.take(rows), self.settings, self.names))
 
-        with ThreadPoolExecutor(self.workers) as pool:
-            for shard, _ in enumerate(pool.map(write, range(len(self.shards)), self.shards)):
-                self.report(len(self.drawn) + int(self.shards[shard][-1]) + 1, 3 * len(self.drawn))
+        self._for_each_shard(write, 1)
 
     def write_baselines(
         self, work: Path, recipe: Mapping[str, Any], train: Features | None
@@ -169,18 +150,17 @@ class SceneWriter:
         name, split = self.window.tables.domain.name, self.settings.split
         scores = score_all(self.window, self.drawn, self.workers)
         most = TRAIN_SAMPLE_SCENES if train is None else SAMPLE_SCENES
-        sample = self.features(scores, np.arange(min(most, len(self.drawn))))
-        probe = run_probe(sample, train, self.workers)
+        sample = self._features(scores, np.arange(min(most, len(self.drawn))))
+        summary, probe = run_probe(sample, train, self.workers)
         fitted = fit_baselines(sample, train, probe, self.workers)
         models = baseline_names(fitted)
         with (
             open_step(work / "features" / name / split, {**recipe, "step": "features"}) as features,
             open_step(work / "baselines" / name / split, {**recipe, "step": "baselines"}, BASELINES) as baselines,
-            ThreadPoolExecutor(self.workers) as pool,
         ):
 
             def write(shard: int, rows: np.ndarray) -> np.ndarray:
-                described = self.features(scores, rows)
+                described = self._features(scores, rows)
                 probs = baseline_probs(described, fitted)
                 features.write_shard(shard, feature_table(described, self.window.tables))
                 table = baseline_table(described, probs)
@@ -188,16 +168,23 @@ class SceneWriter:
                     baselines.write_shard(shard * len(models) + part, table.slice(begin, SHARD_ROWS))
                 return hits(described, probs)
 
-            found = []
-            for rows, part in zip(self.shards, pool.map(write, range(len(self.shards)), self.shards), strict=True):
-                found.append(part)
-                self.report(2 * len(self.drawn) + int(rows[-1]) + 1, 3 * len(self.drawn))
-            accuracy = accuracies(np.concatenate(found), self.drawn.targets.user, models)
+            found = np.concatenate(self._for_each_shard(write, 2))
+            accuracy = accuracies(found, self.drawn.targets.user, models)
             features.finish(rows=len(self.drawn))
             baselines.finish(rows=len(self.drawn) * len(models), accuracy=accuracy)
-        return probe.summary, accuracy
+        return summary, accuracy
 
-    def features(self, scores: Mapping[str, np.ndarray], rows: np.ndarray) -> Features:
-        return describe_options(
-            self.window, self.drawn.take(rows), {name: values[rows] for name, values in scores.items()}
-        )
+    def _features(self, scores: Mapping[str, np.ndarray], rows: np.ndarray) -> Features:
+        theirs = {name: values[rows] for name, values in scores.items()}
+        return describe_options(self.window, self.drawn.take(rows), theirs)
+
+    def _for_each_shard(self, write: Callable[[int, np.ndarray], Result], passes: int) -> list[Result]:
+        """Call `write` with the number and rows of every shard, in threads; `passes` are done, for the progress."""
+        scenes = len(self.drawn)
+        shards = [np.arange(a, min(a + SHARD_ROWS, scenes)) for a in range(0, scenes, SHARD_ROWS)]
+        results = []
+        with ThreadPoolExecutor(self.workers) as pool:
+            for rows, result in zip(shards, pool.map(write, range(len(shards)), shards), strict=True):
+                results.append(result)
+                self.report(passes * scenes + int(rows[-1]) + 1, 3 * scenes)
+        return results

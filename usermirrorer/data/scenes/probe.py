@@ -8,9 +8,10 @@ a scene can see; it is reported for test scenes and is not part of the probe.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -54,30 +55,17 @@ class Fitted:
         return probs
 
 
-@dataclass(frozen=True)
-class Probe:
-    """The probe's results and its better classifier."""
+def fit_all(fits: Iterable[tuple[Fit, Features, Features | None]], workers: int) -> list[Fitted]:
+    """Fit classifiers, each given as (fit, features to predict, train features).
 
-    summary: dict[str, Any]
-    predict: Fitted
-
-
-def fit_all(fits: Sequence[tuple[Fit, Features, Features | None]], workers: int) -> list[Fitted]:
-    """Fit classifiers on train scenes, or across halves of the users if there are none.
-
-    Each is (fit, features to predict, train features or None).
+    Without train features they are fitted across halves of the users.
     """
-    jobs, owner = [], []
-    for number, (fit, features, train) in enumerate(fits):
-        for part in [train] if train is not None else _other_halves(features):
-            jobs.append((fit, part))
-            owner.append(number)
     with ThreadPoolExecutor(workers) as pool:
-        fitted = list(pool.map(lambda job: job[0](job[1]), jobs))
-    return [
-        Fitted(tuple(one for one, of in zip(fitted, owner, strict=True) if of == number))
-        for number in range(len(fits))
-    ]
+        jobs = [
+            [pool.submit(fit, part) for part in ([train] if train is not None else _other_halves(features))]
+            for fit, features, train in fits
+        ]
+        return [Fitted(tuple(job.result() for job in halves)) for halves in jobs]
 
 
 def _other_halves(features: Features) -> list[Features]:
@@ -86,9 +74,13 @@ def _other_halves(features: Features) -> list[Features]:
     return [select_scenes(features, scenes) if len(scenes) else features for scenes in halves]
 
 
-def run_probe(features: Features, train: Features | None, workers: int = 1) -> Probe:
-    """Test the probe on `features`, fitted on `train` or, without it, across halves of the users."""
+def run_probe(features: Features, train: Features | None, workers: int = 1) -> tuple[dict[str, Any], Fitted]:
+    """Test the probe on `features`, fitted on `train` or, without it, across halves of the users.
+
+    Returns its results and the better classifier.
+    """
     shuffled, shuffled_train = _permuted(features), _permuted(train) if train is not None else None
+    trees = partial(boosted_trees, kinds=["user_free"])
     fits: dict[str, tuple[Fit, Features, Features | None]] = {
         "identity": (identity, features, train),
         "trees": (trees, features, train),
@@ -96,11 +88,12 @@ def run_probe(features: Features, train: Features | None, workers: int = 1) -> P
         "permuted trees": (trees, shuffled, shuffled_train),
     }
     if train is not None:
-        fits["trees_with_log"] = (_trees_with_log, features, train)
-    fitted = dict(zip(fits, fit_all(list(fits.values()), workers), strict=True))
-    hits = np.stack([argmax_hit(matrix(fitted[n](fits[n][1]), features), fits[n][1].choice) for n in fits], axis=1)
+        fits["trees_with_log"] = (partial(boosted_trees, kinds=["user_free", "in_log"]), features, train)
+    fitted = dict(zip(fits, fit_all(fits.values(), workers), strict=True))
+    hits = [argmax_hit(matrix(fitted[name](shown), shown), shown.choice) for name, (_, shown, _) in fits.items()]
     statistics = {name: column(number) for number, name in enumerate(fits)}
-    found = scoped_intervals(hits, statistics, features.user, np.zeros(len(hits), dtype=np.int64))["pooled"]
+    domain = np.zeros(len(features.user), dtype=np.int64)
+    found = scoped_intervals(np.stack(hits, axis=1), statistics, features.user, domain)["pooled"]
     name = max(("identity", "trees"), key=lambda key: found[key]["value"])
     chance = float((1 / features.count).mean())
     summary = {
@@ -115,11 +108,11 @@ def run_probe(features: Features, train: Features | None, workers: int = 1) -> P
         "fitted_on": "train scenes" if train is not None else "the other half of the users",
         "warning": bool(found[name]["value"] > chance + WARN_ABOVE_CHANCE),
     }
-    return Probe(summary, fitted[name])
+    return summary, fitted[name]
 
 
-def boosted_trees(train: Features, columns: Callable[[Features], np.ndarray]) -> Predict:
-    """Gradient-boosted trees on `columns`, with probabilities normalised within scenes."""
+def boosted_trees(train: Features, kinds: Sequence[str]) -> Predict:
+    """Gradient-boosted trees on features of these kinds, with probabilities normalised within scenes."""
     from sklearn.ensemble import HistGradientBoostingClassifier
     from threadpoolctl import threadpool_limits
 
@@ -129,11 +122,11 @@ def boosted_trees(train: Features, columns: Callable[[Features], np.ndarray]) ->
     )  # fmt: skip
     # OpenMP's limit is per thread. A single thread keeps the order of sums.
     with threadpool_limits(1, user_api="openmp"):
-        model.fit(columns(train), train.chosen)
+        model.fit(_with_relative(train, kinds), train.chosen)
 
     def predict(features: Features) -> np.ndarray:
         with threadpool_limits(1, user_api="openmp"):
-            return softmax(model.decision_function(columns(features)), features)
+            return softmax(model.decision_function(_with_relative(features, kinds)), features)
 
     return predict
 
@@ -145,25 +138,18 @@ def softmax(values: np.ndarray, features: Features) -> np.ndarray:
     return weights / np.add.reduceat(weights, start)[scene]
 
 
-def with_relative(columns: Mapping[str, np.ndarray], features: Features) -> np.ndarray:
-    """Each column as it is, standardised within its scene, and as a rank there: float32 `(options, columns)`.
+def _with_relative(features: Features, kinds: Sequence[str]) -> np.ndarray:
+    """Each feature as it is, standardised within its scene, and as a rank there: float32 `(options, columns)`.
 
     Position and number of options mean nothing by comparison and stay as they are.
     """
-    blocks = []
-    for name, values in columns.items():
-        blocks.append(values)
-        if name not in ("position", "options"):
-            blocks += [standardised(values, features), ranks(values, features)]
-    return np.stack(blocks, axis=1, dtype=np.float32, casting="same_kind")
-
-
-def trees(train: Features) -> Predict:
-    return boosted_trees(train, lambda block: with_relative(block.user_free, block))
-
-
-def _trees_with_log(train: Features) -> Predict:
-    return boosted_trees(train, lambda block: with_relative({**block.user_free, **block.in_log}, block))
+    columns = []
+    for kind in kinds:
+        for name, values in getattr(features, kind).items():
+            columns.append(values)
+            if name not in ("position", "options"):
+                columns += [standardised(values, features), ranks(values, features)]
+    return np.stack(columns, axis=1, dtype=np.float32, casting="same_kind")
 
 
 def identity(train: Features) -> Predict:
@@ -182,9 +168,8 @@ def identity(train: Features) -> Predict:
 
 def _permuted(features: Features) -> Features:
     """The same scenes with a random option as the choice."""
-    return replace(
-        features, choice=(np.random.default_rng(0).random(len(features.count)) * features.count).astype(np.int64)
-    )
+    draws = np.random.default_rng(0).random(len(features.count))
+    return replace(features, choice=(draws * features.count).astype(np.int64))
 
 
 def matrix(probs: np.ndarray, features: Features) -> np.ndarray:

@@ -7,7 +7,6 @@ import polars as pl
 import pyarrow as pa
 
 from usermirrorer.data.artefacts.schema import list_column
-from usermirrorer.data.log.events import ragged_ranges
 from usermirrorer.data.log.tables import Tables
 from usermirrorer.data.scenes.as_of import DAY_MS, option_values
 from usermirrorer.data.sources.templates import field_names, fill, fill_lines
@@ -61,8 +60,7 @@ def _histories(tables: Tables, user: np.ndarray, time: np.ndarray, history_len: 
     log, template = tables.log, tables.domain.history
     before = log.by_user.count(user, log.position(time))
     length = np.minimum(history_len, before)
-    scene, index = ragged_ranges(log.by_user.start[user] + before - length, length)
-    rows = log.by_user.events[index]
+    scene, rows = log.by_user.between(user, before - length, before)
     columns: dict[str, pl.Series | np.ndarray | str] = {
         name: tables.event_columns[name][rows] for name in field_names(template) & set(tables.event_columns.columns)
     }

@@ -1,4 +1,7 @@
-"""Which choices become scenes: one per occasion, inside the window, with enough history, capped per user."""
+"""Which choices become scenes: one per occasion, inside the window, with enough history, capped per user.
+
+`Targets` are these choices, `Drawn` the scenes around them as numbers.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from usermirrorer.data.log.tables import Cuts, Tables
 from usermirrorer.data.sources import choice_rule
 from usermirrorer.errors import UserError
 from usermirrorer.seeds import Order, number_keys, other_keys
+from usermirrorer.steps import SceneSettings
 
 
 MIN_OCCASIONS = 3
@@ -57,42 +61,58 @@ class Targets:
         return Targets(**columns, peer_item=self.peer_item[index])
 
 
-def with_peers(
-    log: Log,
-    user: np.ndarray,
-    item: np.ndarray,
-    time: np.ndarray,
-    scene_id: np.ndarray,
-    key: np.ndarray,
-    impression: np.ndarray,
-) -> Targets:
-    """Targets with what else their users chose on the same occasion."""
-    grouped = log.by_user
-    first = grouped.start[user] + grouped.count(user, log.position(time))
-    until = grouped.start[user] + grouped.count(user, log.position(time + 1))
-    row, index = ragged_ranges(first, until - first)
-    peer = log.item[grouped.events[index]]
+@dataclass(frozen=True)
+class Drawn:
+    """Scenes as numbers, one row each; `options` and `source` are `(scenes, most options)`, padded with -1."""
+
+    targets: Targets
+    options: np.ndarray
+    source: np.ndarray
+    position: np.ndarray
+    count: np.ndarray
+    history_len: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.count)
+
+    def take(self, rows: np.ndarray) -> Drawn:
+        """The selected scenes."""
+        return Drawn(self.targets.take(rows), *(getattr(self, f.name)[rows] for f in fields(self)[1:]))
+
+    @staticmethod
+    def concatenate(parts: list[Drawn]) -> Drawn:
+        """Several of the same width as one."""
+        targets = [part.targets for part in parts]
+        joined = Targets(*(np.concatenate([getattr(t, f.name) for t in targets]) for f in fields(Targets)))
+        return Drawn(joined, *(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Drawn)[1:]))
+
+
+def _peers(log: Log, user: np.ndarray, item: np.ndarray, time: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What else each user chose on the same occasion: how many items, `(targets,)`, and the items, flat."""
+    first, until = (log.by_user.count(user, log.position(at)) for at in (time, time + 1))
+    row, event = log.by_user.between(user, first, until)
+    peer = log.item[event]
     other = peer != item[row]
-    count = np.bincount(row[other], minlength=len(user))
-    return Targets(user, item, time, scene_id, key, impression, count, peer[other])
+    return np.bincount(row[other], minlength=len(user)), peer[other]
 
 
-def qualifying(tables: Tables, choice: str) -> np.ndarray:
-    """Which events count as choices under a rule such as `any` or `min_rating=4`: bool `(events,)`."""
+def choice_rows(tables: Tables, choice: str) -> np.ndarray | slice:
+    """Rows of the log that count as choices under a rule such as `any` or `min_rating=4`; a full slice if all do."""
     events = tables.event_columns.with_columns(pl.Series("_event", np.arange(len(tables.log))))
-    return events.with_columns(_choice=choice_rule(tables.domain, choice))["_choice"].to_numpy()
+    chosen = events.with_columns(_choice=choice_rule(tables.domain, choice))["_choice"].to_numpy()
+    return slice(None) if chosen.all() else np.flatnonzero(chosen)
 
 
-def eligible_targets(
-    tables: Tables, cuts: Cuts, split: str, choice: str, logged: bool, seed: int, cap: int
-) -> tuple[Targets, dict[str, int]]:
+def eligible_targets(tables: Tables, cuts: Cuts, settings: SceneSettings) -> tuple[Targets, dict[str, int]]:
     """All choices of a window that can become scenes, in the order of their draw, and how many cannot, by reason.
 
-    An occasion gives one target, drawn by (seed, scene_id); a user gives at most `cap`. With `logged`, choices are
-    clicks in impressions instead of interactions. Raises UserError if the domain has no impressions.
+    An occasion gives one target, drawn by (seed, scene_id); a user gives at most `USER_CAP`. If the exposure is
+    `logged`, choices are clicks in impressions instead of interactions. Raises UserError if the domain has none.
     """
-    found, counts = (_clicks if logged else _interactions)(tables, choice)
-    low, high = (cuts.train, cuts.test) if split == "train" else (cuts.test, np.iinfo(np.int64).max)
+    logged = settings.exposure == "logged"
+    found, counts = _clicks(tables) if logged else (_interactions(tables, settings.choice), {})
+    train = settings.split == "train"
+    low, high = (cuts.train, cuts.test) if train else (cuts.test, np.iinfo(np.int64).max)
     kept = (found.time >= low) & (found.time < high)
     counts["choices_in_window"] = int(kept.sum())
     if not logged:
@@ -101,7 +121,7 @@ def eligible_targets(
     if found.new is not None:
         counts["had_before"] = _narrow(kept, found.new)
     rows = np.flatnonzero(kept)
-    key = number_keys(seed, found.scene_id[rows])
+    key = number_keys(settings.seed, found.scene_id[rows])
     # Occasions and caps have their own orders: if the order of draws decided who stays, the first scenes would be
     # those of crowded occasions and busy people.
     one = one_of_occasion(found.user[rows], found.time[rows], other_keys(key, Order.OCCASION))
@@ -114,11 +134,12 @@ def eligible_targets(
     owner = found.user[rows][by_user]
     rank = np.empty(len(rows), dtype=np.int64)
     rank[by_user] = np.arange(len(rows)) - np.searchsorted(owner, owner, side="left")
-    counts["over_user_cap"] = int((rank >= cap).sum())
-    rows, key = rows[rank < cap], key[rank < cap]
+    within = rank < USER_CAP[settings.split]
+    counts["over_user_cap"] = int((~within).sum())
+    rows, key = rows[within], key[within]
     user, item, time, ids = (column[rows] for column in (found.user, found.item, found.time, found.scene_id))
     impression = np.full(len(rows), -1) if found.impression is None else found.impression[rows]
-    return with_peers(tables.log, user, item, time, ids, key, impression), counts
+    return Targets(user, item, time, ids, key, impression, *_peers(tables.log, user, item, time)), counts
 
 
 def _narrow(kept: np.ndarray, condition: np.ndarray) -> int:
@@ -144,34 +165,33 @@ class ChoiceEvents:
     impression: np.ndarray | None = None
 
 
-def _interactions(tables: Tables, choice: str) -> tuple[ChoiceEvents, dict[str, int]]:
-    log, chosen = tables.log, qualifying(tables, choice)
-    rows = slice(None) if chosen.all() else np.flatnonzero(chosen)
+def _interactions(tables: Tables, choice: str) -> ChoiceEvents:
+    log, rows = tables.log, choice_rows(tables, choice)
     occasions = log.occasions_before_event[rows]
     new = None if tables.domain.repeats else log.first_of_pair[rows]
-    return ChoiceEvents(log.user[rows], log.item[rows], log.time[rows], tables.scene_id[rows], occasions, new), {}
+    return ChoiceEvents(log.user[rows], log.item[rows], log.time[rows], tables.scene_id[rows], occasions, new)
 
 
-def _clicks(tables: Tables, choice: str) -> tuple[ChoiceEvents, dict[str, int]]:
+def _clicks(tables: Tables) -> tuple[ChoiceEvents, dict[str, int]]:
     if tables.impressions is None:
         raise UserError(f"exposure 'logged': {tables.domain.name} has no impressions; use natural, hard or retrieved")
     frame = tables.impressions.with_row_index("row")
     single = frame.filter((pl.col("clicked").list.len() == 1) & (pl.col("items").list.len() >= 2))
     counts = {"not_one_click": len(frame) - len(single), "item_not_yet_available": 0}
     known = single.with_columns(item_id=pl.col("clicked").list.first())
-    known = known.join(tables.users.select("user_id").with_row_index("user"), on="user_id", maintain_order="left")
-    known = known.join(tables.items.select("item_id").with_row_index("item"), on="item_id", maintain_order="left")
+    for kind, table in (("user", tables.users), ("item", tables.items)):
+        rows = table.select(f"{kind}_id").with_row_index(kind)
+        known = known.join(rows, on=f"{kind}_id", maintain_order="left")
     counts["unknown_user_or_item"] = len(single) - len(known)
     user, item, time, ids, row = (known[name].to_numpy() for name in ("user", "item", "timestamp", "scene_id", "row"))
     occasions = _occasions_before(tables.log, user.astype(np.int64), time)
-    impression = row.astype(np.int64)
-    found = ChoiceEvents(user.astype(np.int32), item.astype(np.int32), time, ids, occasions, impression=impression)
-    return found, counts
+    user, item, row = user.astype(np.int32), item.astype(np.int32), row.astype(np.int64)
+    return ChoiceEvents(user, item, time, ids, occasions, impression=row), counts
 
 
 def _occasions_before(log: Log, user: np.ndarray, time: np.ndarray) -> np.ndarray:
     """Number of occasions of each user before each time: `(queries,)`."""
     grouped = log.by_user
     count = grouped.count(user, log.position(time))
-    last = log.by_user.events[np.maximum(grouped.start[user] + count - 1, 0)]
+    last = grouped.events[np.maximum(grouped.start[user] + count - 1, 0)]
     return np.where(count > 0, log.occasions_before_event[last] + 1, 0)

@@ -10,10 +10,10 @@ import polars as pl
 
 from usermirrorer.data.items.histories import histories_in_blocks
 from usermirrorer.data.items.models import GFCF, WINDOW, CandidateModel, Content, fit_models
-from usermirrorer.data.log.events import Log, one_of_occasion, ragged_ranges
+from usermirrorer.data.log.events import Log, one_of_occasion
 from usermirrorer.data.log.tables import Cuts, Tables
 from usermirrorer.data.scenes.recency import RecentChoices
-from usermirrorer.data.scenes.targets import MIN_OCCASIONS, USER_CAP, Targets, qualifying
+from usermirrorer.data.scenes.targets import MIN_OCCASIONS, USER_CAP, Targets, choice_rows
 from usermirrorer.seeds import event_keys
 
 
@@ -30,7 +30,6 @@ class Window:
     tables: Tables
     split: str
     start: int
-    cap: int
     pool: Log
     """The events of the log that are choices"""
     pool_rows: np.ndarray | slice
@@ -44,17 +43,11 @@ class Window:
         before = self.pool.before(self.start)
         return fit_models(before, self.pool, self.vectors, self.tables.friends, self.workers)
 
-    @property
-    def content(self) -> Content:
-        model = self.models["content"]
-        assert isinstance(model, Content)
-        return model
-
-    @property
-    def collaborative(self) -> GFCF:
-        model = self.models["gf-cf"]
-        assert isinstance(model, GFCF)
-        return model
+    def unit_vectors(self, name: str) -> np.ndarray:
+        """The items' unit vectors under the model `content` or `gf-cf`: float32 `(items, width)`."""
+        model = self.models[name]
+        assert isinstance(model, Content | GFCF)
+        return model.directions.unit
 
     @cached_property
     def drawable_rows(self) -> np.ndarray:
@@ -69,7 +62,7 @@ class Window:
     @cached_property
     def recent_choices(self) -> RecentChoices:
         """The choices that `natural` draws from."""
-        return RecentChoices(self.pool, self.drawable_rows, WINDOW, self.cap)
+        return RecentChoices(self.pool, self.drawable_rows, WINDOW, USER_CAP[self.split])
 
     @cached_property
     def observed_ranks(self) -> dict[str, np.ndarray]:
@@ -116,19 +109,17 @@ class Window:
             mask &= ~seen
             return mask
         log = self.tables.log
-        length = log.by_user.count(user, log.position(time))
-        row, index = ragged_ranges(log.by_user.start[user], length)
-        mask[row, log.item[log.by_user.events[index]]] = False
+        row, event = log.by_user.between(user, 0, log.by_user.count(user, log.position(time)))
+        mask[row, log.item[event]] = False
         return mask
 
 
 def open_window(tables: Tables, cuts: Cuts, split: str, choice: str, vectors: np.ndarray, workers: int = 1) -> Window:
     """The window of a split; its models are fitted on first use. `vectors` are `(items, width)`."""
     start = cuts.train if split == "train" else cuts.test
-    chosen = qualifying(tables, choice)
-    rows: np.ndarray | slice = slice(None) if chosen.all() else np.flatnonzero(chosen)
-    pool = tables.log.take(rows) if isinstance(rows, np.ndarray) else tables.log
-    return Window(tables, split, start, USER_CAP[split], pool, rows, vectors[: len(tables.items)], workers)
+    rows = choice_rows(tables, choice)
+    pool = tables.log if isinstance(rows, slice) else tables.log.take(rows)
+    return Window(tables, split, start, pool, rows, vectors[: len(tables.items)], workers)
 
 
 def score_options(window: Window, targets: Targets, options: np.ndarray) -> dict[str, np.ndarray]:
