@@ -31,33 +31,17 @@ def _print_scene(row: Row, related: Related) -> None:
     text = row["text"]
     options = len((text or {}).get("action_list") or row["impression_list"] or [])
     print(f"scene {row['scene_id'] or '(no id)'} of {row['dataset']}: user {row['user_id']}, {_time(row)}")
-    print(f"{row['split'] or 'no split'}, exposure {row['exposure'] or 'unknown'}")
-    print()
-    print(_user_message(text))
-    print()
-    columns: dict[str, list[Any]] = {"option": [_option(None, i) for i in range(options)]}
-    columns["truth"] = _chosen(options, row["item_pos"])
-    if row["sources"]:
-        columns["source"] = row["sources"]
-    if row["item_cnt"]:
-        columns["earlier"] = row["item_cnt"]
-    columns |= _answers(row["scene_id"], related)
+    print(f"{row['split'] or 'no split'}, exposure {row['exposure'] or 'unknown'}\n\n{_user_message(text)}\n")
+    columns = {"option": [_option(None, i) for i in range(options)], "truth": _chosen(options, row["item_pos"])}
+    columns |= {name: row[source] for name, source in (("source", "sources"), ("earlier", "item_cnt")) if row[source]}
+    of_scene = pl.col("scene_id") == row["scene_id"]
+    baselines = related["baselines"].filter(of_scene).select("baseline", "probs").iter_rows()
+    columns |= {name: _percent(probs) for name, probs in baselines}
+    for variant in VARIANTS:
+        probs = related["predictions"].filter(of_scene, pl.col("variant") == variant)["probs"].to_list()
+        if probs:
+            columns[f"{variant} decisions"] = _percent(np.mean(probs, axis=0).tolist())
     print_table(columns)
-
-
-def _answers(scene_id: str, related: Related) -> dict[str, list[str]]:
-    """The probability of every option under each baseline, and its mean over each writer's decisions."""
-    answers: dict[str, list[str]] = {}
-    if "baselines" in related:
-        rows = related["baselines"].filter(pl.col("scene_id") == scene_id)
-        answers |= {name: _percent(probs) for name, probs in rows.select("baseline", "probs").iter_rows()}
-    if "predictions" in related:
-        rows = related["predictions"].filter(pl.col("scene_id") == scene_id)
-        for variant in VARIANTS:
-            probs = rows.filter(pl.col("variant") == variant)["probs"].to_list()
-            if probs:
-                answers[f"{variant} decisions"] = _percent(np.mean(probs, axis=0).tolist())
-    return answers
 
 
 def _print_decision(row: Row, related: Related) -> None:
@@ -71,21 +55,20 @@ def _print_decision(row: Row, related: Related) -> None:
 
 
 def _print_prediction(row: Row, related: Related) -> None:
-    scene = _scene_of(row, related)
     print(f"{row['predictor']} after {row['variant']} decision {row['sample']}, scene {row['scene_id']}")
-    if "decisions" in related:
-        same = (pl.col("scene_id") == row["scene_id"]) & (pl.col("variant") == row["variant"])
-        for text in related["decisions"].filter(same, pl.col("sample") == row["sample"])["text"]:
-            print(text)
-    _print_probabilities(row["probs"] or [], scene)
+    same = [pl.col(name) == pl.lit(row[name]) for name in ("scene_id", "variant", "sample")]
+    for text in related["decisions"].filter(same)["text"]:
+        print(text)
+    _print_probabilities(row, related)
 
 
 def _print_baseline(row: Row, related: Related) -> None:
     print(f"{row['baseline']}, scene {row['scene_id']}")
-    _print_probabilities(row["probs"] or [], _scene_of(row, related))
+    _print_probabilities(row, related)
 
 
-def _print_probabilities(probs: Sequence[float], scene: Row | None) -> None:
+def _print_probabilities(row: Row, related: Related) -> None:
+    probs, scene = row["probs"] or [], _scene_of(row, related)
     columns = {"option": [_option(scene, i) for i in range(len(probs))]}
     if scene:
         columns["truth"] = _chosen(len(probs), scene["item_pos"])
@@ -94,9 +77,7 @@ def _print_probabilities(probs: Sequence[float], scene: Row | None) -> None:
 
 def _print_pair(row: Row, related: Related) -> None:
     print(f"pair of scene {row['scene_id'] or '(no id)'}, {row['dataset'] or 'no data set'}: user {row['user_id']}")
-    print()
-    print(_last_content(row["prompt"]))
-    print()
+    print(f"\n{_last_content(row['prompt'])}\n")
     sides = {side: _last_content(row[side]) for side in ("chosen", "rejected")}
     if sys.stdout.isatty():
         from rich.columns import Columns
@@ -120,10 +101,7 @@ def _last_content(messages: Sequence[Row | None] | None) -> str:
 
 def _scene_of(row: Row, related: Related) -> Row | None:
     """The scene that a row belongs to, if it is known."""
-    if "scenes" not in related:
-        return None
-    rows = related["scenes"].filter(pl.col("scene_id") == row["scene_id"]).to_dicts()
-    return rows[0] if rows else None
+    return next(related["scenes"].filter(pl.col("scene_id") == row["scene_id"]).iter_rows(named=True), None)
 
 
 def _chosen(options: int, position: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""Checks of single rows: rules as polars expressions, counted over whole files batch by batch."""
+"""Checks of rows: rules as polars expressions, counted over whole files batch by batch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from usermirrorer.data.artefacts.reader import place_of
-from usermirrorer.data.audit.checks.result import MAX_BAD_ROWS, BadRow, Check, row_count
+from usermirrorer.data.audit.checks.result import MAX_BAD_ROWS, BadRow, Check, Result, row_count
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,20 @@ def missing_values(*columns: str) -> list[Rule]:
     return [
         Rule("values", pl.col(name).is_null(), pl.lit(f"{name} is missing or has the wrong type")) for name in columns
     ]
+
+
+def check_rows(
+    artefact: str, name: str, rows: pl.DataFrame, bad: pl.Expr, reason: str, result: Result = "failed"
+) -> Check:
+    """Whether `bad` is true of none of the `rows`, which have `_file` and `_row`; `result` if it is of some."""
+    found = rows.filter(bad)
+    first = tuple(bad_rows(found.head(MAX_BAD_ROWS), pl.lit(reason)))
+    return Check(artefact, name, result if len(found) else "ok", row_count(len(found), len(rows)), first)
+
+
+def repeats(key: str) -> pl.Expr:
+    """Whether a row has the 64-bit key of an earlier row; 0 stands for a missing key and repeats nothing."""
+    return (pl.col(key) != 0) & ~pl.col(key).is_first_distinct()
 
 
 def bad_rows(frame: pl.DataFrame, reason: pl.Expr) -> list[BadRow]:
