@@ -7,10 +7,11 @@ import polars as pl
 
 from usermirrorer.data.artefacts.find import Artefact
 from usermirrorer.data.artefacts.schema import scene_id
-from usermirrorer.data.audit.checks.result import Check
+from usermirrorer.data.audit.checks.result import MAX_BAD_ROWS, Check, verdict
 from usermirrorer.data.audit.checks.rules import (
     Rule,
     Violations,
+    bad_rows,
     check_rows,
     count_violations,
     missing_values,
@@ -56,8 +57,9 @@ def check_scenes(artefact: Artefact) -> list[Check]:
         checks.append(Check(name, "windows", "skipped", "no tables beside it"))
     checks.append(check_rows(name, "unique", keys, repeats("scene"), "has the scene_id of an earlier row"))
     if artefact.content:
-        lower = pl.col("scene") < pl.col("scene").shift()
-        checks.append(check_rows(name, "order", keys, lower, "has a lower scene_id than the row before"))
+        lower = keys.filter(pl.col("scene") < pl.col("scene").shift()).head(MAX_BAD_ROWS)
+        bad = bad_rows(lower, pl.lit("has a lower scene_id than the row before"))
+        checks.append(verdict(name, "order", bad, f"{len(keys):,} rows by scene_id"))
     second = "is the user's second scene at one time"
     checks.append(check_rows(name, "occasions", keys, repeats("occasion"), second, "warning"))
     same_text = "shows the same text as an earlier row"
