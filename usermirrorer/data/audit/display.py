@@ -13,18 +13,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from usermirrorer.data.artefacts.schema import VARIANTS
+from usermirrorer.data.artefacts.schema import MEASURES, VARIANTS
 from usermirrorer.llm.prompts import LABELS, SceneText, conversation
 
 
 Row = dict[str, Any]
 Related = Mapping[str, pl.DataFrame]
-
-MEASURES = (
-    "score", "entropy_expected_strong", "entropy_expected_weak", "entropy_total_strong", "entropy_total_weak",
-    "entropy_chosen", "entropy_rejected", "accepted", "rejected_from",
-)  # fmt: skip
-"""Columns of pairs that are printed if they have a value."""
 
 
 def _print_scene(row: Row, related: Related) -> None:
@@ -34,11 +28,11 @@ def _print_scene(row: Row, related: Related) -> None:
     print(f"{row['split'] or 'no split'}, exposure {row['exposure'] or 'unknown'}\n\n{_user_message(text)}\n")
     columns = {"option": [_option(None, i) for i in range(options)], "truth": _chosen(options, row["item_pos"])}
     columns |= {name: row[source] for name, source in (("source", "sources"), ("earlier", "item_cnt")) if row[source]}
-    of_scene = pl.col("scene_id") == row["scene_id"]
-    baselines = related["baselines"].filter(of_scene).select("baseline", "probs").iter_rows()
-    columns |= {name: _percent(probs) for name, probs in baselines}
+    baselines = _of_scene(row, related, "baselines").select("baseline", "probs")
+    columns |= {name: _percent(probs) for name, probs in baselines.iter_rows()}
+    predictions = _of_scene(row, related, "predictions")
     for variant in VARIANTS:
-        probs = related["predictions"].filter(of_scene, pl.col("variant") == variant)["probs"].to_list()
+        probs = predictions.filter(pl.col("variant") == variant)["probs"].to_list()
         if probs:
             columns[f"{variant} decisions"] = _percent(np.mean(probs, axis=0).tolist())
     print_table(columns)
@@ -56,8 +50,8 @@ def _print_decision(row: Row, related: Related) -> None:
 
 def _print_prediction(row: Row, related: Related) -> None:
     print(f"{row['predictor']} after {row['variant']} decision {row['sample']}, scene {row['scene_id']}")
-    same = [pl.col(name) == pl.lit(row[name]) for name in ("scene_id", "variant", "sample")]
-    for text in related["decisions"].filter(same)["text"]:
+    same = [pl.col(name) == pl.lit(row[name]) for name in ("variant", "sample")]
+    for text in _of_scene(row, related, "decisions").filter(same)["text"]:
         print(text)
     _print_probabilities(row, related)
 
@@ -89,7 +83,7 @@ def _print_pair(row: Row, related: Related) -> None:
     else:
         for side, text in sides.items():
             print(f"{side}:\n{text}\n")
-    measures = [(name, row[name]) for name in MEASURES if row[name] is not None]
+    measures = [(name, row[name]) for name in (*MEASURES, "accepted", "rejected_from") if row[name] is not None]
     words = [f"{name} {value:.3f}" if isinstance(value, float) else f"{name} {value}" for name, value in measures]
     print(", ".join(words) or "no measures")
 
@@ -101,7 +95,11 @@ def _last_content(messages: Sequence[Row | None] | None) -> str:
 
 def _scene_of(row: Row, related: Related) -> Row | None:
     """The scene that a row belongs to, if it is known."""
-    return next(related["scenes"].filter(pl.col("scene_id") == row["scene_id"]).iter_rows(named=True), None)
+    return next(_of_scene(row, related, "scenes").iter_rows(named=True), None)
+
+
+def _of_scene(row: Row, related: Related, kind: str) -> pl.DataFrame:
+    return related[kind].filter(pl.col("scene_id") == pl.lit(row["scene_id"]))
 
 
 def _chosen(options: int, position: int) -> list[str]:

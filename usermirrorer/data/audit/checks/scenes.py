@@ -10,7 +10,6 @@ from usermirrorer.data.artefacts.schema import scene_id
 from usermirrorer.data.audit.checks.result import MAX_BAD_ROWS, Check, verdict
 from usermirrorer.data.audit.checks.rules import (
     Rule,
-    Violations,
     bad_rows,
     check_rows,
     count_violations,
@@ -41,18 +40,19 @@ def check_scenes(artefact: Artefact) -> list[Check]:
     cuts = tables.content["cuts"] if tables else None
     impressions = tables.path / "impressions.parquet" if tables else None
     logged = pl.scan_parquet(impressions) if impressions and impressions.is_file() else None
-    rules = [*_row_rules(), *(_window_rules(artefact.part, cuts) if cuts else [])]
-    violations, ids = no_violations(rules), Violations()
+    wrong_id = pl.lit("scene_id is not the hash of dataset, user, item, time and impression")
+    rules = [Rule("ids", pl.col("wrong_id"), wrong_id), *_row_rules()]
+    rules += _window_rules(artefact.part, cuts) if cuts else []
+    violations = no_violations(rules)
     batches = [pl.DataFrame(schema={**KEYS, "text": pl.UInt64})]
     positions = np.zeros((len(LABELS) + 1, len(LABELS)), dtype=np.int64)
     cold = np.zeros((2, 1 + len(COLD_BELOW)), dtype=np.int64)
     for frame in artefact.rows():
-        count_violations(rules, frame, violations)
-        count_violations([_id_rule(frame, logged)], frame, {"ids": ids})
+        count_violations(rules, frame.with_columns(_wrong_ids(frame, logged)), violations)
         batches.append(scene_keys(frame).with_columns(_text_key(frame)))
         _add_counts(frame, positions, cold)
     name, keys = artefact.name, pl.concat(batches)
-    checks = rule_checks(name, {"ids": ids, **violations})
+    checks = rule_checks(name, violations)
     if not cuts:
         checks.append(Check(name, "windows", "skipped", "no tables beside it"))
     checks.append(check_rows(name, "unique", keys, repeats("scene"), "has the scene_id of an earlier row"))
@@ -117,8 +117,8 @@ def _window_rules(split: str, cuts: dict[str, int]) -> list[Rule]:
     ]
 
 
-def _id_rule(frame: pl.DataFrame, impressions: pl.LazyFrame | None) -> Rule:
-    """Whether scene_id is the hash of what identifies the scene; a logged scene's impression comes from the tables."""
+def _wrong_ids(frame: pl.DataFrame, impressions: pl.LazyFrame | None) -> pl.Series:
+    """Whether scene_id is not the hash of what identifies the scene; a logged scene's impression is in the tables."""
     rows = frame.select(*IDS, "exposure", time=pl.col("timestamp").dt.epoch("ms")).with_row_index("at")
     logged = (pl.col("exposure") == "logged").fill_null(False)
     if impressions is not None:
@@ -132,8 +132,7 @@ def _id_rule(frame: pl.DataFrame, impressions: pl.LazyFrame | None) -> Rule:
     hashes = [scene_id(*row) for row in rows.select(*IDS[1:], "time", impression.alias("shown")).iter_rows()]
     right = rows.with_columns(right=pl.Series(hashes, dtype=pl.String) == pl.col("scene_id"))
     wrong = right.group_by("at").agg(~pl.col("right").any()).filter("right")["at"]
-    bad = pl.Series(np.isin(np.arange(len(frame)), wrong.to_numpy()))
-    return Rule("ids", pl.lit(bad), pl.lit("scene_id is not the hash of dataset, user, item, time and impression"))
+    return pl.Series("wrong_id", np.isin(np.arange(len(frame)), wrong.to_numpy()))
 
 
 def _text_key(frame: pl.DataFrame) -> pl.Series:
