@@ -82,10 +82,7 @@ def dataset_card(
     name = repo_id.split("/")[-1]
     values = {
         "name": name,
-        "files": [
-            (config_of(artefact, artefacts), place_in_repo(artefact), artefact.content["rows"])
-            for artefact in artefacts
-        ],
+        "files": [(config_of(a, artefacts), place_in_repo(a), a.content["rows"]) for a in artefacts],
         "withheld": [source.domain for source in sources if not (source.with_text or include_text)],
         "sources": sources,
         "include_text": include_text,

@@ -10,15 +10,7 @@ from usermirrorer.data.artefacts.find import Artefact
 from usermirrorer.data.artefacts.schema import VARIANTS
 from usermirrorer.data.audit.checks.joins import scenes_beside, with_scene
 from usermirrorer.data.audit.checks.result import MAX_BAD_ROWS, BadRow, Check, verdict
-from usermirrorer.data.audit.checks.rules import (
-    Rule,
-    Violations,
-    bad_rows,
-    count_violations,
-    missing_values,
-    no_violations,
-    rule_checks,
-)
+from usermirrorer.data.audit.checks.rules import RowRules, Rule, bad_rows, missing_values
 
 
 TOLERANCE = 1e-5
@@ -40,10 +32,10 @@ def check_decisions(artefact: Artefact) -> list[Check]:
         Rule("scenes", ~behavior.is_between(0, count - 1), pl.format("names option {} of {}", behavior, count)),
     ]
     scenes = scenes_beside(artefact, "train")
-    violations, totals = _read(artefact, rules, scenes)
+    checks, totals = _read(artefact, rules, scenes)
     samples = artefact.content.get("recipe", {}).get("samples") or int(totals["rows"].max() or 0)  # type: ignore[arg-type]
     return [
-        *rule_checks(artefact.name, violations),
+        *checks,
         _check_each_once(artefact, "samples", totals, samples),
         _check_coverage(artefact, totals, scenes),
         _check_endings(artefact, totals),
@@ -54,8 +46,7 @@ def check_predictions(artefact: Artefact) -> list[Check]:
     """Rows, their scenes and decisions, and whether probabilities are in 0 to 1 and sum to 1."""
     rules = [*_required("variant", "sample", "predictor", "probs"), _variant_rule(artefact), *_probability_rules()]
     scenes = scenes_beside(artefact, "train")
-    violations, totals = _read(artefact, rules, scenes)
-    checks = rule_checks(artefact.name, violations)
+    checks, totals = _read(artefact, rules, scenes)
     decisions = artefact.beside("decisions", artefact.part)
     if decisions is None:
         return [*checks, Check(artefact.name, "decisions", "skipped", "no decisions beside it")]
@@ -76,8 +67,7 @@ def check_baselines(artefact: Artefact) -> list[Check]:
     if names:
         rules.append(_one_of("baseline", names))
     scenes = scenes_beside(artefact, artefact.part)
-    violations, totals = _read(artefact, rules, scenes, names)
-    checks = rule_checks(artefact.name, violations)
+    checks, totals = _read(artefact, rules, scenes, names)
     if names:
         checks.append(_check_each_once(artefact, "each once", totals, len(names)))
     return [*checks, _check_coverage(artefact, totals, scenes)]
@@ -110,14 +100,14 @@ def _probability_rules() -> list[Rule]:
 
 def _read(
     artefact: Artefact, rules: Sequence[Rule], scenes: pl.DataFrame, baselines: Sequence[str] = ()
-) -> tuple[dict[str, Violations], pl.DataFrame]:
-    """The rules' violations over all rows, each joined to its scene; and TOTALS of each scene.
+) -> tuple[list[Check], pl.DataFrame]:
+    """The rules' checks of all rows, each joined to its scene; and TOTALS of each scene.
 
     A baseline counts as the sample with its index in `baselines`.
     """
     if len(scenes):
         rules = [*rules, Rule("scenes", pl.col("options").is_null(), pl.lit("no such scene beside it"))]
-    violations, parts = no_violations(rules), [pl.DataFrame(schema=TOTALS)]
+    row_rules, parts = RowRules(rules), [pl.DataFrame(schema=TOTALS)]
     index = {name: index for index, name in enumerate(baselines)}
     no, sample = pl.lit(False), pl.col("sample")
     columns = {"rows": pl.lit(1), "sum": sample, "squares": sample**2, "no_label": no, "cut_off": no}
@@ -128,9 +118,9 @@ def _read(
         if artefact.kind == "baselines":
             number = pl.col("baseline").replace_strict(index, default=-1, return_dtype=pl.Int64)
             frame = frame.with_columns(sample=number)
-        count_violations(rules, frame, violations)
+        row_rules.add(frame)
         parts.append(_per_scene(frame.select("key", *PLACE, **columns).cast(TOTALS)))
-    return violations, _per_scene(pl.concat(parts))
+    return row_rules.checks(artefact.name), _per_scene(pl.concat(parts))
 
 
 def _per_scene(rows: pl.DataFrame) -> pl.DataFrame:

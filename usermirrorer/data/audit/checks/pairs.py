@@ -7,15 +7,7 @@ import polars as pl
 from usermirrorer.data.artefacts.find import Artefact
 from usermirrorer.data.audit.checks.joins import scenes_beside, with_scene
 from usermirrorer.data.audit.checks.result import Check
-from usermirrorer.data.audit.checks.rules import (
-    Rule,
-    check_rows,
-    count_violations,
-    missing_values,
-    no_violations,
-    repeats,
-    rule_checks,
-)
+from usermirrorer.data.audit.checks.rules import RowRules, Rule, check_rows, missing_values, repeats
 from usermirrorer.data.audit.checks.splits import ALPHA, describe_probe
 from usermirrorer.llm.prompts import BEHAVIOR, LABELS
 
@@ -31,17 +23,16 @@ BLANK_OPTION = r"(?m)^\[[A-Z]\][ \t]*$"
 
 def check_pairs(artefact: Artefact) -> list[Check]:
     """All checks of pairs; those that need scenes or a manifest are skipped if it is missing."""
-    rules = _row_rules(published=not artefact.content)
-    violations, name = no_violations(rules), artefact.name
+    rules, name = RowRules(_row_rules(published=not artefact.content)), artefact.name
     scenes, test_scenes = scenes_beside(artefact, "train"), scenes_beside(artefact, "test")
     letters: list[pl.DataFrame] = []
     keys: list[pl.DataFrame] = []
     for batch in artefact.rows():
         frame = with_scene(batch, scenes).with_columns(map(_letter, SIDES))
-        count_violations(rules, frame, violations)
+        rules.add(frame)
         letters.append(frame.select("choice_cnt", chosen="letter_chosen", rejected="letter_rejected"))
         keys.append(frame.select("key", "scene_id", "_file", "_row", known=pl.col("item_pos").is_not_null()))
-    checks = rule_checks(name, violations)
+    checks = rules.checks(name)
     if not keys:
         return [*checks, Check(name, "balance", "skipped", "there are no rows")]
     rows = pl.concat(keys)

@@ -8,16 +8,7 @@ import polars as pl
 from usermirrorer.data.artefacts.find import Artefact
 from usermirrorer.data.artefacts.schema import scene_id
 from usermirrorer.data.audit.checks.result import MAX_BAD_ROWS, Check, verdict
-from usermirrorer.data.audit.checks.rules import (
-    Rule,
-    bad_rows,
-    check_rows,
-    count_violations,
-    missing_values,
-    no_violations,
-    repeats,
-    rule_checks,
-)
+from usermirrorer.data.audit.checks.rules import RowRules, Rule, bad_rows, check_rows, missing_values, repeats
 from usermirrorer.data.audit.checks.splits import KEYS, check_positions, check_probe, check_splits, scene_keys
 from usermirrorer.llm.prompts import LABELS
 
@@ -41,18 +32,17 @@ def check_scenes(artefact: Artefact) -> list[Check]:
     impressions = tables.path / "impressions.parquet" if tables else None
     logged = pl.scan_parquet(impressions) if impressions and impressions.is_file() else None
     wrong_id = pl.lit("scene_id is not the hash of dataset, user, item, time and impression")
-    rules = [Rule("ids", pl.col("wrong_id"), wrong_id), *_row_rules()]
-    rules += _window_rules(artefact.part, cuts) if cuts else []
-    violations = no_violations(rules)
+    windows = _window_rules(artefact.part, cuts) if cuts else []
+    rules = RowRules([Rule("ids", pl.col("wrong_id"), wrong_id), *_row_rules(), *windows])
     batches = [pl.DataFrame(schema={**KEYS, "text": pl.UInt64})]
     positions = np.zeros((len(LABELS) + 1, len(LABELS)), dtype=np.int64)
     cold = np.zeros((2, 1 + len(COLD_BELOW)), dtype=np.int64)
     for frame in artefact.rows():
-        count_violations(rules, frame.with_columns(_wrong_ids(frame, logged)), violations)
+        rules.add(frame.with_columns(_wrong_ids(frame, logged)))
         batches.append(scene_keys(frame).with_columns(_text_key(frame)))
         _add_counts(frame, positions, cold)
     name, keys = artefact.name, pl.concat(batches)
-    checks = rule_checks(name, violations)
+    checks = rules.checks(name)
     if not cuts:
         checks.append(Check(name, "windows", "skipped", "no tables beside it"))
     checks.append(check_rows(name, "unique", keys, repeats("scene"), "has the scene_id of an earlier row"))

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from usermirrorer.data.artefacts.find import Artefact
 from usermirrorer.data.audit.checks.result import MAX_BAD_ROWS, BadRow, Check, verdict
-from usermirrorer.data.audit.checks.rules import Rule, count_violations, no_violations, rule_checks
+from usermirrorer.data.audit.checks.rules import RowRules, Rule
 
 
 COLUMNS: dict[str, dict[str, Any]] = {
@@ -102,16 +102,15 @@ def _check_events(name: str, path: Path, known: dict[str, pl.Series]) -> list[Ch
     for column, ids in known.items():
         unknown = ~pl.col(column).is_in(ids.implode()).fill_null(False)
         rules.append(Rule(f"{path.stem} ids", unknown, pl.format(f"{column} {{}} is in no table", column)))
-    rules += _order_rules()
-    violations = no_violations(rules)
+    row_rules = RowRules([*rules, *_order_rules()])
     begin, last = 0, None
     for batch in pq.ParquetFile(path).iter_batches(BATCH_ROWS, columns=list(ORDER)):
         frame = pl.DataFrame(batch).select(ORDER)
         rows = pl.int_range(begin + 1, begin + len(frame) + 1, dtype=pl.Int64)
         above = pl.concat([last if last is not None else frame.clear(1), frame[:-1]]).rename(ABOVE, strict=False)
-        count_violations(rules, frame.with_columns(above, _file=pl.lit(path.name), _row=rows), violations)
+        row_rules.add(frame.with_columns(above, _file=pl.lit(path.name), _row=rows))
         begin, last = begin + len(frame), frame[-1:]
-    return rule_checks(name, violations)
+    return row_rules.checks(name)
 
 
 def _order_rules() -> list[Rule]:
