@@ -24,7 +24,8 @@ Related = Mapping[str, pl.DataFrame]
 def _print_scene(row: Row, related: Related) -> None:
     text = row["text"]
     options = len((text or {}).get("action_list") or row["impression_list"] or [])
-    print(f"scene {row['scene_id'] or '(no id)'} of {row['dataset']}: user {row['user_id']}, {_time(row)}")
+    time = f"{row['timestamp']:%Y-%m-%d %H:%M:%S} UTC" if row["timestamp"] else "undated"
+    print(f"scene {row['scene_id'] or '(no id)'} of {row['dataset']}: user {row['user_id']}, {time}")
     print(f"{row['split'] or 'no split'}, exposure {row['exposure'] or 'unknown'}\n\n{_user_message(text)}\n")
     columns = {"option": [_option(None, i) for i in range(options)], "truth": _chosen(options, row["item_pos"])}
     columns |= {name: row[source] for name, source in (("source", "sources"), ("earlier", "item_cnt")) if row[source]}
@@ -118,10 +119,6 @@ def _user_message(text: Row | None) -> str:
     options = [option or "" for option in text["action_list"]][: len(LABELS)]
     shown = SceneText(profile=text["profile"] or "", history=text["history"] or "", action_list=options)
     return conversation(shown, "plain")[-1]["content"]
-
-
-def _time(row: Row) -> str:
-    return f"{row['timestamp']:%Y-%m-%d %H:%M:%S} UTC" if row["timestamp"] else "undated"
 
 
 def _percent(probs: Sequence[float | None]) -> list[str]:

@@ -43,17 +43,16 @@ def show(path: Path, num: int = 3, scene: str = "", seed: int = 0) -> None:
 
 def _show_rows(artefact: Artefact, num: int, scene: str, seed: int) -> int:
     """Rows that belong to scenes; returns how many."""
-    rows = _rows_of(artefact, scene) if scene else _drawn_rows(artefact, num, seed)
+    if scene:
+        rows = [row for batch in artefact.rows() for row in batch.filter(scene_id=scene).to_dicts()]
+    else:
+        rows = _drawn_rows(artefact, num, seed)
     related = _related_rows(artefact, [row["scene_id"] for row in rows])
     for row in rows:
         print(f"--- {artefact.name}: {row['_file']} row {row['_row']}")
         PRINTERS[artefact.kind](row, related)
         print()
     return len(rows)
-
-
-def _rows_of(artefact: Artefact, scene: str) -> list[Row]:
-    return [row for rows in artefact.rows() for row in rows.filter(pl.col("scene_id") == scene).to_dicts()]
 
 
 def _drawn_rows(artefact: Artefact, num: int, seed: int) -> list[Row]:

@@ -9,6 +9,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from usermirrorer.data.artefacts.find import Artefact
+from usermirrorer.data.artefacts.reader import read_batches
 from usermirrorer.data.audit.checks.result import MAX_BAD_ROWS, BadRow, Check, verdict
 from usermirrorer.data.audit.checks.rules import RowRules, Rule
 
@@ -103,13 +104,12 @@ def _check_events(name: str, path: Path, known: dict[str, pl.Series]) -> list[Ch
         unknown = ~pl.col(column).is_in(ids.implode()).fill_null(False)
         rules.append(Rule(f"{path.stem} ids", unknown, pl.format(f"{column} {{}} is in no table", column)))
     row_rules = RowRules([*rules, *_order_rules()])
-    begin, last = 0, None
-    for batch in pq.ParquetFile(path).iter_batches(BATCH_ROWS, columns=list(ORDER)):
-        frame = pl.DataFrame(batch).select(ORDER)
-        rows = pl.int_range(begin + 1, begin + len(frame) + 1, dtype=pl.Int64)
-        above = pl.concat([last if last is not None else frame.clear(1), frame[:-1]]).rename(ABOVE, strict=False)
-        row_rules.add(frame.with_columns(above, _file=pl.lit(path.name), _row=rows))
-        begin, last = begin + len(frame), frame[-1:]
+    last = None
+    for frame in read_batches([path], pq.read_schema(path), ORDER, BATCH_ROWS):
+        events = frame.select(ORDER)
+        above = pl.concat([last if last is not None else events.clear(1), events[:-1]]).rename(ABOVE, strict=False)
+        row_rules.add(frame.with_columns(above))
+        last = events[-1:]
     return row_rules.checks(name)
 
 
