@@ -14,7 +14,7 @@ import sys
 from collections import Counter
 
 from usermirrorer import Simulator
-from usermirrorer.llm.protocol import Sampling
+from usermirrorer.steps import Sampling
 
 
 TASTES = ("sweet", "sour", "salty", "bitter", "spicy")

@@ -89,11 +89,10 @@ def plain(node: yaml.Node, source: str) -> Any:
     """The value of a node as plain Python data. Raises UserError with file:line for tags that mean more than data."""
     try:
         # Scalars carry their resolved type; nothing but plain data is constructed.
-        loader = yaml.SafeLoader("")
-        return loader.construct_document(node)
+        return yaml.SafeLoader("").construct_document(node)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = str(getattr(error, "problem", None) or error)
-        raise UserError(f"{source}:{node.start_mark.line + 1}: not YAML ({reason}); fix or quote it") from None
+        raise UserError(f"{_place(node, source)}: not YAML ({reason}); fix or quote it") from None
 
 
 def closest(name: str, known: Iterable[str], otherwise: str) -> str:
@@ -102,32 +101,34 @@ def closest(name: str, known: Iterable[str], otherwise: str) -> str:
     return f"did you mean {near[0]}?" if near else otherwise
 
 
-def _dataclass(kind: type[T], node: yaml.Node, source: str, name: str) -> T:
-    kinds, needed = _types(kind), _required(kind)
+def _dataclass(kind: type[Any], node: yaml.Node, source: str, name: str) -> Any:
+    kinds, none = typing.get_type_hints(kind), dataclasses.MISSING
+    needed = [
+        field.name for field in dataclasses.fields(kind) if field.default is none and field.default_factory is none
+    ]
     if not isinstance(node, yaml.MappingNode):
-        line = node.start_mark.line + 1
-        raise UserError(f"{source}:{line}: {name} must be a mapping of {', '.join(kinds)}")
+        raise UserError(f"{_place(node, source)}: {name} must be a mapping of {', '.join(kinds)}")
     values: dict[str, Any] = {}
     for key, value in node.value:
-        field, line = _key(key, source), key.start_mark.line + 1
+        field, place = _key(key, source), _place(key, source)
         if field not in kinds:
             hint = closest(field, kinds, f"use {', '.join(kinds)}")
-            raise UserError(f"{source}:{line}: unknown key {field!r} in {name}; {hint}")
+            raise UserError(f"{place}: unknown key {field!r} in {name}; {hint}")
         if field in values:
-            raise UserError(f"{source}:{line}: {field!r} is set twice in {name}; keep one")
+            raise UserError(f"{place}: {field!r} is set twice in {name}; keep one")
         values[field] = _value(kinds[field], value, source, field)
         if values[field] == [] and field in needed:
-            raise UserError(f"{source}:{line}: {field} must be a list with at least one entry")
+            raise UserError(f"{place}: {field} must be a list with at least one entry")
     missing = [field for field in needed if field not in values]
     if missing:
-        raise UserError(f"{source}:{node.start_mark.line + 1}: {name} needs {missing[0]!r}; add it")
+        raise UserError(f"{_place(node, source)}: {name} needs {missing[0]!r}; add it")
     return kind(**values)
 
 
 def _value(kind: Any, node: yaml.Node, source: str, name: str) -> Any:
     if dataclasses.is_dataclass(kind):
         return _dataclass(typing.cast(type[Any], kind), node, source, name)
-    place, origin, inner = f"{source}:{node.start_mark.line + 1}", typing.get_origin(kind), typing.get_args(kind)
+    place, origin, inner = _place(node, source), typing.get_origin(kind), typing.get_args(kind)
     if origin is list:
         if not isinstance(node, yaml.SequenceNode):
             raise UserError(f"{place}: {name} must be a list")
@@ -156,17 +157,9 @@ def _value(kind: Any, node: yaml.Node, source: str, name: str) -> Any:
 def _key(node: yaml.Node, source: str) -> str:
     value = plain(node, source)
     if not isinstance(value, str):
-        raise UserError(f"{source}:{node.start_mark.line + 1}: the key {value!r} must be text; put quotes around it")
+        raise UserError(f"{_place(node, source)}: the key {value!r} must be text; put quotes around it")
     return value
 
 
-def _types(kind: type[Any]) -> dict[str, Any]:
-    hints = typing.get_type_hints(kind)
-    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
-
-
-def _required(kind: type[Any]) -> list[str]:
-    none = dataclasses.MISSING
-    return [
-        field.name for field in dataclasses.fields(kind) if field.default is none and field.default_factory is none
-    ]
+def _place(node: yaml.Node, source: str) -> str:
+    return f"{source}:{node.start_mark.line + 1}"

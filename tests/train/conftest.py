@@ -2,25 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
-import random
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-
-from usermirrorer.data.artefacts.schema import PAIRS
-from usermirrorer.llm.prompts import LABELS, answered, conversation
-
-
-CHATML = (
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-THINGS = ("cake", "tea", "soup", "bread", "jam")
-TASTES = ("sweet", "sour", "salty", "bitter", "hot")
+from handmade_pairs import CHATML, pair_rows, write_pairs
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -32,51 +18,6 @@ def offline(tmp_path_factory):
     home = tmp_path_factory.mktemp("hf")
     os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", HF_HOME=str(home), WANDB_MODE="offline")
     os.environ.update(HF_DATASETS_CACHE=str(home / "datasets"), OMP_NUM_THREADS="1")
-
-
-def pair_rows(count: int, options: int = 5, seed: int = 0) -> list[dict]:
-    """Pairs in which the user chooses by taste; the rejected answer names another option."""
-    draw = random.Random(seed)
-    rows = []
-    for i in range(count):
-        tastes = draw.sample(TASTES, options)
-        items = [f"{taste} {draw.choice(THINGS)}" for taste in tastes]
-        pos = draw.randrange(options)
-        other = (pos + 1 + draw.randrange(options - 1)) % options
-        history = "\n".join(f"chose {tastes[pos]} {draw.choice(THINGS)}" for _ in range(3))
-        prompt = conversation({"profile": "", "history": history, "action_list": items}, "plain")
-        rows.append(
-            {
-                "scene_id": f"{i:016x}",
-                "dataset": "toy",
-                "user_id": f"u{i}",
-                "item_id": items[pos],
-                "prompt": prompt,
-                "chosen": [{"role": "assistant", "content": answered(f"I like {tastes[pos]}.", pos)}],
-                "rejected": [{"role": "assistant", "content": answered(f"I like {tastes[other]}.", other)}],
-                "behavior_chosen": LABELS[pos],
-                "behavior_rejected": LABELS[other],
-                "choice_cnt": options,
-            }
-        )
-    return rows
-
-
-def write_pairs(directory: Path, rows: list[dict], prompt: str = "plain") -> Path:
-    directory.mkdir(parents=True)
-    pq.write_table(pa.Table.from_pylist(rows, schema=PAIRS), directory / "part-00000.parquet")
-    probe = {"accuracy": 0.21, "chance": 0.2}
-    content = {"recipe": {"prompt": prompt}, "finished": True, "fingerprint": "0123456789abcdef", "probe": probe}
-    (directory / ".manifest.json").write_text(json.dumps({"content": content, "run": {}}))
-    return directory
-
-
-def write_yaml(path: Path, settings: dict) -> Path:
-    import yaml
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(settings, sort_keys=False))
-    return path
 
 
 @pytest.fixture(scope="session")

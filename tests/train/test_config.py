@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import write_yaml
+from handmade_pairs import write_yaml
 
 from usermirrorer.errors import UserError
 from usermirrorer.train import config

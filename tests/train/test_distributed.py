@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import write_yaml
+from handmade_pairs import write_yaml
 from safetensors.numpy import load_file
 
 from usermirrorer.train.launch import launch

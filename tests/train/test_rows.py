@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import CHATML, pair_rows, write_pairs, write_yaml
+from handmade_pairs import CHATML, pair_rows, write_pairs, write_yaml
 
 from usermirrorer.errors import UserError
 from usermirrorer.train import config, launch, model, rows

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_pairs, write_yaml
+from handmade_pairs import write_pairs, write_yaml
 from safetensors.numpy import load_file, save_file
 
 from usermirrorer.errors import StepFailed, UserError

@@ -17,7 +17,7 @@ BASELINE_COLUMNS = ("scene_id", "baseline", "probs")
 def load_baselines(
     directory: Path | None, scenes: pl.DataFrame, train: pl.DataFrame | None
 ) -> tuple[pl.DataFrame, str | None]:
-    """Baselines of these scenes, (scene_id, baseline, probs), and a note if only those without a log are there.
+    """Baselines of these scenes, (scene_id, baseline, probs), and a note if those that need a log are missing.
 
     They come from `directory`, joined by id. Without it: uniform, and the best position for each number of options,
     counted on `train` scenes or else on these scenes (which flatters it slightly, so its name says so). Raises
@@ -25,11 +25,10 @@ def load_baselines(
     """
     if directory is None:
         name = "best position" if train is not None else "best position of this file"
-        rows = pl.concat([_uniform(scenes), _best_position(scenes, train if train is not None else scenes, name)])
+        rows = pl.concat([uniform(scenes), _best_position(scenes, train if train is not None else scenes, name)])
         return rows, "no log beside these scenes: baselines that need one (popularity, content, CF) are missing"
-    stored = pl.from_arrow(read_parts(directory, BASELINE_COLUMNS))
-    assert isinstance(stored, pl.DataFrame)
-    rows = stored.join(scenes.select("scene_id"), on="scene_id", how="semi")
+    rows = pl.DataFrame(read_parts(directory, BASELINE_COLUMNS))
+    rows = rows.join(scenes.select("scene_id"), on="scene_id", how="semi")
     for (name,), own in rows.group_by(["baseline"], maintain_order=True):
         if own["scene_id"].n_unique() < len(scenes):
             missing = scenes.join(own, on="scene_id", how="anti")["scene_id"]
@@ -50,14 +49,15 @@ def best_possible(scenes: pl.DataFrame) -> pl.DataFrame | None:
     return _frame(scenes, "best possible", probs)
 
 
-def _uniform(scenes: pl.DataFrame) -> pl.DataFrame:
+def uniform(scenes: pl.DataFrame) -> pl.DataFrame:
+    """Equal probabilities, (scene_id, baseline, probs)."""
     return _frame(scenes, "uniform", [[1 / n] * n for n in scenes["choice_cnt"].to_list()])
 
 
 def _best_position(scenes: pl.DataFrame, counted: pl.DataFrame, name: str) -> pl.DataFrame:
     """The share of choices at each position among `counted` scenes with as many options; uniform if there are none."""
     shares: dict[int, list[float]] = {}
-    for n in scenes["choice_cnt"].unique().to_list():
+    for n in scenes["choice_cnt"].unique():
         positions = counted.filter(pl.col("choice_cnt") == n)["item_pos"].to_numpy()
         times = np.bincount(positions, minlength=n) + 1.0
         shares[n] = (times / times.sum()).tolist()

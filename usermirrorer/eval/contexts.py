@@ -14,7 +14,9 @@ from usermirrorer.llm.prompts import SceneText, history_entries, join_history
 from usermirrorer.seeds import scene_seed
 
 
-CONTEXTS = ("full", "no-history", "no-profile", "no-user", "swapped-history")
+_EMPTIED = {"no-history": ("history",), "no-profile": ("profile",), "no-user": ("profile", "history")}
+
+CONTEXTS = ("full", *_EMPTIED, "swapped-history")
 
 _YEAR = re.compile(r" \(\d{4}\)$")
 
@@ -28,15 +30,11 @@ def with_context(scenes: pl.DataFrame, context: str, seed: int = 0) -> pl.DataFr
         raise UserError(f"there is no context '{context}': choose {', '.join(CONTEXTS)}")
     if context == "full":
         return scenes
-    texts = scenes["text"].to_list()
     if context == "swapped-history":
-        texts = [
-            {**text, "history": history} for text, history in zip(texts, _swapped_histories(scenes, seed), strict=True)
-        ]
+        changes = [{"history": history} for history in _swapped_histories(scenes, seed)]
     else:
-        emptied = {"no-history": ("history",), "no-profile": ("profile",), "no-user": ("profile", "history")}[context]
-        texts = [{**text, **dict.fromkeys(emptied, "")} for text in texts]
-    return _with_texts(scenes, texts)
+        changes = [dict.fromkeys(_EMPTIED[context], "")] * len(scenes)
+    return _with_texts(scenes, [text | change for text, change in zip(scenes["text"], changes, strict=True)])
 
 
 def anonymise_items(scenes: pl.DataFrame) -> pl.DataFrame:
@@ -59,7 +57,7 @@ def _with_texts(scenes: pl.DataFrame, texts: list[SceneText]) -> pl.DataFrame:
 
 
 def _swapped_histories(scenes: pl.DataFrame, seed: int) -> list[str]:
-    """For every scene the history of a scene of another user, in the order of `scenes`."""
+    """For every scene, in order, the history of another user's scene."""
     histories = scenes["text"].struct.field("history").to_list()
     users, ids = scenes["user_id"].to_list(), scenes["scene_id"].to_list()
     swapped = [""] * len(scenes)
@@ -79,27 +77,22 @@ def _swapped_histories(scenes: pl.DataFrame, seed: int) -> list[str]:
 
 def _title_patterns(dataset: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
     """Patterns of a whole option and a whole history entry, with the title in the group `title`."""
-    templates = None
-    if dataset in DOMAINS:
-        domain = load_domain(dataset)
-        templates = (domain.item, domain.option, domain.history)
-    if templates is None or not templates[0].startswith("{title}") or templates[0] == "{title}":
+    domain = load_domain(dataset) if dataset in DOMAINS else None
+    if domain is None or not domain.item.startswith("{title}") or domain.item == "{title}":
         raise UserError(f"--anonymise-items: titles of {dataset} can't be recognised in a text; leave it out")
-    item, option, history = templates
-    return _pattern(option.replace("{item}", item)), _pattern(history.replace("{item}", item))
+    option, entry = (template.replace("{item}", domain.item) for template in (domain.option, domain.history))
+    return _pattern(option), _pattern(entry)
 
 
 def _pattern(template: str) -> re.Pattern[str]:
-    """A template as a pattern: its literal text, `{title}`, anything for other fields, optional parts or nothing."""
+    """A template as a pattern: literal text as it is, `{title}` as a group, any text for each other field."""
     pattern = ""
     for part in parse(template):
-        inner = ""
-        for piece in part.pieces:
-            if isinstance(piece, str):
-                inner += re.escape(piece)
-            else:
-                # Greedy: a title may contain what separates it from the next field.
-                inner += r"(?P<title>.+)" if piece[0] == "title" else r".*?"
+        inner = "".join(
+            # A title is greedy: it may contain what separates it from the next field.
+            re.escape(piece) if isinstance(piece, str) else "(?P<title>.+)" if piece[0] == "title" else ".*?"
+            for piece in part.pieces
+        )
         pattern += f"(?:{inner})?" if part.optional else inner
     return re.compile(pattern, re.DOTALL)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from usermirrorer import measures
+from usermirrorer.eval.baselines import uniform
 from usermirrorer.eval.scene_predictions import KEYS, ScenePredictions, measure, measure_scopes, paired, per_scene
 
 
@@ -33,13 +34,11 @@ def evaluate(
     the manifest's block, or a sentence on why there is none; `train` holds predictions and scenes of the train split,
     to fit each model's one temperature; `train_users` are the (dataset, user_id) of the train split.
     """
-    chance = pl.DataFrame(
-        {"scene_id": scenes["scene_id"], "probs": [[1 / n] * n for n in scenes["choice_cnt"].to_list()]}
-    )
+    compared = {name: per_scene(rows, scenes) for name, rows in _by("baseline", baselines)}
     models = {}
-    for (name,), rows in predictions.group_by(["model"], maintain_order=True):
+    for name, rows in _by("model", predictions):
         temperature = None if train is None else _temperature(train[0].filter(pl.col("model") == name), train[1])
-        models[str(name)] = _model(rows, scenes, baselines, temperature, train_users, draws, seed)
+        models[name] = _model(rows, scenes, compared, temperature, train_users, draws, seed)
     return {
         "scenes": {
             "n": len(scenes),
@@ -48,13 +47,10 @@ def evaluate(
             "by_dataset": _sizes(scenes, "dataset"),
             "by_options": _sizes(scenes, "choice_cnt"),
         },
-        "chance": measure_scopes(per_scene(chance, scenes), draws, seed)["macro"]["accuracy"],
+        "chance": measure_scopes(per_scene(uniform(scenes), scenes), draws, seed)["macro"]["accuracy"],
         "probe": probe,
         "best_possible": None if best is None else measure(per_scene(best, scenes), draws, seed),
-        "baselines": {
-            str(name): measure(per_scene(rows, scenes), draws, seed)
-            for (name,), rows in baselines.group_by(["baseline"], maintain_order=True)
-        },
+        "baselines": {name: measure(predicted, draws, seed) for name, predicted in compared.items()},
         "models": models,
         "comparisons": compare(predictions, scenes, draws, seed),
     }
@@ -69,21 +65,21 @@ def fingerprint(scenes: pl.DataFrame) -> str:
 def compare(predictions: pl.DataFrame, scenes: pl.DataFrame, draws: int = 2000, seed: int = 0) -> list[dict[str, Any]]:
     """Paired differences b − a between every two models on the scenes both answered (context full), macro."""
     full = predictions.filter(pl.col("context") == "full")
-    by_model = {str(name): per_scene(rows, scenes) for (name,), rows in full.group_by(["model"], maintain_order=True)}
+    by_model = {name: per_scene(rows, scenes) for name, rows in _by("model", full)}
     return [{"a": a, "b": b, **paired(by_model[b], by_model[a], draws, seed)} for a, b in combinations(by_model, 2)]
 
 
 def _model(
     rows: pl.DataFrame,
     scenes: pl.DataFrame,
-    baselines: pl.DataFrame,
+    baselines: Mapping[str, ScenePredictions],
     temperature: float | None,
     train_users: Sequence[tuple[str, str]] | None,
     draws: int,
     seed: int,
 ) -> dict[str, Any]:
     """All measures of one model: per context, and for `full` also calibrated, per part, and against the baselines."""
-    by_context = {str(name): part for (name,), part in rows.group_by(["context"], maintain_order=True)}
+    by_context = dict(_by("context", rows))
     result: dict[str, Any] = {
         "contexts": {name: measure(per_scene(part, scenes), draws, seed) for name, part in by_context.items()},
         "counts": {name: _counts(part, scenes) for name, part in by_context.items()},
@@ -105,11 +101,13 @@ def _model(
     if "swapped-history" in by_context:
         swapped = per_scene(by_context["swapped-history"], scenes)
         result["user_gain"] = paired(full, swapped, draws, seed).get("argmax_accuracy")
-    result["against"] = {
-        str(name): paired(full, per_scene(part, scenes), draws, seed)
-        for (name,), part in baselines.group_by(["baseline"], maintain_order=True)
-    }
+    result["against"] = {name: paired(full, baseline, draws, seed) for name, baseline in baselines.items()}
     return result
+
+
+def _by(column: str, rows: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
+    """The values of a column in order of appearance, each with its rows."""
+    return ((str(value), part) for (value,), part in rows.group_by([column], maintain_order=True))
 
 
 def _parts(

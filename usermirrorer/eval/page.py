@@ -10,36 +10,29 @@ from dataclasses import dataclass
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from usermirrorer.eval.svg import Row, dot_plot, position_plot, reliability_plot
-from usermirrorer.eval.table import format_estimate, probe_line
+from usermirrorer.eval.table import (
+    MEASURES,
+    PROBE,
+    baseline_rows,
+    format_estimate,
+    format_estimates,
+    model_rows,
+    probe_line,
+)
 from usermirrorer.llm.prompts import LABELS
-from usermirrorer.measures import Estimate
-
-
-MEASURES = {
-    "accuracy": "accuracy",
-    "argmax_accuracy": "arg-max",
-    "information_gain": "info gain, bits",
-    "mrr": "MRR",
-    "brier": "Brier",
-    "ece": "ECE",
-}
-
-PROBE = "exposure probe"
-"""The probe's name among the baselines; the manifest has its arg-max accuracy."""
-
-Cell = tuple[str, str]
-"""A value and its interval; either may be empty."""
 
 
 @dataclass(frozen=True)
 class TableRow:
-    """One row of a table; missing cells at its end stay empty. `kind` is a CSS class."""
+    """One row of a table; missing cells at its end stay empty. `kind` is a CSS class.
+
+    A cell is a value, which may be followed by a space and its interval.
+    """
 
     label: str
-    cells: list[Cell]
+    cells: list[str]
     kind: str = ""
 
 
@@ -54,51 +47,42 @@ def page(metrics: dict[str, Any]) -> str:
     )
     probe, models = metrics["probe"], metrics["models"]
     full = {name: model["contexts"]["full"] for name, model in models.items() if "full" in model["contexts"]}
+    gains = [Row(name, model["user_gain"], "model") for name, model in models.items() if model.get("user_gain")]
+    reliability = {name: one["reliability"] for name, one in full.items()}
     first_counts = next(iter(next(iter(models.values()))["counts"].values()))
-    return environment.get_template("report.html.j2").render(
-        source=metrics["source"],
-        scenes=metrics["scenes"],
-        read=metrics["read"],
-        notes=metrics["notes"],
-        probe=probe_line(metrics),
-        probe_warns=isinstance(probe, str) or probe.get("warning"),
-        best_possible=metrics["best_possible"],
-        measures=list(MEASURES.values()),
-        headline=_headline(metrics),
-        accuracy_plots=_accuracy_plots(metrics, full),
-        user_gain=_user_gain_plot(models),
-        differences=_differences(metrics),
-        reliability=_reliability_plot(full),
-        positions=_positions(full),
-        domains=_domains(full),
-        parts=_parts(models),
-        count_headings=[key.replace("_", " ") for key in first_counts],
-        counts=_counts(models),
-        models={
-            name: {"spec": model["spec"], "prompt": model["prompt"], "settings": _settings(model["settings"])}
+    values = {
+        **metrics,
+        "probe": probe_line(metrics),
+        "probe_warns": isinstance(probe, str) or probe.get("warning"),
+        "measures": list(MEASURES.values()),
+        "headline": _headline(metrics),
+        "accuracy_plots": _accuracy_plots(metrics, full),
+        "user_gain": dot_plot(gains, {}, "User gain", signed=True) if gains else None,
+        "differences": _differences(metrics),
+        "reliability": reliability_plot(reliability, "Reliability") if full else None,
+        "positions": _positions(full),
+        "domains": _domains(full),
+        "parts": _parts(models),
+        "count_headings": [key.replace("_", " ") for key in first_counts],
+        "counts": [
+            TableRow(f"{name}, {context}", [str(count) for count in counts.values()])
             for name, model in models.items()
-        },
-    )
+            for context, counts in model["counts"].items()
+        ],
+        "models": {name: {**model, "settings": _settings(model["settings"])} for name, model in models.items()},
+    }
+    return environment.get_template("report.html.j2").render(values)
 
 
 def _headline(metrics: dict[str, Any]) -> list[TableRow]:
-    rows = [TableRow("chance", [(f"{metrics['chance']['value']:.3f}", "")])]
-    if not isinstance(metrics["probe"], str) and PROBE not in metrics["baselines"]:
-        rows.append(TableRow(PROBE, [("", ""), _cell(metrics["probe"]["accuracy"])]))
-    rows += [TableRow(name, _cells(measured["macro"])) for name, measured in metrics["baselines"].items()]
-    if metrics["best_possible"]:
-        rows.append(TableRow("best possible", _cells(metrics["best_possible"]["macro"])))
-    for name, model in metrics["models"].items():
-        for context, measured in model["contexts"].items():
-            cells = _cells(measured["macro"])
-            rows.append(TableRow(name, cells, "model") if context == "full" else TableRow(f"{name}, {context}", cells))
-        if "calibrated" in model:
-            label = f"{name} at temperature {model['calibrated']['temperature']:.2f}"
-            rows.append(TableRow(label, _cells(model["calibrated"]["macro"])))
+    rows = [TableRow("chance", [f"{metrics['chance']['value']:.3f}"])]
+    rows += [TableRow(label, format_estimates(measured)) for label, measured in baseline_rows(metrics)]
+    for label, measured in model_rows(metrics):
+        rows.append(TableRow(label, format_estimates(measured), "model" if label in metrics["models"] else ""))
     return rows
 
 
-def _accuracy_plots(metrics: dict[str, Any], full: Mapping[str, Any]) -> dict[str, Markup]:
+def _accuracy_plots(metrics: dict[str, Any], full: Mapping[str, Any]) -> dict[str, str]:
     """Title -> plot of all baselines and models."""
     lines = {"chance": metrics["chance"]["value"]}
     if metrics["best_possible"]:
@@ -110,13 +94,8 @@ def _accuracy_plots(metrics: dict[str, Any], full: Mapping[str, Any]) -> dict[st
             for name, one in metrics["baselines"].items()
         ]
         rows += [Row(name, one["macro"][measure], "model") for name, one in full.items()]
-        plots[title] = Markup(dot_plot(rows, lines, title))
+        plots[title] = dot_plot(rows, lines, title)
     return plots
-
-
-def _user_gain_plot(models: Mapping[str, Any]) -> Markup | None:
-    rows = [Row(name, model["user_gain"], "model") for name, model in models.items() if model.get("user_gain")]
-    return Markup(dot_plot(rows, {}, "User gain", signed=True)) if rows else None
 
 
 def _differences(metrics: dict[str, Any]) -> list[TableRow]:
@@ -126,25 +105,21 @@ def _differences(metrics: dict[str, Any]) -> list[TableRow]:
     best = max(baselines, key=lambda name: baselines[name]["macro"]["argmax_accuracy"]["value"])
     against = {name: model["against"][best] for name, model in metrics["models"].items() if "against" in model}
     pairs += [(f"{name} − {best}", pair) for name, pair in against.items()]
-    return [
-        TableRow(label, [*(_cell(pair[key], signed=True) for key in list(MEASURES)[:3]), _count(pair["accuracy"])])
-        for label, pair in pairs
-        if "accuracy" in pair
-    ]
+    rows = []
+    for label, pair in pairs:
+        if "accuracy" in pair:
+            cells = [format_estimate(pair[key], signed=True) for key in list(MEASURES)[:3]]
+            rows.append(TableRow(label, [*cells, str(pair["accuracy"]["n"])]))
+    return rows
 
 
-def _reliability_plot(full: Mapping[str, Any]) -> Markup | None:
-    series = {name: one["reliability"] for name, one in full.items()}
-    return Markup(reliability_plot(series, "Reliability")) if series else None
-
-
-def _positions(full: Mapping[str, Any]) -> list[tuple[str, Markup, list[TableRow]]]:
+def _positions(full: Mapping[str, Any]) -> list[tuple[str, str, list[TableRow]]]:
     """For every number of options: the number, the plot, and each model's bias."""
     found = []
     for n in sorted({n for one in full.values() for n in one["positions"]}, key=int):
         series = {name: one["positions"][n] for name, one in full.items() if n in one["positions"]}
-        rows = [TableRow(name, [_cell(full[name]["position_bias"][n])]) for name in series]
-        found.append((n, Markup(position_plot(series, LABELS, f"Positions of {n}")), rows))
+        rows = [TableRow(name, [format_estimate(full[name]["position_bias"][n])]) for name in series]
+        found.append((n, position_plot(series, LABELS, f"Positions of {n}"), rows))
     return found
 
 
@@ -152,7 +127,7 @@ def _domains(full: Mapping[str, Any]) -> list[TableRow]:
     rows = []
     for name, one in full.items():
         scopes = {**one["domains"], "pooled": one["pooled"]} if len(one["domains"]) > 1 else {}
-        rows += [TableRow(f"{name}, {scope}", _cells(measured)) for scope, measured in scopes.items()]
+        rows += [TableRow(f"{name}, {scope}", format_estimates(measured)) for scope, measured in scopes.items()]
     return rows
 
 
@@ -163,32 +138,11 @@ def _parts(models: Mapping[str, Any]) -> list[TableRow]:
         if "without_unfinished" in model:
             parts["without unfinished decisions"] = model["without_unfinished"]
         for part, measured in parts.items():
-            cells = [_cell(measured[key]) for key in ("accuracy", "argmax_accuracy")]
-            rows.append(TableRow(f"{name}, {part.replace('_', ' ')}", [*cells, _count(measured["accuracy"])]))
+            cells = [*format_estimates(measured, ("accuracy", "argmax_accuracy")), str(measured["accuracy"]["n"])]
+            rows.append(TableRow(f"{name}, {part.replace('_', ' ')}", cells))
     return rows
-
-
-def _counts(models: Mapping[str, Any]) -> list[TableRow]:
-    return [
-        TableRow(f"{name}, {context}", [(str(count), "") for count in counts.values()])
-        for name, model in models.items()
-        for context, counts in model["counts"].items()
-    ]
 
 
 def _settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     shared = {name: settings[name] for name in ("mode", "repeat", "seed", "anonymise")}
     return {name.replace("_", " "): value for name, value in {**shared, **settings["sampling"]}.items()}
-
-
-def _cells(measured: Mapping[str, Estimate]) -> list[Cell]:
-    return [_cell(measured[key], key == "information_gain") for key in MEASURES]
-
-
-def _cell(estimate: Estimate, signed: bool = False) -> Cell:
-    value, _, interval = format_estimate(estimate, signed).partition(" ")
-    return value, interval
-
-
-def _count(estimate: Estimate) -> Cell:
-    return str(estimate["n"]), ""

@@ -51,7 +51,7 @@ def predict(
     for start in range(0, len(scenes), BATCH):
         batch = []
         for scene_id, text in scenes[start : start + BATCH].select("scene_id", "text").iter_rows():
-            fitted = (text, 0) if limit is None else shed_history(text, prompt, model.count_tokens, limit)
+            fitted = shed_history(text, prompt, model.count_tokens, limit)
             if fitted is not None:
                 batch.append((scene_id, *fitted))
         answers = choose(
@@ -65,18 +65,7 @@ def predict(
         )
         for (scene_id, _, shed), processes in zip(batch, answers, strict=True):
             for sample, process in enumerate(processes):
-                rows.append(
-                    {
-                        "scene_id": scene_id,
-                        "context": context,
-                        "sample": sample,
-                        "text": process.text,
-                        "behavior": process.behavior,
-                        "finish_reason": process.finish_reason,
-                        "unfinished": process.unfinished,
-                        "shed": shed,
-                        "probs": process.probs.tolist(),
-                    }
-                )
+                row = {"scene_id": scene_id, "context": context, "sample": sample, "shed": shed, **vars(process)}
+                rows.append({**row, "probs": process.probs.tolist()})
         progress(min(start + BATCH, len(scenes)))
     return pl.DataFrame(rows, schema=PREDICTED)

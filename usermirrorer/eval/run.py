@@ -44,9 +44,9 @@ def run_eval(
 ) -> dict[str, Any]:
     """Evaluate `models` (name -> SPEC) on the scenes at `source`; write OUT/metrics.json and OUT/predictions.parquet.
 
-    `settings.prompt` overrides the instruction a model was trained with. `settings.calibrate` names train scenes to
-    fit each model's temperature on, as many as there are test scenes. For scenes at
-    WORK/scenes/DOMAIN/SPLIT, baselines and train users are found in WORK. Prints the table, returns the metrics.
+    `settings.prompt` overrides the instruction a model was trained with. `settings.calibrate` names train scenes, as
+    many as there are test scenes, to fit each model's temperature on. For scenes at WORK/scenes/DOMAIN/SPLIT,
+    baselines and train users are found in WORK. Prints the table, returns the metrics.
     """
     if not models:
         raise UserError("no model to evaluate: pass one or more with --model")
@@ -74,13 +74,10 @@ def run_eval(
     prompts = {name: prompt or trained_prompt(spec, mode) for name, spec in models.items()}
     parts, train_parts = [], []
     for name, model in loaded.items():
-        jobs = [(scenes, context) for context in contexts]
+        answer = partial(_answer, model, prompts[name], {**recorded, "base_url": base_url}, out)
+        parts += [answer(scenes, context).with_columns(model=pl.lit(name)) for context in contexts]
         if calibrate and train is not None:
-            jobs.append((train, "full"))
-        answered = _answer(model, prompts[name], jobs, {**recorded, "base_url": base_url}, out)
-        labelled = [part.with_columns(model=pl.lit(name)) for part in answered]
-        parts += labelled[: len(contexts)]
-        train_parts += labelled[len(contexts) :]
+            train_parts.append(answer(train, "full").with_columns(model=pl.lit(name)))
     predictions = pl.concat(parts)
     metrics = {
         "source": source,
@@ -130,38 +127,31 @@ def _check(repeat: int, mode: str, contexts: Sequence[str], prompt: str | None) 
 
 
 def _answer(
-    model: LanguageModel, prompt: str, jobs: Sequence[tuple[pl.DataFrame, str]], settings: Mapping[str, Any], out: Path
-) -> list[pl.DataFrame]:
-    """Predictions of one model for every (scenes, context), from OUT/.parts if they are already there."""
-    (out / ".parts").mkdir(parents=True, exist_ok=True)
-    answered = []
-    for scenes, context in jobs:
-        visible = with_context(scenes, context, settings["seed"])
-        visible = anonymise_items(visible) if settings["anonymise"] else visible
-        part = out / ".parts" / f"{_key(model.name, prompt, context, settings, visible)}.parquet"
-        if not part.is_file():
-            rows = predict(
-                model,
-                visible,
-                prompt,
-                settings["mode"],
-                settings["repeat"],
-                context,
-                Sampling(**settings["sampling"]),
-                settings["seed"],
-                partial(_print_progress, f"{model.name}, {context}", len(visible)),
-            )
-            write_parquet(rows.to_arrow(), part)
-        answered.append(pl.read_parquet(part))
-    return answered
-
-
-def _print_progress(what: str, total: int, done: int) -> None:
-    print(f"{what}: {done} of {total} scenes", flush=True)
+    model: LanguageModel, prompt: str, settings: Mapping[str, Any], out: Path, scenes: pl.DataFrame, context: str
+) -> pl.DataFrame:
+    """One model's predictions for scenes in one context, from OUT/.parts if they are already there."""
+    scenes = with_context(scenes, context, settings["seed"])
+    scenes = anonymise_items(scenes) if settings["anonymise"] else scenes
+    part = out / ".parts" / f"{_key(model.name, prompt, context, settings, scenes)}.parquet"
+    if not part.is_file():
+        rows = predict(
+            model,
+            scenes,
+            prompt,
+            settings["mode"],
+            settings["repeat"],
+            context,
+            Sampling(**settings["sampling"]),
+            settings["seed"],
+            lambda done: print(f"{model.name}, {context}: {done} of {len(scenes)} scenes", flush=True),
+        )
+        part.parent.mkdir(parents=True, exist_ok=True)
+        write_parquet(rows.to_arrow(), part)
+    return pl.read_parquet(part)
 
 
 def _key(spec: str, prompt: str, context: str, settings: Mapping[str, Any], scenes: pl.DataFrame) -> str:
-    """16 hex digits of all that decides the answers: the model's files, the instruction, settings and texts."""
+    """16 hex digits of all that answers depend on: the model's files, the instruction, settings and texts."""
     digest = hashlib.blake2b(digest_size=8)
     request = [spec, model_digest(spec), INSTRUCTIONS[prompt], context, settings]
     digest.update(json.dumps(request, sort_keys=True).encode())

@@ -6,6 +6,7 @@ Models and baselines go through the same functions. All intervals resample users
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -69,23 +70,14 @@ def per_scene(predictions: pl.DataFrame, scenes: pl.DataFrame) -> ScenePredictio
 
 def measure(predicted: ScenePredictions, draws: int, seed: int) -> dict[str, Any]:
     """Every measure of one predictor: those of `measure_scopes`, position bias, mean probabilities, reliability."""
-    probs, counts = predicted.probs, predicted.counts
-    lengths = np.unique(counts)
+    by_length = {n: predicted.only(predicted.counts == n) for n in np.unique(predicted.counts)}
+    bias = partial(measures.interval, draws=draws, seed=seed, pooled=True, statistic=measures.position_bias_of)
     return {
         **measure_scopes(predicted, draws, seed),
         "position_bias": {
-            str(n): measures.interval(
-                probs[counts == n, :n],
-                predicted.users[counts == n],
-                draws,
-                seed,
-                predicted.domains[counts == n],
-                pooled=True,
-                statistic=measures.position_bias_of,
-            )
-            for n in lengths
+            str(n): bias(part.probs[:, :n], part.users, domains=part.domains) for n, part in by_length.items()
         },
-        "positions": {str(n): probs[counts == n, :n].mean(axis=0).tolist() for n in lengths},
+        "positions": {str(n): part.probs[:, :n].mean(axis=0).tolist() for n, part in by_length.items()},
         "reliability": _reliability(predicted),
     }
 
@@ -115,10 +107,6 @@ def _reliability(predicted: ScenePredictions) -> list[dict[str, float]]:
     bins = measures.confidence_bins(predicted.probs, BINS)
     confidence, hit = predicted.probs.max(axis=1), measures.argmax_hit(predicted.probs, predicted.choice)
     return [
-        {
-            "confidence": float(confidence[bins == b].mean()),
-            "hit": float(hit[bins == b].mean()),
-            "n": int((bins == b).sum()),
-        }
-        for b in np.unique(bins)
+        {"confidence": float(confidence[inside].mean()), "hit": float(hit[inside].mean()), "n": int(inside.sum())}
+        for inside in (bins == b for b in np.unique(bins))
     ]

@@ -34,10 +34,9 @@ def load_scenes(source: str | Path) -> tuple[pl.DataFrame, dict[str, int]]:
     for place, row in read_rows(str(source), "test", REMEDY):
         counts["read"] += 1
         for name in REQUIRED:
-            if name not in row:
-                raise UserError(f"{place} has no column `{name}`: a scene needs {', '.join(REQUIRED)}")
-            if row[name] is None and name != "text":
-                raise UserError(f"{place} has no `{name}`: a scene needs {', '.join(REQUIRED)}")
+            if name not in row or (row[name] is None and name != "text"):
+                missing = f"column `{name}`" if name not in row else f"`{name}`"
+                raise UserError(f"{place} has no {missing}: a scene needs {', '.join(REQUIRED)}")
         if row["text"] is None or _is_blank(row["text"], place):
             counts["blanked"] += 1
             continue
@@ -48,11 +47,8 @@ def load_scenes(source: str | Path) -> tuple[pl.DataFrame, dict[str, int]]:
         scenes[scene["scene_id"]] = scene
     counts["kept"] = len(scenes)
     if not scenes:
-        blanked = counts["blanked"]
-        raise UserError(f"{source} holds no scene with text ({blanked} blanked): pass a file with its texts")
-    frame = pl.from_arrow(pa.Table.from_pylist([scenes[key] for key in sorted(scenes)], schema=SCENES))
-    assert isinstance(frame, pl.DataFrame)
-    return frame, counts
+        raise UserError(f"{source} holds no scene with text ({counts['blanked']} blanked): pass a file with its texts")
+    return pl.DataFrame(pa.Table.from_pylist([scenes[key] for key in sorted(scenes)], schema=SCENES)), counts
 
 
 def probe_of(source: str | Path) -> dict[str, Any] | None:
@@ -89,8 +85,8 @@ def _scene(row: dict[str, Any], place: str) -> dict[str, Any]:
         raise UserError(f"{place}: item_pos is {position}, outside 0 to {options - 1}; count positions from 0")
     time = milliseconds(row["timestamp"])
     if time is None:
-        given = repr(row["timestamp"])
-        raise UserError(f"{place}: timestamp {given} is not a time; write 2015-03-01 12:00:00 or seconds")
+        given = row["timestamp"]
+        raise UserError(f"{place}: timestamp {given!r} is not a time; write 2015-03-01 12:00:00 or seconds")
     dataset, user, item = (str(row[name]) for name in ("dataset", "user_id", "item_id"))
     return {
         **{name: row.get(name) for name in SCENES.names},

@@ -38,10 +38,8 @@ def dot_plot(rows: Sequence[Row], lines: Mapping[str, float], title: str, signed
     for tick in ticks:
         parts.append(_line(x(tick), top - 6, x(tick), bottom, "grid"))
         parts.append(_text(x(tick), bottom + 16, f"{tick:g}", "tick", "middle"))
-    ends: list[float] = []
     for name, value in sorted(lines.items(), key=lambda item: item[1]):
         parts.append(_line(x(value), top - 6, x(value), bottom, "reference"))
-        ends.append(x(value))
         anchor = "end" if x(value) > (LABELS + right) / 2 else "start"
         parts.append(_text(x(value), top - 12, f"{name} {value:.3f}", "tick", anchor))
     for i, row in enumerate(rows):
@@ -77,9 +75,7 @@ def reliability_plot(series: Mapping[str, Sequence[Mapping[str, float]]], title:
         path = " ".join(f"{px:.1f},{py:.1f}" for px, py in points)
         parts.append(f'<polyline points="{path}" class="curve series{i % 6}"/>')
         parts += [f'<circle cx="{px:.1f}" cy="{py:.1f}" r="3.2" class="point series{i % 6}"/>' for px, py in points]
-        legend = top + 14 + 22 * i
-        parts.append(_swatch(left + size + 28, legend - 9, i))
-        parts.append(_text(left + size + 48, legend + 1, name, "label", "start"))
+        parts.append(_legend(left + size + 28, top + 5 + 22 * i, name, i))
     return _svg(parts, top + size + 44, title)
 
 
@@ -108,8 +104,7 @@ def position_plot(series: Mapping[str, Sequence[float]], labels: str, title: str
     parts.append(_line(left, uniform, WIDTH, uniform, "reference"))
     x = float(left)
     for i, name in enumerate(series):
-        parts.append(_swatch(x, top + height + 32, i))
-        parts.append(_text(x + 18, top + height + 42, name, "label", "start"))
+        parts.append(_legend(x, top + height + 32, name, i))
         x += 40 + 7.2 * len(name)
     return _svg(parts, top + height + 52, title)
 
@@ -129,8 +124,9 @@ def _svg(parts: Sequence[str], height: float, title: str) -> str:
     )
 
 
-def _swatch(x: float, y: float, series: int) -> str:
-    return f'<rect x="{x:.0f}" y="{y:.0f}" width="12" height="12" rx="2" class="point series{series % 6}"/>'
+def _legend(x: float, y: float, name: str, series: int) -> str:
+    swatch = f'<rect x="{x:.0f}" y="{y:.0f}" width="12" height="12" rx="2" class="point series{series % 6}"/>'
+    return swatch + _text(x + 18, y + 10, name, "label", "start")
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from usermirrorer.measures import Estimate
 
 
-COLUMNS = {
+PROBE = "exposure probe"
+"""The probe's name among the baselines; the manifest has its arg-max accuracy."""
+
+MEASURES = {
     "accuracy": "accuracy",
     "argmax_accuracy": "arg-max",
     "information_gain": "info gain (bits)",
     "mrr": "MRR",
+    "brier": "Brier",
     "ece": "ECE",
 }
 
@@ -22,6 +27,11 @@ def format_estimate(estimate: Estimate | None, signed: bool = False) -> str:
         return "–"
     form = "{:+.3f} [{:+.3f}, {:+.3f}]" if signed else "{:.3f} [{:.3f}, {:.3f}]"
     return form.format(estimate["value"], estimate["low"], estimate["high"])
+
+
+def format_estimates(measured: Mapping[str, Estimate], keys: Iterable[str] = MEASURES) -> list[str]:
+    """`format_estimate` of each named measure; empty text for those that were not measured."""
+    return [format_estimate(measured[key], key == "information_gain") if key in measured else "" for key in keys]
 
 
 def probe_line(metrics: dict[str, Any]) -> str:
@@ -40,6 +50,26 @@ def reasons(counts: dict[str, int]) -> str:
     return f"{scenes}, {counts['shed']} with history shed; {rows}, {counts['disagrees']} favour another label"
 
 
+def baseline_rows(metrics: dict[str, Any]) -> Iterator[tuple[str, dict[str, Estimate]]]:
+    """Label and macro measures of everything that models are compared with, except chance."""
+    if not isinstance(metrics["probe"], str) and PROBE not in metrics["baselines"]:
+        yield PROBE, {"argmax_accuracy": metrics["probe"]["accuracy"]}
+    for name, measured in metrics["baselines"].items():
+        yield name, measured["macro"]
+    if metrics["best_possible"]:
+        yield "best possible", metrics["best_possible"]["macro"]
+
+
+def model_rows(metrics: dict[str, Any]) -> Iterator[tuple[str, dict[str, Estimate]]]:
+    """Label and macro measures of every model: in each context (`full` under its own name), and calibrated."""
+    for name, model in metrics["models"].items():
+        for context, measured in model["contexts"].items():
+            yield name if context == "full" else f"{name}, {context}", measured["macro"]
+        if "calibrated" in model:
+            calibrated = model["calibrated"]
+            yield f"{name} at temperature {calibrated['temperature']:.2f}", calibrated["macro"]
+
+
 def print_table(metrics: dict[str, Any]) -> None:
     """Print chance, probe and baselines, then the models: macro means over domains with 95 % intervals."""
     from rich.console import Console
@@ -50,27 +80,20 @@ def print_table(metrics: dict[str, Any]) -> None:
         console.width = 180  # logs are not wrapped
     table = Table(title=f"{metrics['source']}: {metrics['scenes']['n']} scenes, {metrics['scenes']['users']} users")
     table.add_column("", no_wrap=True)
-    for heading in [*COLUMNS.values(), "user gain"]:
+    shown = {name: heading for name, heading in MEASURES.items() if name != "brier"}
+    for heading in [*shown.values(), "user gain"]:
         table.add_column(heading, justify="right")
-    blank = [""] * len(COLUMNS)
-    table.add_row("chance", f"{metrics['chance']['value']:.3f}", *blank)
-    if not isinstance(metrics["probe"], str) and "exposure probe" not in metrics["baselines"]:
-        table.add_row("exposure probe", "", format_estimate(metrics["probe"]["accuracy"]), *blank[1:])
-    for name, measured in metrics["baselines"].items():
-        table.add_row(name, *_cells(measured["macro"]), "")
-    if metrics["best_possible"]:
-        table.add_row("best possible", *_cells(metrics["best_possible"]["macro"]), "")
+    table.add_row("chance", f"{metrics['chance']['value']:.3f}")
+    for label, measured in baseline_rows(metrics):
+        table.add_row(label, *format_estimates(measured, shown))
     table.add_section()
-    for name, model in metrics["models"].items():
-        for context, measured in model["contexts"].items():
-            gain = format_estimate(model.get("user_gain"), signed=True) if context == "full" else ""
-            table.add_row(name if context == "full" else f"{name} ({context})", *_cells(measured["macro"]), gain)
-        if "calibrated" in model:
-            calibrated = model["calibrated"]
-            table.add_row(f"{name} (T={calibrated['temperature']:.2f})", *_cells(calibrated["macro"]), "")
+    models = metrics["models"]
+    for label, measured in model_rows(metrics):
+        gain = format_estimate(models[label].get("user_gain"), signed=True) if label in models else ""
+        table.add_row(label, *format_estimates(measured, shown), gain)
     console.print(table)
     console.print(probe_line(metrics), style="dim", highlight=False)
-    for name, model in metrics["models"].items():
+    for name, model in models.items():
         for context, counts in model["counts"].items():
             console.print(f"{name}, {context}: {reasons(counts)}", style="dim", highlight=False)
         if "without_unfinished" in model:
@@ -78,7 +101,3 @@ def print_table(metrics: dict[str, Any]) -> None:
             console.print(f"{name}: accuracy without unfinished rows {kept}", highlight=False)
     for note in metrics["notes"]:
         console.print(note, style="dim", highlight=False)
-
-
-def _cells(measured: dict[str, Estimate]) -> list[str]:
-    return [format_estimate(measured[key], signed=key == "information_gain") for key in COLUMNS]

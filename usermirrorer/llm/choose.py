@@ -1,7 +1,7 @@
 """A model samples a decision, then scores the options: the one core of `eval`, `simulate` and `Simulator`.
 
-In `decision` mode the model writes a decision process and then scores every option given that text; in `direct` mode
-it scores them at once, without a decision process (the paper's section 4 has both).
+In `decision` mode the model writes a decision process, then scores every option given that text; in `direct` mode it
+scores them at once (the paper's section 4 has both).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -54,34 +55,34 @@ def choose(
 ) -> list[list[Process]]:
     """The decision processes of each conversation, each with the probability of every option given it.
 
-    `conversations` are prompts (system and user message); `options` and `seeds` hold, for each, the number of options
-    it shows and its seed. Decision mode gives `repeat` processes per conversation; direct mode gives one, since
-    nothing in it is random. A process that names no option is closed with `\\nBehavior: [` and scored like the others
-    (as published). Raises UserError for an unknown `mode`.
+    Each of `conversations` is a prompt (system and user message), with its number of `options` and its seed. Decision
+    mode gives `repeat` processes per conversation, direct mode one, since nothing in it is random. A process that
+    names no option is closed with `\\nBehavior: [` and scored like the others (as published). Raises UserError for an
+    unknown `mode`.
     """
     if mode not in MODES:
         raise UserError(f"There is no mode '{mode}': choose decision or direct")
-    labels = [list(LABELS[:count]) for count in options]
+    labels = [LABELS[:count] for count in options]
     if mode == "direct":
         probs = model.choice_probs([opened(messages, None) for messages in conversations], labels)
         return [[Process("", None, "stop", False, row)] for row in probs]
     outputs = model.generate(conversations, repeat, _limited(model, sampling), seeds)
-    parsed = [[parse(output.text, count) for output in row] for row, count in zip(outputs, options, strict=True)]
+    drawn = [
+        (messages, names, output.finish_reason, *parse(output.text, len(names)))
+        for messages, names, row in zip(conversations, labels, outputs, strict=True)
+        for output in row
+    ]
     contexts = [
         # Only a text cut off at its limit can exceed the model's length once it is tokenized again.
-        _closed(model, messages, text) if output.finish_reason == "length" else opened(messages, text)
-        for messages, out_row, row in zip(conversations, outputs, parsed, strict=True)
-        for output, (text, _) in zip(out_row, row, strict=True)
+        _closed(model, messages, text) if reason == "length" else opened(messages, text)
+        for messages, _, reason, text, _ in drawn
     ]
-    probs = model.choice_probs(contexts, [names for names, row in zip(labels, parsed, strict=True) for _ in row])
-    rows = iter(probs)
-    return [
-        [
-            Process(text, behavior, output.finish_reason, behavior is None, next(rows))
-            for output, (text, behavior) in zip(out_row, row, strict=True)
-        ]
-        for out_row, row in zip(outputs, parsed, strict=True)
-    ]
+    probs = model.choice_probs(contexts, [names for _, names, *_ in drawn])
+    processes = iter(
+        Process(text, behavior, reason, behavior is None, row)
+        for (_, _, reason, text, behavior), row in zip(drawn, probs, strict=True)
+    )
+    return [list(islice(processes, len(row))) for row in outputs]
 
 
 def prompt_limit(model: LanguageModel, sampling: Sampling, mode: str) -> int | None:
@@ -97,15 +98,13 @@ def prompt_limit(model: LanguageModel, sampling: Sampling, mode: str) -> int | N
 def trained_prompt(name: str, mode: str = "decision") -> str:
     """The instruction for a model: `direct` in direct mode, else as trained (`usermirrorer.json`), else `ekb`.
 
-    `name` is a model's name as in a SPEC, with or without `vllm:`. Raises UserError if the model was trained on rows
-    made elsewhere or with an instruction that does not exist.
+    `name` is a SPEC, with or without `vllm:`. Raises UserError if the record names no instruction of ours.
     """
     if mode == "direct":
         return "direct"
-    kind, _, rest = name.partition(":")
-    if kind in ("openai", "scripted") and rest:
+    if name.startswith(("openai:", "scripted:")):
         return "ekb"
-    card = Path(model_path(rest if kind == "vllm" and rest else name)) / "usermirrorer.json"
+    card = Path(model_path(name.removeprefix("vllm:"))) / "usermirrorer.json"
     if not card.is_file():
         return "ekb"
     prompt = json.loads(card.read_text())["prompt"]
@@ -125,9 +124,7 @@ def _limited(model: LanguageModel, sampling: Sampling) -> Sampling:
 def _closed(model: LanguageModel, messages: Conversation, text: str) -> Conversation:
     """The conversation that scores the options given `text`. A text too long for the model loses its end."""
     context = opened(messages, text)
-    if model.max_length is None:
-        return context
-    while text and model.count_tokens([context])[0] >= model.max_length:
+    while text and model.max_length is not None and model.count_tokens([context])[0] >= model.max_length:
         text = text[: len(text) // 2]
         context = opened(messages, text)
     return context

@@ -1,4 +1,4 @@
-"""The vLLM engine, in this process: started when it is first needed, at most one alive, shared by all steps."""
+"""The vLLM engine, in this process: started when first needed, at most one at a time, shared by all steps."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,9 +30,8 @@ _cpu_threads: list[tuple[Any, int]] = []
 def engine(path: str, runner: str = "generate") -> LLM:
     """The engine of a model, started at the first call; any other model's engine is closed first.
 
-    Without a GPU it runs in float32, eagerly, in this process, and without chunked prefill, with which seeded requests
-    crash on a CPU. Text and probabilities are then the same bits alone and in any batch. On a GPU it has vLLM's own
-    settings, and rounding makes results depend on the batch.
+    Without a GPU it runs in float32, eagerly, and without chunked prefill, with which seeded requests crash on a CPU.
+    Text and probabilities are then the same bits alone and in any batch. On a GPU, rounding depends on the batch.
     """
     key = (path, runner)
     if key not in _engines:
@@ -44,9 +42,8 @@ def engine(path: str, runner: str = "generate") -> LLM:
 
 def close() -> None:
     """Free the engine, its memory and its processes. The next request starts it again."""
-    engines = list(_engines.values())
-    _engines.clear()
-    for llm in engines:
+    while _engines:
+        _, llm = _engines.popitem()
         try:
             llm.llm_engine.engine_core.shutdown()
         except ValueError as error:
@@ -72,20 +69,24 @@ def adapter_base(path: str) -> str | None:
 
 def max_length(path: str) -> int:
     """Tokens of prompt and answer together: the model's context length, at most 8,192."""
-    from transformers import AutoConfig
-
-    config = load(AutoConfig, adapter_base(path) or path).get_text_config()
+    config = _config(adapter_base(path) or path).get_text_config()
     return min(getattr(config, "max_position_embeddings", LONGEST), LONGEST)
 
 
 def load(kind: Any, model: str) -> Any:
-    """`kind` (a transformers Auto class) of `model`. Raises UserError if there is none."""
+    """Load `model` with `kind`, a transformers Auto class. Raises UserError if that fails."""
     try:
         return kind.from_pretrained(model)
     except (OSError, ValueError) as error:
         raise UserError(
             f"'{model}' is not a model that can be loaded: give the directory of one, a Hub id or tiny-base"
         ) from error
+
+
+def _config(model: str) -> Any:
+    from transformers import AutoConfig
+
+    return load(AutoConfig, model)
 
 
 def _start(path: str, runner: str) -> LLM:
@@ -99,7 +100,7 @@ def _start(path: str, runner: str) -> LLM:
     if runner == "generate":
         settings |= {
             "max_model_len": max_length(path),
-            # By default the probabilities are those before masking, and labels outside the top ones are missing.
+            # vLLM's default gives probabilities from before masking, without labels outside the top ones.
             "logprobs_mode": "processed_logprobs",
             "max_logprobs": len(LABELS),
         }
@@ -111,7 +112,7 @@ def _start(path: str, runner: str) -> LLM:
         if runner == "generate":
             settings["enable_chunked_prefill"] = False
         _cpu_threads.append((torch.set_num_threads, torch.get_num_threads()))
-        if _width(model) <= 512:
+        if _config(model).get_text_config().hidden_size <= 512:
             # A small model's steps are shorter than the time threads would spend on waiting for each other.
             torch.set_num_threads(1)
         _register_architecture(model)
@@ -126,18 +127,13 @@ def _start(path: str, runner: str) -> LLM:
         raise UserError(f"vLLM can't load '{path}': {reason}") from error
 
 
-@contextmanager
-def _stdout_with_a_descriptor() -> Iterator[None]:
+def _stdout_with_a_descriptor() -> AbstractContextManager[Any]:
     """vLLM silences file descriptor 1 while it starts; a notebook's stdout has none."""
-    stdout = sys.stdout
     try:
-        stdout.fileno()
+        sys.stdout.fileno()
     except (OSError, ValueError):
-        sys.stdout = sys.__stdout__ or stdout
-    try:
-        yield
-    finally:
-        sys.stdout = stdout
+        return redirect_stdout(sys.__stdout__ or sys.stdout)
+    return nullcontext()
 
 
 def _prepare_environment() -> bool:
@@ -149,7 +145,7 @@ def _prepare_environment() -> bool:
 
     if torch.cuda.device_count() > 0:
         return False
-    # An engine in this process starts in a second; one in a process of its own has to import vLLM first.
+    # An engine in a process of its own has to import vLLM first; one in this process starts in a second.
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
     # Otherwise the first masked request waits for the compiler.
@@ -162,15 +158,8 @@ def _prepare_environment() -> bool:
 
 def _register_architecture(model: str) -> None:
     """Register the model's class in this process: vLLM would start another process to inspect it (15 s)."""
-    from transformers import AutoConfig
     from vllm.model_executor.models.registry import ModelRegistry
 
-    for name in load(AutoConfig, model).architectures or []:
+    for name in _config(model).architectures or []:
         if name in ModelRegistry.models and hasattr(ModelRegistry.models[name], "module_name"):
             ModelRegistry.register_model(name, ModelRegistry.models[name].load_model_cls())
-
-
-def _width(model: str) -> int:
-    from transformers import AutoConfig
-
-    return load(AutoConfig, model).get_text_config().hidden_size

@@ -25,8 +25,8 @@ CONCURRENT = 32
 """The most requests in flight at once."""
 
 RETRIES = 5
-"""Retries after 408, 409, 429, 5xx, a timeout or a lost connection: after 0.5, 1, 2, 4 and 8 s, less a random
-fraction of up to a quarter, or when the server's `retry-after` says (the `openai` client does this)."""
+"""Retries by the `openai` client after 408, 409, 429, 5xx, a timeout or a lost connection: after 0.5, 1, 2, 4 and 8 s,
+less up to a quarter at random, or when the server's `retry-after` says."""
 
 TIMEOUT = 600.0
 
@@ -48,6 +48,7 @@ class OpenAIModel:
         self.name = f"openai:{model}"
         self.model = model
         self.base_url = (base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1").rstrip("/")
+        self._known_labels: dict[tuple[str, ...], list[int]] = {}
 
     def generate(
         self, conversations: Sequence[Conversation], n: int, sampling: Sampling, seeds: Sequence[int]
@@ -58,10 +59,10 @@ class OpenAIModel:
         server refuses the key.
         """
 
-        async def complete(client: AsyncOpenAI, index: int, count: int, seed: int) -> list[Any]:
+        async def complete(client: AsyncOpenAI, messages: Conversation, count: int, seed: int) -> list[Any]:
             completion = await client.chat.completions.create(
                 model=self.model,
-                messages=conversations[index],
+                messages=messages,
                 n=count,
                 seed=seed,
                 temperature=sampling.temperature,
@@ -70,48 +71,47 @@ class OpenAIModel:
             )
             return _choices(completion)[:count]
 
-        async def answer(client: AsyncOpenAI, index: int) -> list[Output]:
+        async def answer(client: AsyncOpenAI, request: tuple[Conversation, int]) -> list[Output]:
             from openai import BadRequestError
 
+            messages, seed = request
             choices: list[Any] = []
             try:
-                choices = await complete(client, index, n, seeds[index])
+                choices = await complete(client, messages, n, seed)
             except BadRequestError:
                 if n == 1:
                     raise
             # Servers that give one answer per request refuse n > 1 or ignore it.
             while len(choices) < n:
-                choices += await complete(client, index, 1, seeds[index] + len(choices))
+                choices += await complete(client, messages, 1, seed + len(choices))
             return [Output(choice.message.content or "", choice.finish_reason) for choice in choices]
 
-        return self._all(len(conversations), answer)
+        return self._all(list(zip(conversations, seeds, strict=True)), answer)
 
     def choice_probs(self, conversations: Sequence[Conversation], labels: Sequence[Sequence[str]]) -> list[np.ndarray]:
-        """Probability of each label as the next token of the last, open assistant turn; `(options,)` each.
+        """Probability of each label as the next token of the open turn, `(options,)`.
 
         Raises UserError if the server can't continue a turn or does not return these probabilities.
         """
-        ids = {names: self._label_tokens(names) for names in {tuple(row) for row in labels}}
 
-        async def answer(client: AsyncOpenAI, index: int) -> np.ndarray:
-            names = tuple(labels[index])
-            probs, _ = await self._token_probs(client, conversations[index], ids[names])
+        async def answer(client: AsyncOpenAI, request: tuple[Conversation, list[int]]) -> np.ndarray:
+            probs, _ = await self._token_probs(client, *request)
             if abs(probs.sum() - 1) > 1e-4:
-                raise ValueError(f"probabilities of {len(names)} labels sum to {probs.sum():.6f}")
+                raise ValueError(f"probabilities of {len(probs)} labels sum to {probs.sum():.6f}")
             return probs / probs.sum()
 
-        return self._all(len(conversations), answer)
+        ids = [self._label_tokens(tuple(row)) for row in labels]
+        return self._all(list(zip(conversations, ids, strict=True)), answer)
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """Vectors of unit length, `(texts, width)`, float32."""
-        chunks = [list(texts[start : start + 256]) for start in range(0, len(texts), 256)]
 
-        async def answer(client: AsyncOpenAI, index: int) -> list[list[float]]:
-            response = await client.embeddings.create(model=self.model, input=chunks[index], encoding_format="float")
+        async def answer(client: AsyncOpenAI, chunk: list[str]) -> list[list[float]]:
+            response = await client.embeddings.create(model=self.model, input=chunk, encoding_format="float")
             return [row.embedding for row in sorted(response.data, key=lambda row: row.index)]
 
-        rows = self._all(len(chunks), answer)
-        vectors = np.array([vector for chunk in rows for vector in chunk], dtype=np.float32)
+        chunks = self._all([list(texts[start : start + 256]) for start in range(0, len(texts), 256)], answer)
+        vectors = np.array([vector for chunk in chunks for vector in chunk], dtype=np.float32)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
     def count_tokens(self, conversations: Sequence[Conversation]) -> list[int]:
@@ -119,22 +119,21 @@ class OpenAIModel:
         if self.max_length is None:
             return [sum(len(message["content"].split()) for message in messages) for messages in conversations]
 
-        async def answer(client: AsyncOpenAI, index: int) -> int:
-            messages = conversations[index]
+        async def answer(client: AsyncOpenAI, messages: Conversation) -> int:
             turn = _OPEN_TURN if messages[-1]["role"] == "assistant" else {}
-            return len(await self._tokenize(client, messages=messages, add_special_tokens=False, **turn))
+            return len(await self._tokenize(client, messages=messages, **turn))
 
-        return self._all(len(conversations), answer)
+        return self._all(conversations, answer)
 
     @cached_property
     def max_length(self) -> int | None:
         """Tokens of prompt and answer together; None unless the server states it and counts tokens, as vLLM's does."""
         from openai import APIStatusError
 
-        async def answer(client: AsyncOpenAI, index: int) -> int | None:
+        async def answer(client: AsyncOpenAI, name: str) -> int | None:
             try:
                 models = await client.models.list()
-                limits = [getattr(model, "max_model_len", None) for model in models.data if model.id == self.model]
+                limits = [getattr(model, "max_model_len", None) for model in models.data if model.id == name]
                 if limits and limits[0]:
                     await self._tokenize(client, prompt="A")
                     return limits[0]
@@ -143,11 +142,7 @@ class OpenAIModel:
                     raise
             return None
 
-        return self._all(1, answer)[0]
-
-    @cached_property
-    def _known_labels(self) -> dict[tuple[str, ...], list[int]]:
-        return {}
+        return self._all([self.model], answer)[0]
 
     def _label_tokens(self, labels: tuple[str, ...]) -> list[int]:
         """Token ids of the labels under the server's tokenizer. The first call checks the server."""
@@ -164,16 +159,13 @@ class OpenAIModel:
             {"role": "assistant", "content": "Behavior: ["},
         ]
 
-        async def answer(client: AsyncOpenAI, index: int) -> bool:
+        async def answer(client: AsyncOpenAI, messages: Conversation) -> bool:
             from openai import APIStatusError
 
             try:
-                a, b = [
-                    (await self._tokenize(client, prompt=f"Behavior: [{label}]", add_special_tokens=False))[-2]
-                    for label in "AB"
-                ]
-                length = len(await self._tokenize(client, messages=example, add_special_tokens=False, **_OPEN_TURN))
-                probs, prompt_tokens = await self._token_probs(client, example, [a, b])
+                ids = [(await self._tokenize(client, prompt=f"Behavior: [{label}]"))[-2] for label in "AB"]
+                length = len(await self._tokenize(client, messages=messages, **_OPEN_TURN))
+                probs, prompt_tokens = await self._token_probs(client, messages, ids)
             except APIStatusError as error:
                 if error.status_code in (401, 403) or error.status_code >= 500:
                     raise
@@ -182,7 +174,7 @@ class OpenAIModel:
                 return False
             return abs(probs.sum() - 1) < 1e-4 and prompt_tokens == length
 
-        if not self._all(1, answer)[0]:
+        if not self._all([example], answer)[0]:
             raise UserError(
                 f"The server at {self._host} does not return the probabilities of options for {self.name}: use "
                 "vllm:MODEL or start it with `vllm serve --logprobs-mode processed_logprobs`"
@@ -213,31 +205,28 @@ class OpenAIModel:
         return probs, completion.usage.prompt_tokens if completion.usage else 0
 
     def _encode(self, texts: list[str]) -> list[list[int]]:
-        async def answer(client: AsyncOpenAI, index: int) -> list[int]:
-            return await self._tokenize(client, prompt=texts[index], add_special_tokens=False)
-
-        return self._all(len(texts), answer)
+        return self._all(texts, lambda client, text: self._tokenize(client, prompt=text))
 
     async def _tokenize(self, client: AsyncOpenAI, **body: Any) -> list[int]:
         url = self.base_url.removesuffix("/v1") + "/tokenize"
-        answer = await client.post(url, cast_to=dict[str, Any], body={"model": self.model, **body})
-        return answer["tokens"]
+        body = {"model": self.model, "add_special_tokens": False, **body}
+        return (await client.post(url, cast_to=dict[str, Any], body=body))["tokens"]
 
     @property
     def _host(self) -> str:
         # A URL may carry a user and a password.
         return urlsplit(self.base_url).netloc.rpartition("@")[2]
 
-    def _all(self, count: int, answer: Callable[[AsyncOpenAI, int], Awaitable[Any]]) -> list[Any]:
-        """`answer` for every index, CONCURRENT at a time. Failures are raised once all the others are in."""
-        if not count:
+    def _all(self, requests: Sequence[Any], answer: Callable[[AsyncOpenAI, Any], Awaitable[Any]]) -> list[Any]:
+        """`answer` to every request, CONCURRENT at a time. Failures are raised once all the others are in."""
+        if not requests:
             return []
         key = os.environ.get("OPENAI_API_KEY") or ""
         if not key and self._host == "api.openai.com":
             raise UserError(f"{self.name} needs a server or a key: set OPENAI_BASE_URL (--base-url) or OPENAI_API_KEY")
         # In its own thread: a notebook already runs an event loop in this one.
         with ThreadPoolExecutor(1) as pool:
-            results = pool.submit(asyncio.run, self._gather(count, answer, key or "none")).result()
+            results = pool.submit(asyncio.run, self._gather(requests, answer, key or "none")).result()
         failed = [(index, result) for index, result in enumerate(results) if isinstance(result, Exception)]
         if not failed:
             return results
@@ -251,24 +240,26 @@ class OpenAIModel:
         if key:
             reason = reason.replace(key, "***")
         raise ConversationsFailed(
-            f"{len(failed)} of {count} requests to {self._host} failed, the first (number {index}) with "
+            f"{len(failed)} of {len(requests)} requests to {self._host} failed, the first (number {index}) with "
             f"'{reason}': check the server and start again",
             [None if isinstance(result, Exception) else result for result in results],
         )
 
-    async def _gather(self, count: int, answer: Callable[[AsyncOpenAI, int], Awaitable[Any]], key: str) -> list[Any]:
+    async def _gather(
+        self, requests: Sequence[Any], answer: Callable[[AsyncOpenAI, Any], Awaitable[Any]], key: str
+    ) -> list[Any]:
         from openai import APIConnectionError, APITimeoutError, AsyncOpenAI
 
         gate = asyncio.Semaphore(CONCURRENT)
         connection_lost: list[Exception] = []
 
-        async def one(client: AsyncOpenAI, index: int) -> Any:
+        async def one(client: AsyncOpenAI, request: Any) -> Any:
             async with gate:
                 # The server is gone: fail queued requests at once.
                 if connection_lost:
                     return connection_lost[0]
                 try:
-                    return await answer(client, index)
+                    return await answer(client, request)
                 except APIConnectionError as error:
                     if not isinstance(error, APITimeoutError):
                         connection_lost.append(error)
@@ -277,7 +268,7 @@ class OpenAIModel:
                     return error
 
         async with AsyncOpenAI(base_url=self.base_url, api_key=key, max_retries=RETRIES, timeout=TIMEOUT) as client:
-            return await asyncio.gather(*(one(client, index) for index in range(count)))
+            return await asyncio.gather(*(one(client, request) for request in requests))
 
 
 def _choices(completion: Any) -> list[Any]:

@@ -1,4 +1,4 @@
-"""The files of a model: where they are, and their digest."""
+"""Where a model's files are, and their digest."""
 
 from __future__ import annotations
 

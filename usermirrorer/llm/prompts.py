@@ -123,12 +123,14 @@ def parse(output: str, options: int) -> tuple[str, int | None]:
 
 
 def shed_history(
-    text: SceneText, instruction: str, count_tokens: Callable[[Sequence[Conversation]], list[int]], limit: int
+    text: SceneText, instruction: str, count_tokens: Callable[[Sequence[Conversation]], list[int]], limit: int | None
 ) -> tuple[SceneText, int] | None:
     """Drop the oldest history until the prompt has at most `limit` tokens; the text and the number of entries dropped.
 
-    None if it does not fit even without history: instruction and options are never cut.
+    None if it does not fit even without history: instruction and options are never cut. With no limit it always fits.
     """
+    if limit is None:
+        return text, 0
     entries = history_entries(text["history"])
 
     def shed(dropped: int) -> SceneText:

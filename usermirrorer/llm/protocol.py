@@ -33,31 +33,25 @@ class LanguageModel(Protocol):
     @property
     def name(self) -> str:
         """As in the SPEC, e.g. `vllm:Qwen/Qwen2.5-3B-Instruct`; manifests record it."""
-        ...
 
     @property
     def max_length(self) -> int | None:
         """Tokens of prompt and answer together; None if the model sets no limit."""
-        ...
 
     def generate(
         self, conversations: Sequence[Conversation], n: int, sampling: Sampling, seeds: Sequence[int]
     ) -> list[list[Output]]:
         """`n` answers to each conversation, sampled with its own seed: the same bytes in any batch."""
-        ...
 
     def choice_probs(self, conversations: Sequence[Conversation], labels: Sequence[Sequence[str]]) -> list[np.ndarray]:
         """Probability of each label as the next token, shape `(options,)` per conversation, summing to one.
 
-        Each conversation ends in an open assistant message, to be continued (it ends in `Behavior: [`). Raises
-        UserError if a label is not a single, distinct token there, or the server gives no such probabilities.
+        Each conversation ends in an open assistant message (`…Behavior: [`). Raises UserError if a label is not a
+        single, distinct token there, or the server gives no such probabilities.
         """
-        ...
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """Vectors of unit length, `(texts, width)`, float32."""
-        ...
 
     def count_tokens(self, conversations: Sequence[Conversation]) -> list[int]:
         """Length of each rendered conversation in tokens (in words if the model has no tokenizer)."""
-        ...

@@ -39,10 +39,9 @@ class ScriptedWriter:
     def generate(
         self, conversations: Sequence[Conversation], n: int, sampling: Sampling, seeds: Sequence[int]
     ) -> list[list[Output]]:
-        """`n` decisions per conversation, sampled with its own seed.
+        """`n` decisions per conversation, sampled with its own seed; `sampling` has no effect.
 
-        `sampling` has no effect: a scripted writer has its own sharpness and always finishes its answer. Raises
-        UserError if a conversation shows no exposure list.
+        Raises UserError if a conversation shows no exposure list.
         """
         return [self._decide(messages, n, seed) for messages, seed in zip(conversations, seeds, strict=True)]
 
@@ -138,14 +137,11 @@ def _eight_lines(option: str, weights: dict[str, float]) -> str:
     else:
         knowledge = f"Nothing here reminds me of what I chose before; {title} is something new."
         evaluation, style = f"Nothing stands out, so I take {title}.", "Impulsive"
-    return "\n".join(
-        [
-            "Thought:",
-            "Stimulus: I have some time and look for something to pick.",
-            "Stimulus Factors: Internal States (curiosity)",
-            f"Knowledge: {knowledge}",
-            "Knowledge Factors: Product or Service (personal relevance); Prior Knowledge (preferences and history)",
-            f"Evaluation: {evaluation}",
-            f"Evaluation Style: {style}",
-        ]
-    )
+    return f"""\
+Thought:
+Stimulus: I have some time and look for something to pick.
+Stimulus Factors: Internal States (curiosity)
+Knowledge: {knowledge}
+Knowledge Factors: Product or Service (personal relevance); Prior Knowledge (preferences and history)
+Evaluation: {evaluation}
+Evaluation Style: {style}"""

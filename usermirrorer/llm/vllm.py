@@ -28,10 +28,7 @@ class VLLMModel:
     def generate(
         self, conversations: Sequence[Conversation], n: int, sampling: Sampling, seeds: Sequence[int]
     ) -> list[list[Output]]:
-        """`n` answers to each conversation, sampled with its own seed; shape `(conversations, n)`.
-
-        An answer is at most as long as the model's length leaves room for. Raises UserError if it leaves none.
-        """
+        """`n` answers to each conversation, `(conversations, n)`; UserError if a prompt leaves no room for one."""
         from vllm import SamplingParams
 
         prompts = self._tokens(conversations, add_generation_prompt=True)
@@ -52,27 +49,23 @@ class VLLMModel:
         return [[Output(out.text, out.finish_reason) for out in result.outputs] * (n // draws) for result in results]
 
     def choice_probs(self, conversations: Sequence[Conversation], labels: Sequence[Sequence[str]]) -> list[np.ndarray]:
-        """Probability of each label as the next token of the last, open assistant turn; `(options,)` each.
+        """Probability of each label as the next token of the open turn, given that it is one of them; `(options,)`.
 
-        All other tokens are masked, so each row is the model's distribution given that it names one of the options.
         Raises UserError if a label is not a single, distinct token there or a conversation is too long.
         """
         from vllm import SamplingParams
 
         prompts = self._tokens(conversations, continue_final_message=True)
         self._check_lengths(prompts)
-        allowed = {names: label_tokens(self._encode, names, self.name) for names in {tuple(row) for row in labels}}
-        params = {
-            names: SamplingParams(
-                max_tokens=1, temperature=1.0, allowed_token_ids=ids, logprobs=len(ids), detokenize=False
-            )
-            for names, ids in allowed.items()
-        }
-        results = self._run(prompts, [params[tuple(row)] for row in labels])
+        tokens = {names: label_tokens(self._encode, names, self.name) for names in {tuple(row) for row in labels}}
+        allowed = [tokens[tuple(names)] for names in labels]
+        params = [
+            SamplingParams(max_tokens=1, temperature=1.0, allowed_token_ids=ids, logprobs=len(ids), detokenize=False)
+            for ids in allowed
+        ]
         rows = []
-        for result, names in zip(results, labels, strict=True):
+        for result, names, ids in zip(self._run(prompts, params), labels, allowed, strict=True):
             found = result.outputs[0].logprobs[0]
-            ids = allowed[tuple(names)]
             missing = [name for name, token in zip(names, ids, strict=True) if token not in found]
             if missing:
                 raise StepFailed(f"vLLM gave no probability for the label '{missing[0]}' of {self.name}")
@@ -85,9 +78,8 @@ class VLLMModel:
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """Vectors of unit length, `(texts, width)`, float32. A text too long for the model is cut at its end."""
         llm = engine(self.path, "pooling")
-        limit = llm.model_config.max_model_len
-        tokenize = {"truncate_prompt_tokens": limit}
-        outputs = llm.embed(list(texts), use_tqdm=False, tokenization_kwargs=tokenize)
+        cut = {"truncate_prompt_tokens": llm.model_config.max_model_len}
+        outputs = llm.embed(list(texts), use_tqdm=False, tokenization_kwargs=cut)
         vectors = np.array([output.outputs.embedding for output in outputs], dtype=np.float32)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -15,10 +15,7 @@ from usermirrorer.data.log.tables import Tables
 from usermirrorer.data.scenes.render import HISTORY_MAX, render
 from usermirrorer.errors import UserError
 from usermirrorer.llm.prompts import LABELS, SceneText
-
-
-if TYPE_CHECKING:
-    from usermirrorer.simulate.simulator import Answer
+from usermirrorer.simulate.simulator import Answer
 
 
 @dataclass(frozen=True)
@@ -41,10 +38,8 @@ def read_requests(path: Path, tables: Tables) -> list[Request]:
     users = {user: row for row, user in enumerate(tables.users["user_id"].to_list())}
     items = {item: row for row, item in enumerate(tables.items["item_id"].to_list())}
     latest = int(tables.log.time[-1]) + 1
-    rows: list[tuple[str, list[str], int]] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        if line.strip():
-            rows.append(_request(line, f"{path}:{number}", users, items, latest))
+    lines = enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+    rows = [_request(line, f"{path}:{number}", users, items, latest) for number, line in lines if line.strip()]
     texts = render(
         tables,
         np.array([users[user] for user, _, _ in rows], dtype=np.int64),
@@ -79,11 +74,8 @@ def _request(
 ) -> tuple[str, list[str], int]:
     try:
         row: dict[str, Any] = json.loads(line)
-        user, shown, time = (
-            str(row["user_id"]),
-            [str(item) for item in row["items"]],
-            int(row.get("timestamp", latest)),
-        )
+        user, shown = str(row["user_id"]), [str(item) for item in row["items"]]
+        time = int(row.get("timestamp", latest))
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f'{where}: not a request ({error}); write {{"user_id": …, "items": […]}}') from None
     if user not in users:

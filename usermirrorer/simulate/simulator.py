@@ -20,10 +20,9 @@ from usermirrorer.steps import Sampling, SimulateSettings
 class Answer:
     """What the simulated user does with one list.
 
-    `probs`, shape `(options,)`, is the mean over the decision processes; `picked` is its arg-max, 0-based, and
-    `option` that option's text. `rationales` are the processes with their own probabilities. `unfinished` counts those
-    that named no option and were closed on the writer's behalf. `shed` counts the oldest history entries left out to
-    fit the model's context.
+    `probs`, shape `(options,)`, is the mean over the decision processes (`rationales`); `picked` is its arg-max,
+    0-based, and `option` that option's text. `unfinished` counts processes that named no option, `shed` the oldest
+    history entries left out to fit the model's context.
     """
 
     probs: np.ndarray
@@ -41,10 +40,9 @@ class Simulator:
         >>> scene = {"profile": "", "history": "chose sweet cake", "action_list": ["sour tea", "sweet pie"]}
         >>> user.simulate([scene])[0].option
 
-    `prompt` is the instruction: by default the one the model was trained with, else `ekb` (in direct mode `direct`).
-    In `decision` mode the user writes `samples` decision processes before choosing, in `direct` mode none. A scene's
-    answer depends only on the model, these arguments and the scene, not on the other scenes. Raises UserError for an
-    unknown mode or prompt, or fewer than one sample.
+    `prompt` is the instruction, by default that of `choose.trained_prompt`. In `decision` mode the user writes
+    `samples` decision processes before choosing, in `direct` mode none. A scene's answer does not depend on the other
+    scenes. Raises UserError for an unknown mode or prompt, or fewer than one sample.
     """
 
     def __init__(
@@ -75,19 +73,18 @@ class Simulator:
         Raises UserError if a scene has fewer than 2 or more than 26 options, or does not fit the model's context even
         without history.
         """
-        sampling = sampling or Sampling()
-        scenes = list(scenes)
+        sampling, scenes = sampling or Sampling(), list(scenes)
         limit = prompt_limit(self.model, sampling, self.mode)
         fitted: list[tuple[SceneText, int]] = []
         for index, scene in enumerate(scenes):
             if not 2 <= len(scene["action_list"]) <= len(LABELS):
                 raise UserError(f"Scene {index} has {len(scene['action_list'])} options; give 2 to {len(LABELS)}")
-            room = (scene, 0) if limit is None else shed_history(scene, self.prompt, self.model.count_tokens, limit)
-            if room is None:
+            fit = shed_history(scene, self.prompt, self.model.count_tokens, limit)
+            if fit is None:
                 raise UserError(
                     f"Scene {index} is longer than {limit} tokens even without history; shorten its options"
                 )
-            fitted.append(room)
+            fitted.append(fit)
         conversations = [conversation(scene, self.prompt) for scene, _ in fitted]
         answered = choose(
             self.model,

@@ -18,12 +18,7 @@ TEMPLATE = Path(__file__).parent / "templates" / "model_card.md.j2"
 
 
 def write_card(output_dir: str, record: Mapping[str, Any], peft: bool) -> None:
-    """Write the model's README.md from its finished record; `peft` says that the directory holds an adapter."""
-    write_bytes(Path(output_dir) / "README.md", model_card(output_dir, record, peft).encode())
-
-
-def model_card(output_dir: str, record: Mapping[str, Any], peft: bool) -> str:
-    """The model's card, named after its directory."""
+    """Write the model's README.md from its finished record; `peft` if the model is a LoRA adapter."""
     base = record["base"]
     header: dict[str, Any] = {
         "library_name": "peft" if peft else "transformers",
@@ -39,4 +34,4 @@ def model_card(output_dir: str, record: Mapping[str, Any], peft: bool) -> str:
         "probe": None if probe is None else json.dumps(probe, indent=1, ensure_ascii=False),
         "recipe": yaml.safe_dump(record["recipe"], sort_keys=False, allow_unicode=True),
     }
-    return render_card("model", TEMPLATE, header, values)
+    write_bytes(Path(output_dir) / "README.md", render_card("model", TEMPLATE, header, values).encode())

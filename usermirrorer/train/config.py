@@ -10,16 +10,17 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import yaml
 
-from usermirrorer.errors import UserError
+from usermirrorer.errors import StepFailed, UserError
 from usermirrorer.secrets import is_secret, redact
 from usermirrorer.settings import Places, closest, plain, read_mapping
+from usermirrorer.steps import required, setting
 
 
 if TYPE_CHECKING:
@@ -50,22 +51,12 @@ REMOVED = {
 
 @dataclass
 class PairsArguments:
-    """What is trained on.
+    """What is trained on."""
 
-    Parameters:
-        dataset_name (`str`):
-            Directory of pairs (`usermirrorer distill`), directory of published training rows, or Hub id of either.
-        dataset_split (`str`, *optional*, defaults to `"train"`):
-            Split of a Hub dataset.
-        max_over_length (`float`, *optional*, defaults to `0.05`):
-            Share of rows that may be longer than `max_length`. They are dropped and counted; if there are more, the
-            run is refused.
-    """
-
-    dataset_name: str = field(metadata={"help": "Directory or Hub id of pairs."})
-    dataset_split: str = field(default="train", metadata={"help": "Split of a Hub dataset."})
-    max_over_length: float = field(
-        default=0.05, metadata={"help": "Share of rows that may be over max_length; they are dropped and counted."}
+    dataset_name: str = required("Directory or Hub id of pairs, ours or as published.")
+    dataset_split: str = setting("train", "Split of a Hub dataset.")
+    max_over_length: float = setting(
+        0.05, "Share of rows that may be over max_length (dropped and counted); with more, the run is refused."
     )
 
 
@@ -107,24 +98,28 @@ def parse(method: str, args: Sequence[str]) -> Run:
 
 
 def check(method: str, args: Sequence[str]) -> tuple[TrlParser, dict[str, Any]]:
-    """Check every name and value of a recipe and of the flags over it, without setting anything up.
-
-    Returns the parser and the recipe with the flags in it.
-    """
-    path = _config_path(args)
-    recipe, places = read_recipe(path) if path else ({}, Places("command line", {}))
+    """Check every name and value of recipe and flags. Returns the parser, and the recipe with the flags applied."""
+    recipe: dict[str, Any] = {}
+    places = Places("command line", {})
+    if path := _config_path(args):
+        node, places = read_mapping(Path(path), "training recipe")
+        recipe = plain(node, path)
+    settings = {name: value for name, value in recipe.items() if name != "env"}
+    env = recipe.get("env") or {}
+    if not isinstance(env, dict):
+        places.refuse("env", "must be a mapping of environment variables")
     # Set before the libraries that read them are imported.
-    os.environ.update({key: str(value) for key, value in (recipe.get("env") or {}).items()})
+    os.environ.update({name: str(value) for name, value in env.items()})
     parser = _parser(method)
     known = {action.dest for action in parser._actions} - {"help"}
     flags = _flags(args)
-    _check_names({name: places.of(name) for name in recipe if name != "env"}, known, method)
+    _check_names({name: places.of(name) for name in settings}, known, method)
     options = {option.lstrip("-") for option in parser._option_string_actions} | {"config"}
     _check_names({name: f"--{name}" for name in flags}, options, method)
     for name in flags:
         if is_secret(name):
             raise UserError(f"--{name}: command lines are visible to others and end up in logs; set HF_TOKEN instead")
-    parser.set_defaults_with_config(**{key: value for key, value in recipe.items() if key != "env"})
+    parser.set_defaults_with_config(**settings)
     parser.error = lambda message: _refuse_value(message, places)
     rest = [arg for i, arg in enumerate(args) if arg != "--config" and (i == 0 or args[i - 1] != "--config")]
     given = parser.parse_args(rest)
@@ -134,15 +129,6 @@ def check(method: str, args: Sequence[str]) -> tuple[TrlParser, dict[str, Any]]:
     if Path(given.output_dir).resolve() == Path(given.model_name_or_path).resolve():
         raise UserError(f"output_dir {given.output_dir} is also the model to train from; name another directory")
     return parser, {**recipe, **{name: value for name, value in flags.items() if name != "config"}}
-
-
-def read_recipe(path: str) -> tuple[dict[str, Any], Places]:
-    """A recipe's settings and where each is. Raises UserError for what is no mapping or sets a key twice."""
-    node, places = read_mapping(Path(path), "training recipe")
-    recipe = plain(node, path)
-    if not isinstance(recipe.get("env") or {}, dict):
-        places.refuse("env", "must be a mapping of environment variables")
-    return recipe, places
 
 
 def _parser(method: str) -> TrlParser:
@@ -184,8 +170,7 @@ def _flags(args: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _check_names(places: Mapping[str, str], known: Iterable[str], method: str) -> None:
-    known = set(known)
+def _check_names(places: Mapping[str, str], known: Set[str], method: str) -> None:
     for name, place in places.items():
         if name in known:
             continue
@@ -202,8 +187,6 @@ def _refuse_value(message: str, places: Places) -> NoReturn:
 
 def exit_status(main: Any) -> int:
     """Run a script's `main(args)` on the command line's arguments: 0, or 1 or 2 after one sentence on stderr."""
-    from usermirrorer.errors import StepFailed
-
     try:
         main(sys.argv[1:])
     except (UserError, StepFailed) as error:

@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Any
 from usermirrorer.errors import StepFailed, UserError
 from usermirrorer.llm.paths import model_path
 from usermirrorer.llm.prompts import PROMPT_DATE
+from usermirrorer.train.config import Run
 
 
 if TYPE_CHECKING:
-    from peft import PeftModel
     from transformers import PreTrainedTokenizerBase, Trainer
-
-    from usermirrorer.train.config import Run
 
 # The Llama 3.2 template writes the current date into every prompt, so what is trained today would not be what is
 # served tomorrow.
@@ -46,10 +44,11 @@ def load_tokenizer(run: Run) -> PreTrainedTokenizerBase:
 def load(run: Run) -> dict[str, Any]:
     """The trainer's arguments: `model` (a path that it loads, or a loaded adapter) and its options.
 
-    Training from a LoRA adapter continues it: the result belongs to the same base, and DPO's reference is the adapter
-    before training. Full training from an adapter is refused, because its reference would be loaded from the
-    base without the adapter.
+    Training from a LoRA adapter continues it, and DPO's reference is the adapter before training. Full training from
+    an adapter is refused, because its reference would be the base without the adapter.
     """
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
     from trl import get_peft_config, get_quantization_config
 
     name = model_path(str(run.model.model_name_or_path))
@@ -64,8 +63,13 @@ def load(run: Run) -> dict[str, Any]:
     if not adapter.is_file():
         run.training.model_init_kwargs = options
         return {"model": name, "quantization_config": quantization, "peft_config": get_peft_config(run.model)}
-    _check_adapter(run, name, json.loads(adapter.read_text(encoding="utf-8")))
-    return {"model": _load_adapter(run, name, {**options, "quantization_config": quantization})}
+    settings = json.loads(adapter.read_text(encoding="utf-8"))
+    _check_adapter(run, name, settings)
+    run.training.model_init_kwargs = None
+    options["quantization_config"] = quantization
+    base, trust = settings["base_model_name_or_path"], run.training.trust_remote_code
+    model = AutoModelForCausalLM.from_pretrained(base, trust_remote_code=trust, **options)
+    return {"model": PeftModel.from_pretrained(model, name, is_trainable=True)}
 
 
 def drop_reference(trainer: Trainer) -> None:
@@ -138,13 +142,3 @@ def _check_adapter(run: Run, name: str, settings: dict[str, Any]) -> None:
                 f"{ours}: {getattr(run.model, ours)} contradicts the adapter {name}, which has {settings[theirs]}; "
                 "leave it out"
             )
-
-
-def _load_adapter(run: Run, name: str, options: dict[str, Any]) -> PeftModel:
-    from peft import PeftConfig, PeftModel
-    from transformers import AutoModelForCausalLM
-
-    base = PeftConfig.from_pretrained(name).base_model_name_or_path
-    run.training.model_init_kwargs = None
-    model = AutoModelForCausalLM.from_pretrained(base, trust_remote_code=run.training.trust_remote_code, **options)
-    return PeftModel.from_pretrained(model, name, is_trainable=True)

@@ -8,10 +8,9 @@ A quick run, to try the script:
 
     python -m usermirrorer.train.pretrain --out runs/tiny-base --steps 20
 
-The training text consists of scenes in the exact prompt layout, each followed by several answers, because one answer
-per scene is too little to learn from. Some are decisions ("I like sour. I take sour tea.\\nBehavior: [C]") whose liked
-word belongs to an option drawn uniformly, regardless of the history; others only read back an entry of the history or
-the text of a label. Nothing links a history to a choice, so any such link is learned in a later stage.
+The text consists of scenes in the prompt's layout, each with several answers, because one is too little to learn from.
+Some are decisions ("I like sour. I take sour tea.\\nBehavior: [C]") for an option drawn uniformly; others read back an
+entry of the history or the text of a label. Nothing links a history to a choice: later stages teach that.
 """
 
 from __future__ import annotations
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
 
 
 VOCABULARY = 1500
+BATCH = 16
 SPECIAL = {"pad": "<|pad|>", "end": "<|end|>"}
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
 
@@ -66,12 +66,9 @@ def build_tokenizer() -> Qwen2Tokenizer:
     from transformers import Qwen2Tokenizer
 
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(PIECES), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
+    pieces = pre_tokenizers.Split(Regex(PIECES), "isolated")
+    in_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pieces, in_bytes])
     tokenizer.decoder = decoders.ByteLevel()
     toy_text = f" {' '.join((*TASTES, *THINGS))} I like take. I {VERB} it.\n{VERB} [A]\n\nNothing stands out."
     layout = "# User Profile\n\n## History\n\n# Exposure List\nBehavior: [A]\nHistory?"
@@ -102,9 +99,9 @@ def build_tokenizer() -> Qwen2Tokenizer:
 def build_model(tokenizer: Qwen2Tokenizer) -> Qwen2ForCausalLM:
     """Qwen2, 3 layers, 128 wide, heads of 32 (vLLM's CPU attention refuses narrower ones), under 1 M parameters.
 
-    With the usual small weights, look-up was not learned in 400 steps, so the initial weights help: wide embeddings
-    that stay distinct, attention that favours equal tokens (key = query, output = transposed value), and in the first
-    layer three heads that look one, two and three tokens back.
+    Look-up was not learned in 400 steps from the usual small weights, so these help: wide, distinct embeddings,
+    attention to equal tokens (key = query, output = transposed value), and in the first layer three heads that look
+    one, two and three tokens back.
     """
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
@@ -146,7 +143,7 @@ def build_model(tokenizer: Qwen2Tokenizer) -> Qwen2ForCausalLM:
 
 
 def toy_titles(rng: np.random.Generator, entries: int, options: int) -> tuple[list[str], list[str]]:
-    """Titles for a history and a list. Histories lean to some tastes, as real ones do; lists are independent of it."""
+    """Titles for a history, which leans to some tastes as real ones do, and for a list, which does not."""
     leaning = rng.dirichlet(np.full(len(TASTES), 0.5))
     history = [f"{TASTES[taste]} {rng.choice(THINGS)}" for taste in rng.choice(len(TASTES), size=entries, p=leaning)]
     tastes = rng.choice(len(TASTES), size=options, replace=options > len(TASTES))
@@ -216,7 +213,7 @@ def batch(tokenizer: Qwen2Tokenizer, conversations: list[Conversation]) -> tuple
     return torch.from_numpy(ids), torch.from_numpy(np.where(speaks & (padded["attention_mask"] == 1), ids, -100))
 
 
-def pretrain(out: Path, steps: int, seed: int, size: int = 16) -> None:
+def pretrain(out: Path, steps: int, seed: int) -> None:
     """Train from scratch and write the model to `out`, also every 200 steps. Lessons replace drills half-way."""
     import torch
     from torch.nn.functional import cross_entropy
@@ -233,7 +230,7 @@ def pretrain(out: Path, steps: int, seed: int, size: int = 16) -> None:
     started = time.monotonic()
     for step in range(1, steps + 1):
         make = drill if rng.random() < 2 - 4 * step / steps else lesson
-        ids, labels = batch(tokenizer, [make(rng) for _ in range(size)])
+        ids, labels = batch(tokenizer, [make(rng) for _ in range(BATCH)])
         targets = labels[:, 1:].flatten()
         losses = cross_entropy(model(input_ids=ids).logits[:, :-1].flatten(0, 1), targets, reduction="none")
         # Labels are one token in seventeen and the slowest to learn: they count five times.
@@ -251,17 +248,12 @@ def pretrain(out: Path, steps: int, seed: int, size: int = 16) -> None:
             tokenizer.save_pretrained(out)
 
 
-def make_parser() -> argparse.ArgumentParser:
+def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m usermirrorer.train.pretrain", description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="directory to write the model to")
-    parser.add_argument("--steps", type=int, default=1800, help="training steps of 16 scenes (default: 1800)")
+    parser.add_argument("--steps", type=int, default=1800, help=f"training steps of {BATCH} scenes (default: 1800)")
     parser.add_argument("--seed", type=int, default=0)
-    return parser
-
-
-def main() -> None:
-    args = make_parser().parse_args()
-    pretrain(args.out, args.steps, args.seed)
+    pretrain(**vars(parser.parse_args()))
 
 
 if __name__ == "__main__":

@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from usermirrorer.data.artefacts.store import write_bytes
 from usermirrorer.errors import UserError
 from usermirrorer.secrets import redact
+from usermirrorer.train.config import Run
 
-
-if TYPE_CHECKING:
-    from usermirrorer.train.config import Run
 
 RECORD = "usermirrorer.json"
 
@@ -25,15 +24,17 @@ _LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", 
 def record(run: Run, data: Mapping[str, Any]) -> dict[str, Any]:
     """What is known before training, written to `usermirrorer.json`; `run` and metrics are added afterwards.
 
-    `data` describes the pairs: path, fingerprint, prompt, rows, and the exposure probe if the manifest has one.
+    `data` is what `rows.prepare` says of the pairs; `bases` are the models behind this one, oldest first.
     """
     base = str(run.model.model_name_or_path)
+    earlier = Path(base) / RECORD
+    bases = json.loads(earlier.read_text(encoding="utf-8")).get("bases", []) if earlier.is_file() else []
     return redact(
         {
             "prompt": data["prompt"],
             "method": run.method,
             "base": base,
-            "bases": [*_bases(base), base],
+            "bases": [*bases, base],
             "data": {key: value for key, value in data.items() if key != "prompt"},
             "recipe": run.recipe,
             "git_revision": git_revision(),
@@ -62,16 +63,13 @@ def check_same_run(output_dir: str, now: Mapping[str, Any]) -> list[str]:
             f"{output_dir} holds a run on other pairs ({before['data']['path']}, fingerprint "
             f"{before['data']['fingerprint']} → {now['data']['fingerprint']}); name another output_dir or delete it"
         )
-    keys = sorted({*before["recipe"], *now["recipe"]})
-    return [
-        f"{key}: {before['recipe'].get(key)} → {now['recipe'].get(key)}"
-        for key in keys
-        if before["recipe"].get(key) != now["recipe"].get(key)
-    ]
+    old, new = before["recipe"], now["recipe"]
+    changed = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
+    return [f"{key}: {old.get(key)} → {new.get(key)}" for key in changed]
 
 
 def write(output_dir: str, content: Mapping[str, Any]) -> None:
-    """Write `usermirrorer.json`."""
+    """Write the record, `usermirrorer.json`."""
     Path(output_dir).mkdir(parents=True, exist_ok=True)
     text = json.dumps(content, indent=1, ensure_ascii=False, default=str)
     write_bytes(Path(output_dir) / RECORD, (text + "\n").encode())
@@ -93,14 +91,6 @@ def versions() -> dict[str, str]:
     """Versions of the installed libraries that affect a training's numbers."""
     found = {}
     for name in _LIBRARIES:
-        try:
+        with suppress(PackageNotFoundError):
             found[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return found
-
-
-def _bases(base: str) -> list[str]:
-    """The models that `base` was trained from, oldest first, according to its record."""
-    path = Path(base) / RECORD
-    return json.loads(path.read_text(encoding="utf-8")).get("bases", []) if path.is_file() else []

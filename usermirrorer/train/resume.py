@@ -5,14 +5,12 @@ from __future__ import annotations
 import logging
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from usermirrorer.errors import UserError
 from usermirrorer.train import provenance
+from usermirrorer.train.config import Run
 
-
-if TYPE_CHECKING:
-    from usermirrorer.train.config import Run
 
 logger = logging.getLogger("usermirrorer.train")
 

@@ -26,13 +26,12 @@ from usermirrorer.data.artefacts.schema import PAIRS
 from usermirrorer.errors import UserError
 from usermirrorer.llm.labels import label_tokens
 from usermirrorer.llm.prompts import INSTRUCTIONS, LABELS, parse
+from usermirrorer.train.config import Run
 
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
-
-    from usermirrorer.train.config import Run
 
 logger = logging.getLogger("usermirrorer.train")
 
@@ -46,10 +45,9 @@ _BATCH = 256
 
 
 def prepare(run: Run, tokenizer: PreTrainedTokenizerBase) -> tuple[Dataset, dict[str, Any]]:
-    """The rows to train on, and what to record: path, fingerprint, prompt, rows, kept, dropped, tokens, probe.
+    """The rows to train on, as TRL wants them, and what to record: path, fingerprint, prompt, counts, probe.
 
-    SFT rows have columns `prompt` and `completion`, DPO rows `prompt`, `chosen` and `rejected`, each a list of
-    messages. One process checks and broadcasts the result. Raises UserError for rows that can't be trained on.
+    One process checks and broadcasts the result. Raises UserError for rows that can't be trained on.
     """
     from accelerate.utils import broadcast_object_list
 
@@ -113,12 +111,14 @@ def _survey(
     totals: list[int] = []
     answer_lengths: list[int] = []
     labels: set[int] = set()
-    systems: Counter[str] = Counter()
+    systems: set[str] = set()
     tokens = 0
     for start in range(0, len(rows), _BATCH):
         batch = rows[start : start + _BATCH]
         digest.update(json.dumps([batch[column] for column in ("prompt", *answers)], ensure_ascii=False).encode())
-        trainable = [i for i in range(len(batch["prompt"])) if _trainable(batch, answers, i, dropped)]
+        to_drop = [_reason_to_drop(batch, answers, i) for i in range(len(batch["prompt"]))]
+        dropped.update(reason for reason in to_drop if reason)
+        trainable = [i for i, reason in enumerate(to_drop) if not reason]
         if not trainable:
             continue
         prompts = _render(tokenizer, [batch["prompt"][i] for i in trainable], add_generation_prompt=True)
@@ -129,7 +129,7 @@ def _survey(
                 _check_prefix(tokenizer, prompts[k], texts[column][k], f"{name}: {ids[start + i]}")
                 label = parse(batch[column][i][-1]["content"], len(LABELS))[1]
                 labels |= set() if label is None else {label}
-            systems[next((m["content"] for m in batch["prompt"][i] if m["role"] == "system"), "")] += 1
+            systems.add(next((m["content"] for m in batch["prompt"][i] if m["role"] == "system"), ""))
             totals.append(max(lengths))
             answer_lengths.extend(length - len(prompts[k]) for length in lengths)
             if max_length is not None and max(lengths) > max_length:
@@ -184,18 +184,15 @@ def _log(name: str, counts: dict[str, Any], totals: list[int], answers: list[int
             )
 
 
-def _trainable(batch: dict[str, list[Any]], answers: Sequence[str], i: int, dropped: Counter[str]) -> bool:
-    """Whether row `i` of a batch has text to train on; if not, the reason is counted in `dropped`."""
+def _reason_to_drop(batch: dict[str, list[Any]], answers: Sequence[str], i: int) -> str | None:
     messages = [*batch["prompt"][i], *(message for column in answers for message in batch[column][i])]
     question = next((m["content"] or "" for m in reversed(batch["prompt"][i]) if m["role"] == "user"), "")
     withheld = not messages or any(not (message["content"] or "").strip() for message in messages)
     if withheld or _BLANK_OPTION.search(question):
-        dropped["blanked for licence"] += 1
-    elif any([m["role"] for m in batch[column][i]] != ["assistant"] for column in answers) or not question:
-        dropped["not a user's turn and one answer"] += 1
-    else:
-        return True
-    return False
+        return "blanked for licence"
+    if any([m["role"] for m in batch[column][i]] != ["assistant"] for column in answers) or not question:
+        return "not a user's turn and one answer"
+    return None
 
 
 def _check_prefix(tokenizer: PreTrainedTokenizerBase, prompt: list[int], text: list[int], place: str) -> None:
@@ -215,10 +212,9 @@ def _render(tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Any], **
     return tokenizer.apply_chat_template(list(conversations), tokenize=True, return_dict=True, **options)["input_ids"]
 
 
-def _instruction(systems: Counter[str]) -> str | None:
+def _instruction(systems: set[str]) -> str | None:
     """The instruction that all rows share, None if it is not one of ours (published rows have their own)."""
-    names = {name for name, text in INSTRUCTIONS.items() if text in systems}
-    return names.pop() if len(systems) == 1 and len(names) == 1 else None
+    return next((name for name, text in INSTRUCTIONS.items() if systems == {text}), None)
 
 
 def _from_published(table: pa.Table, columns: Sequence[str]) -> pa.Table:

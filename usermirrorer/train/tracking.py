@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from usermirrorer.errors import UserError
 from usermirrorer.train import card, provenance
+from usermirrorer.train.config import Run
 
 
 if TYPE_CHECKING:
     from transformers import Trainer
-
-    from usermirrorer.train.config import Run
 
 logger = logging.getLogger("usermirrorer.train")
 
@@ -87,24 +86,24 @@ def start_wandb(run: Run, record: Mapping[str, Any], resumed: bool) -> None:
 
 def finish(trainer: Trainer, run: Run, record: Mapping[str, Any], metrics: dict[str, float]) -> None:
     """Save metrics and trainer state, complete the record, write the card, close trackers and process group."""
+    import torch
+
     trainer.log_metrics("train", metrics)
     trainer.save_metrics("train", metrics)
     trainer.save_state()
     if trainer.is_world_process_zero():
         losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-        content = {
-            **record,
-            "run": {
-                "world_size": run.training.world_size,
-                "distributed": type(trainer.model_wrapped).__name__,
-                "device": _device_name(),
-                "batch": batch_arithmetic(run),
-                "global_batch": global_batch(run),
-                "steps": trainer.state.global_step,
-                "last_loss": losses[-1] if losses else None,
-                "seconds": round(metrics["train_runtime"], 1),
-            },
+        outcome = {
+            "world_size": run.training.world_size,
+            "distributed": type(trainer.model_wrapped).__name__,
+            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
+            "batch": batch_arithmetic(run),
+            "global_batch": global_batch(run),
+            "steps": trainer.state.global_step,
+            "last_loss": losses[-1] if losses else None,
+            "seconds": round(metrics["train_runtime"], 1),
         }
+        content = {**record, "run": outcome}
         provenance.write(run.training.output_dir, content)
         card.write_card(run.training.output_dir, content, peft=run.model.use_peft)
         logger.info(f"saved: {run.training.output_dir}")
@@ -113,9 +112,3 @@ def finish(trainer: Trainer, run: Run, record: Mapping[str, Any], metrics: dict[
 
             wandb.finish()
     trainer.accelerator.end_training()
-
-
-def _device_name() -> str:
-    import torch
-
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"

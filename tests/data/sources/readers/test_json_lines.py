@@ -9,7 +9,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from usermirrorer.data.sources.readers import files
@@ -86,6 +86,7 @@ objects = st.dictionaries(st.sampled_from([*SCHEMA, "other"]), values, max_size=
 
 @pytest.mark.slow
 @settings(max_examples=400)
+@example(lines=[b"\x0b"])  # blank to Python, not to JSON
 @given(lines=st.lists(objects | st.binary(max_size=20) | st.just(b'{"id": "1", "n": 2}'), max_size=6))
 def test_garbage_gives_rows_or_one_sentence(lines: list[bytes]) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -96,5 +97,5 @@ def test_garbage_gives_rows_or_one_sentence(lines: list[bytes]) -> None:
         except UserError as error:
             assert "a.jsonl:" in str(error)
         else:
-            filled = [number for number, line in enumerate(b"\n".join(lines).split(b"\n"), 1) if line.strip()]
+            filled = [number for number, line in enumerate(b"\n".join(lines).split(b"\n"), 1) if line.strip(b" \t\r")]
             assert [line for frame in frames for line in frame["line"]] == filled

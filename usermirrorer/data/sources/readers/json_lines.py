@@ -41,7 +41,7 @@ def parse_chunk(
         numbers = pl.Series(range(first_line, first_line + count), dtype=pl.Int64)
     else:
         lines = chunk.split(b"\n")
-        filled = [number for number, line in enumerate(lines) if line.strip()]
+        filled = [number for number, line in enumerate(lines) if line.strip(b" \t\r")]  # JSON has no other blanks
         if frame is None or len(frame) != len(filled):
             raise _bad_line(path, first_line, [(number, lines[number]) for number in filled], as_written)
         numbers = pl.Series(filled, dtype=pl.Int64) + first_line
