@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from usermirrorer.data.artefacts.card import cell, code_block, render_card, step_card
+from usermirrorer.data.artefacts.card import STEP_CARD, cell, code_block, render_card, step_card
 
 
 markdown = MarkdownIt("commonmark").enable("table")
@@ -34,6 +35,16 @@ def test_a_step_card_has_all_of_the_manifest(tmp_path: Path) -> None:
         assert f"\n## {title}\n\n```json\n" in text
     assert '"model": "yes: no # {{ x }}"' in text and '"domain": "é"' in text and '"too_long": 3' in text
     assert "00ff" not in text and "## finished" not in text
+
+
+@settings(max_examples=100, deadline=None)
+@given(name=st.text(st.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp"), exclude_characters="/"), max_size=120))
+def test_a_step_card_is_what_the_hub_would_write(name: str) -> None:
+    name = f"n{name}"
+    card = step_card(Path("work") / name, {"recipe": {"step": name}, "files": {}})
+    blocks = {"recipe": json.dumps({"step": name}, indent=1, ensure_ascii=False)}
+    values = {"name": f"work/{name}", "step": name, "blocks": blocks, "files": 0}
+    assert card == render_card("dataset", STEP_CARD, {"pretty_name": f"work/{name}"}, values)
 
 
 @settings(max_examples=200)
@@ -65,10 +76,13 @@ def test_a_card_is_rendered_without_a_network(kind, tmp_path: Path, monkeypatch:
     assert card == "---\ntags:\n- 'a: b'\n- c\n---\n\n# --- é\n"
 
 
-def test_the_store_loads_no_template_engine_before_a_step_ends() -> None:
+def test_a_step_loads_no_template_engine_before_its_end_and_never_the_hub(tmp_path: Path) -> None:
     code = (
-        "import sys, usermirrorer.cli, usermirrorer.data.artefacts.store, usermirrorer.data.log.prepare; "
+        "import sys, pathlib, usermirrorer.cli, usermirrorer.data.log.prepare\n"
+        "from usermirrorer.data.artefacts.store import open_step\n"
+        "print([m for m in ('jinja2', 'huggingface_hub') if m in sys.modules])\n"
+        "with open_step(pathlib.Path(sys.argv[1]), {}) as step: step.finish()\n"
         "print([m for m in ('jinja2', 'huggingface_hub') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["[]", "['jinja2']"] and (tmp_path / "README.md").is_file()

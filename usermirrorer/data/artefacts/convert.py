@@ -13,6 +13,7 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
+from polars.datatypes import DataTypeClass
 
 
 PUBLISHED = {"prompt": "messages_chosen", "chosen": "messages_chosen", "rejected": "messages_rejected"}
@@ -23,14 +24,14 @@ SECONDS_BELOW = 1e11
 LATEST_MS = 60_000_000_000_000
 """1,900 years after 1970. Times further away, on either side, are not converted: Python can't print them."""
 
-Types = Mapping[str, pl.DataType]
+DataType = pl.DataType | DataTypeClass
+Types = Mapping[str, DataType]
 
 
 def milliseconds(value: Any) -> int | None:
     """A time as UTC milliseconds; None if it is not a time.
 
-    Times are datetimes or ISO text, both in UTC if they have no zone, or numbers: seconds below 1e11, else
-    milliseconds.
+    Times are datetimes or ISO text (UTC if they have no zone), or numbers: seconds below 1e11, else milliseconds.
     """
     if isinstance(value, str):
         try:
@@ -44,8 +45,8 @@ def milliseconds(value: Any) -> int | None:
     return int(value * 1000) if abs(value) < SECONDS_BELOW else int(value)
 
 
-def polars_types(schema: pa.Schema) -> dict[str, pl.DataType]:
-    return dict(pl.DataFrame(schema.empty_table()).schema)
+def polars_types(schema: pa.Schema) -> Types:
+    return pl.DataFrame(schema.empty_table()).schema
 
 
 def with_pair_columns(names: Iterable[str]) -> list[str]:
@@ -67,17 +68,17 @@ def json_frame(rows: list[dict[str, Any]], types: Types) -> pl.DataFrame:
     return pl.DataFrame(columns, schema=present)
 
 
-def _column(given: Mapping[str, pl.DataType], name: str, kind: pl.DataType) -> pl.Expr:
+def _column(given: Mapping[str, DataType], name: str, kind: DataType) -> pl.Expr:
     if name in given:
         return _converted(pl.col(name), given[name], kind)
     source = PUBLISHED.get(name, "")
     if source not in given:
-        return pl.repeat(None, pl.len(), dtype=kind)
+        return _null(kind)
     messages = _converted(pl.col(source), given[source], kind)
     return messages.list.head(messages.list.len() - 1) if name == "prompt" else messages.list.tail(1)
 
 
-def _converted(value: pl.Expr, given: pl.DataType, kind: pl.DataType) -> pl.Expr:
+def _converted(value: pl.Expr, given: DataType, kind: DataType) -> pl.Expr:
     """`value` of type `given` as `kind`, fields of structs by name."""
     if isinstance(kind, pl.Datetime):
         time = _time(value, given)
@@ -86,26 +87,23 @@ def _converted(value: pl.Expr, given: pl.DataType, kind: pl.DataType) -> pl.Expr
         return value
     if isinstance(kind, pl.Struct):
         if not isinstance(given, pl.Struct):
-            return pl.repeat(None, pl.len(), dtype=kind)
-        inner = {field.name: _instance(field.dtype) for field in given.fields}
+            return _null(kind)
+        inner = given.to_schema()
         fields = [
-            _converted(value.struct.field(field.name), inner[field.name], _instance(field.dtype))
-            if field.name in inner
-            else pl.lit(None, field.dtype)
-            for field in kind.fields
+            (_converted(value.struct.field(name), inner[name], of) if name in inner else pl.lit(None, of)).alias(name)
+            for name, of in kind.to_schema().items()
         ]
-        fields = [entry.alias(field.name) for entry, field in zip(fields, kind.fields, strict=True)]
         return pl.when(value.is_not_null()).then(pl.struct(fields))
     if isinstance(kind, pl.List):
         if not isinstance(given, pl.List):
-            return pl.repeat(None, pl.len(), dtype=kind)
-        return value.list.eval(_converted(pl.element(), _instance(given.inner), _instance(kind.inner)))
-    convertible = given.is_numeric() or isinstance(given, pl.String | pl.Categorical | pl.Enum)
-    text = value.cast(pl.String) if isinstance(given, pl.Categorical | pl.Enum) else value
-    return text.cast(kind, strict=False) if convertible else pl.repeat(None, pl.len(), dtype=kind)
+            return _null(kind)
+        return value.list.eval(_converted(pl.element(), given.inner, kind.inner))
+    if isinstance(given, pl.Categorical | pl.Enum):
+        value, given = value.cast(pl.String), pl.String()
+    return value.cast(kind, strict=False) if given == pl.String or given.is_numeric() else _null(kind)
 
 
-def _time(value: pl.Expr, given: pl.DataType) -> pl.Expr:
+def _time(value: pl.Expr, given: DataType) -> pl.Expr:
     """A column as UTC milliseconds, by the rule of `milliseconds`."""
     if isinstance(given, pl.Datetime):
         zoned = value.dt.replace_time_zone("UTC") if given.time_zone is None else value.dt.convert_time_zone("UTC")
@@ -113,20 +111,24 @@ def _time(value: pl.Expr, given: pl.DataType) -> pl.Expr:
     if given == pl.Date:
         return value.cast(TIME)
     if given != pl.String and not given.is_numeric():
-        return pl.repeat(None, pl.len(), dtype=TIME)
+        return _null(TIME)
     plain = value if given == pl.String else value.cast(pl.Float64, strict=False)
     return plain.map_elements(milliseconds, return_dtype=pl.Int64).cast(TIME)
 
 
-def _json_value(value: Any, kind: pl.DataType) -> Any:
+def _null(kind: DataType) -> pl.Expr:
+    return pl.repeat(None, pl.len(), dtype=kind)
+
+
+def _json_value(value: Any, kind: DataType) -> Any:
     """A JSON value as `kind`, ids given as numbers as text."""
     if value is None or isinstance(value, bool):
         return None
     if isinstance(kind, pl.Struct):
-        fields = {field.name: _instance(field.dtype) for field in kind.fields}
-        return {n: _json_value(value.get(n), of) for n, of in fields.items()} if isinstance(value, dict) else None
+        fields = kind.to_schema().items()
+        return {name: _json_value(value.get(name), of) for name, of in fields} if isinstance(value, dict) else None
     if isinstance(kind, pl.List):
-        return [_json_value(entry, _instance(kind.inner)) for entry in value] if isinstance(value, list) else None
+        return [_json_value(entry, kind.inner) for entry in value] if isinstance(value, list) else None
     if isinstance(kind, pl.Datetime):
         return milliseconds(value)
     if isinstance(value, list | dict):
@@ -138,7 +140,3 @@ def _json_value(value: Any, kind: pl.DataType) -> Any:
     if kind == pl.Float64:
         return float(value) if abs(value) <= sys.float_info.max else None
     return int(value) if abs(value) < 2**63 and value == int(value) else None
-
-
-def _instance(kind: Any) -> pl.DataType:
-    return kind() if isinstance(kind, type) else kind

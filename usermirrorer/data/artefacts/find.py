@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,20 +35,20 @@ SCHEMAS = {
 }
 
 REQUIRED = {
+    "pairs": ("prompt", "chosen", "rejected"),
     "scenes": ("dataset", "user_id", "item_id", "timestamp", "text", "item_pos", "choice_cnt"),
     "baselines": tuple(BASELINES.names),
     "decisions": tuple(DECISIONS.names),
     "predictions": tuple(PREDICTIONS.names),
-    "pairs": ("prompt", "chosen", "rejected"),
 }
-"""Columns that a file without a manifest needs to be of a kind; published files lack some of the others."""
+"""Kind -> the columns by which a file without a manifest is known; published files lack some of the others."""
 
 REMEDY = "pass an artefact's directory, FILE.parquet, FILE.jsonl(.gz) or a --work directory"
 
 
 @dataclass(frozen=True)
 class Artefact:
-    """One artefact. `content` is its manifest's, None without one; `work` is the directory of all steps, if known.
+    """One artefact. `content` is its manifest's, empty without one; `work` is the directory of all steps, if known.
 
     `part` is the split of scenes and baselines, the variant of decisions and predictions, the name of pairs.
     """
@@ -56,7 +56,7 @@ class Artefact:
     kind: str
     path: Path
     files: tuple[Path, ...]
-    content: Mapping[str, Any] | None = None
+    content: Mapping[str, Any] = field(default_factory=dict)
     work: Path | None = None
     domain: str = ""
     part: str = ""
@@ -69,7 +69,12 @@ class Artefact:
     @property
     def domains(self) -> list[str]:
         """The domains of its rows; pairs may have several."""
-        return list((self.content or {}).get("recipe", {}).get("domains") or [self.domain])
+        return list(self.content.get("recipe", {}).get("domains") or [self.domain])
+
+    @property
+    def split(self) -> str:
+        """The split of its scenes: decisions, predictions and pairs belong to train scenes."""
+        return self.part if self.kind in ("scenes", "baselines") else "train"
 
     def rows(self, columns: Sequence[str] | None = None) -> Iterator[pl.DataFrame]:
         """Its rows in batches; see `read_batches`."""
@@ -77,9 +82,8 @@ class Artefact:
 
     def beside(self, kind: str, part: str = "", domain: str = "") -> Artefact | None:
         """The artefact at WORK/kind/domain/part if it is finished, else None."""
-        path = self.work / kind / (domain or self.domain) / part if self.work else None
-        found = _of_manifest(path) if path and (path / MANIFEST).is_file() else None
-        return found if found and found.content and found.content.get("finished") else None
+        found = _of_manifest(self.work / kind / (domain or self.domain) / part) if self.work else None
+        return found if found and found.content.get("finished") else None
 
 
 def find_artefacts(path: Path) -> list[Artefact]:
@@ -95,16 +99,14 @@ def find_artefacts(path: Path) -> list[Artefact]:
     if not path.is_dir() or files_in(path):
         files = files_at(path, REMEDY)
         return [Artefact(_kind_of(files[0]), path, tuple(files))]
-    places = [place.parent for place in sorted(path.rglob(MANIFEST))]
-    artefacts = [found for place in places if (found := _of_manifest(place)) is not None]
-    artefacts.sort(key=lambda found: list(STEPS.values()).index(found.kind))
+    artefacts = [found for place in sorted(path.rglob(MANIFEST)) if (found := _of_manifest(place.parent))]
     if not artefacts:
         raise UserError(f"{path} holds no artefact: {REMEDY}")
-    return artefacts
+    return sorted(artefacts, key=lambda found: list(STEPS.values()).index(found.kind))
 
 
 def _of_manifest(path: Path) -> Artefact | None:
-    """The artefact in a step's directory, None if the step is internal."""
+    """The artefact in a step's directory; None without a manifest, or if the step is internal."""
     manifest = read_manifest(path)
     content = manifest["content"] if manifest else {}
     recipe = content.get("recipe", {})
@@ -124,11 +126,8 @@ def _of_manifest(path: Path) -> Artefact | None:
 def _kind_of(path: Path) -> str:
     """The kind of artefact in a file, by its columns."""
     columns = set(columns_of(path))
-    if set(REQUIRED["pairs"]) <= columns:
-        return "pairs"
-    for kind, required in REQUIRED.items():
-        if set(required) <= columns:
-            return kind
-    nearest = max(REQUIRED, key=lambda kind: len(set(REQUIRED[kind]) & columns) / len(REQUIRED[kind]))
-    missing = [name for name in REQUIRED[nearest] if name not in columns]
-    raise UserError(f"{path} is not a known artefact: {nearest} would also need the column `{missing[0]}`")
+    nearest = max(REQUIRED, key=lambda kind: len(columns.intersection(REQUIRED[kind])) / len(REQUIRED[kind]))
+    for name in REQUIRED[nearest]:
+        if name not in columns:
+            raise UserError(f"{path} is not a known artefact: {nearest} would also need the column `{name}`")
+    return nearest

@@ -66,6 +66,12 @@ PREDICTIONS = pa.schema(
     ]
 )
 
+MEASURES = (
+    "score", "entropy_expected_strong", "entropy_expected_weak", "entropy_total_strong", "entropy_total_weak",
+    "entropy_chosen", "entropy_rejected",
+)  # fmt: skip
+"""Columns of pairs by which they are selected."""
+
 PAIRS = pa.schema(
     [
         ("scene_id", pa.string()),
@@ -79,13 +85,7 @@ PAIRS = pa.schema(
         ("behavior_chosen", pa.string()),
         ("behavior_rejected", pa.string()),
         ("choice_cnt", pa.int64()),
-        ("score", pa.float64()),
-        ("entropy_expected_strong", pa.float64()),
-        ("entropy_expected_weak", pa.float64()),
-        ("entropy_total_strong", pa.float64()),
-        ("entropy_total_weak", pa.float64()),
-        ("entropy_chosen", pa.float64()),
-        ("entropy_rejected", pa.float64()),
+        *((name, pa.float64()) for name in MEASURES),
         ("accepted", pa.int64()),
         ("rejected_from", pa.string()),
     ]

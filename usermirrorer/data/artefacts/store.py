@@ -58,12 +58,11 @@ class Step:
             self._shards += 1
         journal = self.directory / JOURNAL
         if journal.is_file():
-            kept = [line for line in journal.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
-            entries = [json.loads(line) for line in kept]
+            # A kill may cut off the last line, or leave a shard's rows in the journal too.
+            entries = [json.loads(line) for line in journal.read_bytes().split(b"\n")[:-1]]
             rows = [row for entry in entries for row in entry["rows"]]
             first = entries[0]["first_row"] if entries else 0
-            # A kill between writing a shard and trimming the journal leaves the shard's rows in both.
-            self._pending = rows[self._shards * SHARD_ROWS - first :] if entries else []
+            self._pending = rows[self._shards * SHARD_ROWS - first :]
             self._rewrite_journal()
         return self._shards * SHARD_ROWS + len(self._pending)
 

@@ -50,7 +50,7 @@ def source_of(artefact: Artefact, domain: str) -> Source:
     The text of an unknown log is not passed on by default.
     """
     beside = artefact.beside("tables", "", domain)
-    tables = dict(beside.content or {}) if beside else {}
+    tables = beside.content if beside else {}
     try:
         known = load_domain(domain, artefact.work)
     except UserError:
@@ -78,14 +78,11 @@ def dataset_card(
     rebuild: Mapping[str, Any],
 ) -> str:
     """The README.md of a data set; `rebuild` is the content of `rebuild.yaml`."""
-    contents = {artefact.name: artefact.content or {} for artefact in artefacts}
+    contents = {artefact.name: artefact.content for artefact in artefacts}
     name = repo_id.split("/")[-1]
     values = {
         "name": name,
-        "files": [
-            (config_of(artefact, artefacts), place_in_repo(artefact), contents[artefact.name]["rows"])
-            for artefact in artefacts
-        ],
+        "files": [(config_of(a, artefacts), place_in_repo(a), a.content["rows"]) for a in artefacts],
         "withheld": [source.domain for source in sources if not (source.with_text or include_text)],
         "sources": sources,
         "include_text": include_text,
@@ -107,10 +104,6 @@ def _header(name: str, artefacts: Sequence[Artefact], sources: Sequence[Source])
         splits = configs.setdefault(config_of(artefact, artefacts), {})
         files = f"{place_in_repo(artefact)}/*.parquet"
         splits.setdefault(SPLITS[artefact.kind] or artefact.part, []).append(files)
-    data_files = {
-        config: [{"split": split, "path": paths} for split, paths in splits.items()]
-        for config, splits in configs.items()
-    }
     licences = {source.licence.lower() for source in sources}
     licence = licences.pop() if len(licences) == 1 else ""
     known = {"license": licence} if licence in LICENCES else {"license": "other", "license_name": "see-sources-below"}
@@ -119,8 +112,12 @@ def _header(name: str, artefacts: Sequence[Artefact], sources: Sequence[Source])
         **known,
         "tags": ["usermirrorer", "user-simulation", "recommender-systems"],
         "configs": [
-            {"config_name": config, **({"default": True} if index == 0 else {}), "data_files": data_files[config]}
-            for index, config in enumerate(configs)
+            {
+                "config_name": config,
+                **({"default": True} if index == 0 else {}),
+                "data_files": [{"split": split, "path": paths} for split, paths in splits.items()],
+            }
+            for index, (config, splits) in enumerate(configs.items())
         ],
     }
 
@@ -137,8 +134,8 @@ def _shown_values(source: Source) -> list[str]:
 
 def _windows(source: Source) -> dict[str, str]:
     """Split -> when its window begins."""
-    cuts = {split: datetime.fromtimestamp(source.tables["cuts"][split] / 1000, UTC) for split in ("train", "test")}
-    return {split: f"{time:%Y-%m-%d %H:%M} UTC" for split, time in cuts.items()}
+    cuts = source.tables["cuts"].items()
+    return {split: f"{datetime.fromtimestamp(time / 1000, UTC):%Y-%m-%d %H:%M} UTC" for split, time in cuts}
 
 
 def _counts(contents: Mapping[str, Mapping[str, Any]], sources: Sequence[Source]) -> dict[str, Any]:

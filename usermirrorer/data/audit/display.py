@@ -13,51 +13,30 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from usermirrorer.data.artefacts.schema import VARIANTS
+from usermirrorer.data.artefacts.schema import MEASURES, VARIANTS
 from usermirrorer.llm.prompts import LABELS, SceneText, conversation
 
 
 Row = dict[str, Any]
 Related = Mapping[str, pl.DataFrame]
 
-MEASURES = (
-    "score", "entropy_expected_strong", "entropy_expected_weak", "entropy_total_strong", "entropy_total_weak",
-    "entropy_chosen", "entropy_rejected", "accepted", "rejected_from",
-)  # fmt: skip
-"""Columns of pairs that are printed if they have a value."""
-
 
 def _print_scene(row: Row, related: Related) -> None:
     text = row["text"]
     options = len((text or {}).get("action_list") or row["impression_list"] or [])
-    print(f"scene {row['scene_id'] or '(no id)'} of {row['dataset']}: user {row['user_id']}, {_time(row)}")
-    print(f"{row['split'] or 'no split'}, exposure {row['exposure'] or 'unknown'}")
-    print()
-    print(_user_message(text))
-    print()
-    columns: dict[str, list[Any]] = {"option": [_option(None, i) for i in range(options)]}
-    columns["truth"] = _chosen(options, row["item_pos"])
-    if row["sources"]:
-        columns["source"] = row["sources"]
-    if row["item_cnt"]:
-        columns["earlier"] = row["item_cnt"]
-    columns |= _answers(row["scene_id"], related)
+    time = f"{row['timestamp']:%Y-%m-%d %H:%M:%S} UTC" if row["timestamp"] else "undated"
+    print(f"scene {row['scene_id'] or '(no id)'} of {row['dataset']}: user {row['user_id']}, {time}")
+    print(f"{row['split'] or 'no split'}, exposure {row['exposure'] or 'unknown'}\n\n{_user_message(text)}\n")
+    columns = {"option": [_option(None, i) for i in range(options)], "truth": _chosen(options, row["item_pos"])}
+    columns |= {name: row[source] for name, source in (("source", "sources"), ("earlier", "item_cnt")) if row[source]}
+    baselines = _of_scene(row, related, "baselines").select("baseline", "probs")
+    columns |= {name: _percent(probs) for name, probs in baselines.iter_rows()}
+    predictions = _of_scene(row, related, "predictions")
+    for variant in VARIANTS:
+        probs = predictions.filter(pl.col("variant") == variant)["probs"].to_list()
+        if probs:
+            columns[f"{variant} decisions"] = _percent(np.mean(probs, axis=0).tolist())
     print_table(columns)
-
-
-def _answers(scene_id: str, related: Related) -> dict[str, list[str]]:
-    """The probability of every option under each baseline, and its mean over each writer's decisions."""
-    answers: dict[str, list[str]] = {}
-    if "baselines" in related:
-        rows = related["baselines"].filter(pl.col("scene_id") == scene_id)
-        answers |= {name: _percent(probs) for name, probs in rows.select("baseline", "probs").iter_rows()}
-    if "predictions" in related:
-        rows = related["predictions"].filter(pl.col("scene_id") == scene_id)
-        for variant in VARIANTS:
-            probs = rows.filter(pl.col("variant") == variant)["probs"].to_list()
-            if probs:
-                answers[f"{variant} decisions"] = _percent(np.mean(probs, axis=0).tolist())
-    return answers
 
 
 def _print_decision(row: Row, related: Related) -> None:
@@ -71,21 +50,20 @@ def _print_decision(row: Row, related: Related) -> None:
 
 
 def _print_prediction(row: Row, related: Related) -> None:
-    scene = _scene_of(row, related)
     print(f"{row['predictor']} after {row['variant']} decision {row['sample']}, scene {row['scene_id']}")
-    if "decisions" in related:
-        same = (pl.col("scene_id") == row["scene_id"]) & (pl.col("variant") == row["variant"])
-        for text in related["decisions"].filter(same, pl.col("sample") == row["sample"])["text"]:
-            print(text)
-    _print_probabilities(row["probs"] or [], scene)
+    same = [pl.col(name) == pl.lit(row[name]) for name in ("variant", "sample")]
+    for text in _of_scene(row, related, "decisions").filter(same)["text"]:
+        print(text)
+    _print_probabilities(row, related)
 
 
 def _print_baseline(row: Row, related: Related) -> None:
     print(f"{row['baseline']}, scene {row['scene_id']}")
-    _print_probabilities(row["probs"] or [], _scene_of(row, related))
+    _print_probabilities(row, related)
 
 
-def _print_probabilities(probs: Sequence[float], scene: Row | None) -> None:
+def _print_probabilities(row: Row, related: Related) -> None:
+    probs, scene = row["probs"] or [], _scene_of(row, related)
     columns = {"option": [_option(scene, i) for i in range(len(probs))]}
     if scene:
         columns["truth"] = _chosen(len(probs), scene["item_pos"])
@@ -94,9 +72,7 @@ def _print_probabilities(probs: Sequence[float], scene: Row | None) -> None:
 
 def _print_pair(row: Row, related: Related) -> None:
     print(f"pair of scene {row['scene_id'] or '(no id)'}, {row['dataset'] or 'no data set'}: user {row['user_id']}")
-    print()
-    print(_last_content(row["prompt"]))
-    print()
+    print(f"\n{_last_content(row['prompt'])}\n")
     sides = {side: _last_content(row[side]) for side in ("chosen", "rejected")}
     if sys.stdout.isatty():
         from rich.columns import Columns
@@ -108,7 +84,7 @@ def _print_pair(row: Row, related: Related) -> None:
     else:
         for side, text in sides.items():
             print(f"{side}:\n{text}\n")
-    measures = [(name, row[name]) for name in MEASURES if row[name] is not None]
+    measures = [(name, row[name]) for name in (*MEASURES, "accepted", "rejected_from") if row[name] is not None]
     words = [f"{name} {value:.3f}" if isinstance(value, float) else f"{name} {value}" for name, value in measures]
     print(", ".join(words) or "no measures")
 
@@ -120,10 +96,11 @@ def _last_content(messages: Sequence[Row | None] | None) -> str:
 
 def _scene_of(row: Row, related: Related) -> Row | None:
     """The scene that a row belongs to, if it is known."""
-    if "scenes" not in related:
-        return None
-    rows = related["scenes"].filter(pl.col("scene_id") == row["scene_id"]).to_dicts()
-    return rows[0] if rows else None
+    return next(_of_scene(row, related, "scenes").iter_rows(named=True), None)
+
+
+def _of_scene(row: Row, related: Related, kind: str) -> pl.DataFrame:
+    return related[kind].filter(pl.col("scene_id") == pl.lit(row["scene_id"]))
 
 
 def _chosen(options: int, position: int) -> list[str]:
@@ -142,10 +119,6 @@ def _user_message(text: Row | None) -> str:
     options = [option or "" for option in text["action_list"]][: len(LABELS)]
     shown = SceneText(profile=text["profile"] or "", history=text["history"] or "", action_list=options)
     return conversation(shown, "plain")[-1]["content"]
-
-
-def _time(row: Row) -> str:
-    return f"{row['timestamp']:%Y-%m-%d %H:%M:%S} UTC" if row["timestamp"] else "undated"
 
 
 def _percent(probs: Sequence[float | None]) -> list[str]:

@@ -20,7 +20,7 @@ import yaml
 
 from usermirrorer.data.artefacts.find import SCHEMAS, Artefact, find_artefacts
 from usermirrorer.data.artefacts.store import file_digest, write_bytes, write_parquet
-from usermirrorer.data.audit.card import SPLITS, Source, dataset_card, place_in_repo, source_of
+from usermirrorer.data.audit.card import SPLITS, dataset_card, place_in_repo, source_of
 from usermirrorer.data.audit.checks.result import Check
 from usermirrorer.data.audit.rebuild import own_yaml, rebuild_plan
 from usermirrorer.data.audit.validate import validate
@@ -57,7 +57,8 @@ def push(
     Everything is staged in a folder first, and stays there. Raises UserError for what can't be published, StepFailed
     if a check fails (then nothing is sent) or the Hub refuses.
     """
-    _check_repo_id(repo_id)
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", repo_id):
+        raise UserError(f"{repo_id} is not the name of a data set: write OWNER/NAME")
     token = os.environ.get(token_env) or None
     if token is None and token_env != "HF_TOKEN":
         raise UserError(f"--token-env {token_env}: this environment variable is not set; set it or use HF_TOKEN")
@@ -66,19 +67,24 @@ def push(
     report(checks)
     failed = [f"{check.artefact}: {check.name}" for check in checks if check.result == "failed"]
     if failed:
-        raise StepFailed(f"{failed[0]} failed its check{_more(failed)}; nothing was sent: fix it or build it again")
+        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        raise StepFailed(f"{failed[0]} failed its check{more}; nothing was sent: fix it or build it again")
     folder = stage(artefacts, repo_id, include_text, checks)
     say(f"push {repo_id}: staged in {folder}")
     return _upload(folder, repo_id, private, token)
 
 
 def stage(artefacts: Sequence[Artefact], repo_id: str, include_text: bool, checks: Sequence[Check]) -> Path:
-    """Write everything to be published to WORK/publish/OWNER--NAME, replacing what is there; returns the folder."""
+    """Write everything to be published to WORK/publish/OWNER--NAME, replacing what is there; returns the folder.
+
+    Raises UserError if it would contain a secret of the environment.
+    """
     work = artefacts[0].work
     assert work is not None
     folder = work / "publish" / repo_id.replace("/", "--")
     shutil.rmtree(folder, ignore_errors=True)
-    sources = _sources(artefacts)
+    domains = dict.fromkeys(domain for artefact in artefacts for domain in artefact.domains)
+    sources = [source_of(artefacts[0], domain) for domain in domains]
     withheld = [source.domain for source in sources if not (source.with_text or include_text)]
     digests = {}
     for artefact in artefacts:
@@ -101,7 +107,8 @@ def stage(artefacts: Sequence[Artefact], repo_id: str, include_text: bool, check
         if own.is_file():
             text[own_yaml(source.domain)] = own.read_text(encoding="utf-8")
     for name, content in text.items():
-        _refuse_secrets(name, content)
+        if leaked := leaked_variable(content):
+            raise UserError(f"{name} would contain the value of {leaked}: remove it from the recipe; nothing was sent")
         (folder / name).parent.mkdir(exist_ok=True)
         write_bytes(folder / name, content.encode())
     return folder
@@ -121,42 +128,18 @@ def _publishable(paths: Sequence[Path]) -> list[Artefact]:
     works = {artefact.work for artefact in found.values()}
     if len(works) > 1:
         raise UserError(f"{' and '.join(map(str, paths))} are under different --work: publish each separately")
-    order = list(SPLITS)
-    return sorted(found.values(), key=lambda artefact: (order.index(artefact.kind), artefact.part == "test"))
-
-
-def _sources(artefacts: Sequence[Artefact]) -> list[Source]:
-    sources: dict[str, Source] = {}
-    for artefact in artefacts:
-        for domain in artefact.domains:
-            sources.setdefault(domain, source_of(artefact, domain))
-    return list(sources.values())
+    return sorted(found.values(), key=lambda artefact: (list(SPLITS).index(artefact.kind), artefact.part == "test"))
 
 
 def _without_text(artefact: Artefact, file: Path, withheld: Sequence[str]) -> pa.Table:
     """A shard with empty text in the rows of the domains whose text is withheld."""
-    schema = SCHEMAS[artefact.kind]
     frame = pl.DataFrame(pq.read_table(file))
     affected = pl.col("dataset").is_in(withheld) if "dataset" in frame.columns else pl.lit(True)
-    blank = {
-        name: pl.lit(pl.Series([value], dtype=frame.schema[name])) for name, value in BLANK[artefact.kind].items()
-    }
     emptied = frame.with_columns(
-        pl.when(affected).then(value).otherwise(pl.col(name)).alias(name) for name, value in blank.items()
+        pl.when(affected).then(pl.lit(pl.Series([value], dtype=frame.schema[name]))).otherwise(name).alias(name)
+        for name, value in BLANK[artefact.kind].items()
     )
-    return emptied.to_arrow().cast(schema)
-
-
-def _refuse_secrets(name: str, text: str) -> None:
-    """Raises UserError if a secret of the environment appears in what is to be published."""
-    variable = leaked_variable(text)
-    if variable is not None:
-        raise UserError(f"{name} would contain the value of {variable}: remove it from the recipe; nothing was sent")
-
-
-def _check_repo_id(repo_id: str) -> None:
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", repo_id):
-        raise UserError(f"{repo_id} is not the name of a data set: write OWNER/NAME")
+    return emptied.to_arrow().cast(SCHEMAS[artefact.kind])
 
 
 def _upload(folder: Path, repo_id: str, private: bool, token: str | None) -> str:
@@ -179,7 +162,3 @@ def _upload(folder: Path, repo_id: str, private: bool, token: str | None) -> str
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise StepFailed(f"{repo_id} could not be published ({reason}); {folder} is kept, push again") from None
     return str(url)
-
-
-def _more(names: Sequence[str]) -> str:
-    return f" (and {len(names) - 1} more)" if len(names) > 1 else ""

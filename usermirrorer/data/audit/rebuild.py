@@ -20,21 +20,15 @@ SETTINGS = {"scenes": SceneSettings, "decide": DecideSettings, "distill": Distil
 
 def rebuild_plan(artefacts: Sequence[Artefact]) -> dict[str, Any]:
     """The content of `rebuild.yaml`: version, raw files, commands, recipes of all steps, digests of their output."""
-    steps: dict[str, Artefact] = {}
-    for artefact in artefacts:
-        steps |= {step.name: step for step in _steps(artefact)}
-    contents = {name: step.content or {} for name, step in steps.items()}
-    commands = dict.fromkeys(command for step in steps.values() for command in _commands(step))
+    steps = {step.name: step for artefact in artefacts for step in _steps(artefact)}
+    raw = {step.domain: dict(step.content["recipe"]["raw"]) for step in steps.values() if step.kind == "tables"}
+    files = {name: step.content["files"] for name, step in steps.items()}
     return {
         "usermirrorer": usermirrorer.__version__,
-        "raw": {
-            step.domain: dict(contents[name]["recipe"]["raw"]) for name, step in steps.items() if step.kind == "tables"
-        },
-        "commands": list(commands),
-        "recipes": {name: content["recipe"] for name, content in contents.items()},
-        "files": {
-            f"{name}/{file}": digest for name, content in contents.items() for file, digest in content["files"].items()
-        },
+        "raw": raw,
+        "commands": list(dict.fromkeys(command for step in steps.values() for command in _commands(step))),
+        "recipes": {name: step.content["recipe"] for name, step in steps.items()},
+        "files": {f"{name}/{file}": digest for name, digests in files.items() for file, digest in digests.items()},
     }
 
 
@@ -45,17 +39,9 @@ def own_yaml(domain: str) -> str:
 
 def _steps(artefact: Artefact) -> list[Artefact]:
     """The artefact and the earlier ones beside it, in the order in which they are made."""
-    writing = artefact.kind in ("decisions", "predictions", "pairs")
-    split = "train" if writing else artefact.part
-    places = [
-        ("tables", ""),
-        ("embeddings", ""),
-        ("scenes", "train"),
-        *([("scenes", split)] if split != "train" else []),
-    ]
-    if artefact.kind == "baselines":
-        places.append(("baselines", split))
-    if writing:
+    splits = dict.fromkeys(("train", artefact.split))
+    places = [("tables", ""), ("embeddings", ""), *(("scenes", split) for split in splits)]
+    if artefact.kind in ("decisions", "predictions", "pairs"):
         places += [("decisions", variant) for variant in VARIANTS]
     if artefact.kind in ("predictions", "pairs"):
         places += [("predictions", variant) for variant in VARIANTS]
@@ -65,12 +51,11 @@ def _steps(artefact: Artefact) -> list[Artefact]:
 
 def _commands(step: Artefact) -> list[str]:
     """The command that makes a step's directory; none if another step's command makes it too (baselines)."""
-    content = step.content or {}
-    recipe = content["recipe"]
+    recipe = step.content["recipe"]
     command = recipe["step"]
     if command == "prepare":
         embeddings = step.beside("embeddings")
-        embedder = (embeddings.content or {})["recipe"]["embedder"] if embeddings else PrepareSettings.embedder
+        embedder = embeddings.content["recipe"]["embedder"] if embeddings else PrepareSettings.embedder
         raw = ["--raw", f"RAW/{step.domain}"] if recipe["raw"] else []
         snapshot = ["--snapshot"] if recipe.get("snapshot") else []
         name = own_yaml(step.domain) if (step.path / OWN).is_file() else step.domain

@@ -9,7 +9,8 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
-from usermirrorer.data.artefacts.find import Artefact, find_artefacts
+from usermirrorer.data.artefacts.convert import polars_types
+from usermirrorer.data.artefacts.find import SCHEMAS, Artefact, find_artefacts
 from usermirrorer.data.artefacts.schema import VARIANTS
 from usermirrorer.data.audit.display import PRINTERS, Row, print_table, shorten
 from usermirrorer.errors import UserError
@@ -27,36 +28,31 @@ def show(path: Path, num: int = 3, scene: str = "", seed: int = 0) -> None:
     if num < 1:
         raise UserError(f"--num {num}: must be at least 1")
     artefacts = find_artefacts(path)
-    if scene:
-        artefacts = [artefact for artefact in artefacts if artefact.kind in PRINTERS]
-    elif len(artefacts) > 1:
+    if not scene and len(artefacts) > 1:
         names = ", ".join(artefact.name for artefact in artefacts)
         raise UserError(f"{path} holds {names}: pass one of them, or a scene with --scene ID")
     shown = 0
     for artefact in artefacts:
-        if artefact.kind == "tables":
-            shown += _show_tables(artefact, num, seed)
-        elif artefact.kind == "embeddings":
-            shown += _show_items(artefact, num, seed)
-        else:
+        if artefact.kind in PRINTERS:
             shown += _show_rows(artefact, num, scene, seed)
+        elif not scene:
+            shown += (_show_tables if artefact.kind == "tables" else _show_items)(artefact, num, seed)
     if not shown:
         raise UserError(f"{path} has no row" + (f" of the scene {scene!r}" if scene else "") + " to show")
 
 
 def _show_rows(artefact: Artefact, num: int, scene: str, seed: int) -> int:
     """Rows that belong to scenes; returns how many."""
-    rows = _rows_of(artefact, scene) if scene else _drawn_rows(artefact, num, seed)
+    if scene:
+        rows = [row for batch in artefact.rows() for row in batch.filter(scene_id=scene).to_dicts()]
+    else:
+        rows = _drawn_rows(artefact, num, seed)
     related = _related_rows(artefact, [row["scene_id"] for row in rows])
     for row in rows:
         print(f"--- {artefact.name}: {row['_file']} row {row['_row']}")
         PRINTERS[artefact.kind](row, related)
         print()
     return len(rows)
-
-
-def _rows_of(artefact: Artefact, scene: str) -> list[Row]:
-    return [row for rows in artefact.rows() for row in rows.filter(pl.col("scene_id") == scene).to_dicts()]
 
 
 def _drawn_rows(artefact: Artefact, num: int, seed: int) -> list[Row]:
@@ -66,26 +62,23 @@ def _drawn_rows(artefact: Artefact, num: int, seed: int) -> list[Row]:
     drawn: list[Row] = []
     begin = 0
     for rows in artefact.rows():
-        in_batch = wanted[(wanted >= begin) & (wanted < begin + len(rows))] - begin
-        drawn += rows[in_batch].to_dicts()
+        drawn += rows[wanted[(wanted >= begin) & (wanted < begin + len(rows))] - begin].to_dicts()
         begin += len(rows)
     return drawn
 
 
 def _related_rows(artefact: Artefact, ids: Sequence[str]) -> dict[str, pl.DataFrame]:
     """Kind -> rows of the same scenes beside the artefact: scenes, baselines and, in train, what was answered."""
-    split = artefact.part if artefact.kind in ("scenes", "baselines") else "train"
-    places = [("scenes", split), ("baselines", split)]
-    if split == "train":
-        places += [(kind, variant) for kind in ("decisions", "predictions") for variant in VARIANTS]
-    found: dict[str, list[pl.DataFrame]] = {}
-    for kind, part in places:
-        related = [artefact.beside(kind, part, domain) for domain in artefact.domains] if artefact.work else []
-        files = [file for other in related if other is not None for file in other.files]
-        if files:
-            rows = pl.scan_parquet(files).filter(pl.col("scene_id").is_in(list(ids))).collect()
-            found.setdefault(kind, []).append(rows)
-    return {kind: pl.concat(frames) for kind, frames in found.items()}
+    split = artefact.split
+    parts = {"scenes": [split], "baselines": [split]}
+    parts |= {kind: list(VARIANTS) if split == "train" else [] for kind in ("decisions", "predictions")}
+    related: dict[str, pl.DataFrame] = {}
+    for kind, names in parts.items():
+        found = [artefact.beside(kind, part, domain) for part in names for domain in artefact.domains]
+        files = [file for other in found if other is not None for file in other.files]
+        rows = pl.scan_parquet(files) if files else pl.LazyFrame(schema=polars_types(SCHEMAS[kind]))
+        related[kind] = rows.filter(pl.col("scene_id").is_in(list(ids))).collect()
+    return related
 
 
 def _show_tables(artefact: Artefact, num: int, seed: int) -> int:
@@ -106,8 +99,8 @@ def _show_items(artefact: Artefact, num: int, seed: int) -> int:
     """`num` items, each with those the content model takes as most similar; returns how many."""
     frame = pl.read_parquet(list(artefact.files), columns=["item_id", "vector"])
     tables = artefact.beside("tables")
-    texts = pl.read_parquet(tables.path / "items.parquet", columns=["item_id", "text"]) if tables else None
-    text_of = dict(texts.iter_rows()) if texts is not None else {}
+    items = pl.read_parquet(tables.path / "items.parquet", columns=["item_id", "text"]).iter_rows() if tables else ()
+    text_of = dict(items)
     vectors, ids = frame["vector"].to_numpy(), frame["item_id"].to_list()
     drawn = _draw(len(ids), num, seed)
     for index in drawn.tolist():

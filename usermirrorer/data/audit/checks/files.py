@@ -7,12 +7,12 @@ import pyarrow.parquet as pq
 from usermirrorer.data.artefacts.find import REQUIRED, SCHEMAS, Artefact
 from usermirrorer.data.artefacts.reader import columns_of
 from usermirrorer.data.artefacts.store import SHARD_ROWS, file_digest, fingerprint
-from usermirrorer.data.audit.checks.result import MAX_BAD_ROWS, BadRow, Check, Result
+from usermirrorer.data.audit.checks.result import BadRow, Check, verdict
 
 
 def check_files(artefact: Artefact) -> list[Check]:
     """Whether the step finished, its files are the ones it wrote, and its inputs are still the same."""
-    if artefact.content is None:
+    if not artefact.content:
         return [Check(artefact.name, "manifest", "warning", "no manifest: can't check files, windows and probe")]
     if not artefact.content.get("finished"):
         return [Check(artefact.name, "finished", "failed", "the step did not finish; run it again to resume")]
@@ -25,7 +25,7 @@ def check_files(artefact: Artefact) -> list[Check]:
         if digest != recorded[name]:
             bad.append(BadRow(name, "", f"has digest {digest}, the manifest says {recorded[name]}"))
     summary = f"{len(bad)} of {len(recorded.keys() | present.keys())} files" if bad else f"{len(recorded)} files"
-    return [_check(artefact, "files", bad, summary), *_check_inputs(artefact)]
+    return [verdict(artefact.name, "files", bad, summary), *_check_inputs(artefact)]
 
 
 def check_schema(artefact: Artefact) -> list[Check]:
@@ -33,35 +33,30 @@ def check_schema(artefact: Artefact) -> list[Check]:
     if artefact.kind not in SCHEMAS:
         return []
     schema, missing, mistyped = SCHEMAS[artefact.kind], [], []
+    required = schema.names if artefact.content else REQUIRED[artefact.kind]
     for path in artefact.files:
-        present = columns_of(path) if artefact.content is None else pq.read_schema(path).names
-        required = schema.names if artefact.content is not None else REQUIRED[artefact.kind]
+        types = {field.name: field.type for field in pq.read_schema(path)} if path.suffix == ".parquet" else {}
+        present = types if artefact.content else columns_of(path)
         missing += [BadRow(path.name, "", f"lacks the column `{name}`") for name in required if name not in present]
-        if path.suffix == ".parquet":
-            types = {field.name: field.type for field in pq.read_schema(path)}
-            mistyped += [
-                BadRow(path.name, "", f"`{field.name}` is {types[field.name]}, the schema says {field.type}")
-                for field in schema
-                if types.get(field.name, field.type) != field.type
-            ]
+        mistyped += [
+            BadRow(path.name, "", f"`{field.name}` is {types[field.name]}, the schema says {field.type}")
+            for field in schema
+            if types.get(field.name, field.type) != field.type
+        ]
     summary = f"{len(schema.names)} columns"
-    if artefact.content is not None:
-        return [_check_rows(artefact), _check(artefact, "schema", missing + mistyped, summary)]
-    result: Result = "failed" if missing else "warning" if mistyped else "ok"
+    if artefact.content:
+        return [_check_rows(artefact), verdict(artefact.name, "schema", missing + mistyped, summary)]
     summary += " in the schema" + (", some converted from another type" if mistyped else "")
-    return [Check(artefact.name, "schema", result, summary, tuple((missing or mistyped)[:MAX_BAD_ROWS]))]
+    if missing:
+        return [verdict(artefact.name, "schema", missing, summary)]
+    return [verdict(artefact.name, "schema", mistyped, summary, "warning")]
 
 
 def _check_inputs(artefact: Artefact) -> list[Check]:
     """Whether the inputs beside an artefact still have the fingerprints in its manifest."""
-    assert artefact.content is not None
     recipe, domain = artefact.content["recipe"], artefact.domain
-    recorded = {
-        ("tables", domain, ""): recipe.get("tables"),
-        ("embeddings", domain, ""): recipe.get("embeddings"),
-        ("scenes", domain, "train"): recipe.get("scenes"),
-        ("decisions", domain, artefact.part): recipe.get("decisions"),
-    }
+    parts = {"tables": "", "embeddings": "", "scenes": "train", "decisions": artefact.part}
+    recorded = {(kind, domain, part): recipe.get(kind) for kind, part in parts.items()}
     for name, fingerprints in recipe.get("inputs", {}).items():
         for place, value in fingerprints.items():
             kind, _, part = place.partition("/")
@@ -72,12 +67,11 @@ def _check_inputs(artefact: Artefact) -> list[Check]:
         if beside is not None and fingerprint(beside.path) != value:
             bad.append(BadRow(beside.name, "", "is not what this was made from: its input was rebuilt later"))
         found += beside is not None
-    return [_check(artefact, "inputs", bad, f"{found} found beside it")] if found else []
+    return [verdict(artefact.name, "inputs", bad, f"{found} found beside it")] if found else []
 
 
 def _check_rows(artefact: Artefact) -> Check:
     """Whether there are as many rows as the manifest says, in shards of the fixed size."""
-    assert artefact.content is not None
     counts = [pq.ParquetFile(path).metadata.num_rows for path in artefact.files]
     bad = [
         BadRow(path.name, "", f"holds {count:,} rows, every shard but the last must hold {SHARD_ROWS:,}")
@@ -86,8 +80,4 @@ def _check_rows(artefact: Artefact) -> Check:
     ]
     if sum(counts) != artefact.content["rows"]:
         bad.append(BadRow("manifest", "", f"says {artefact.content['rows']:,} rows"))
-    return _check(artefact, "rows", bad, f"{sum(counts):,} rows")
-
-
-def _check(artefact: Artefact, name: str, bad: list[BadRow], summary: str) -> Check:
-    return Check(artefact.name, name, "failed" if bad else "ok", summary, tuple(bad[:MAX_BAD_ROWS]))
+    return verdict(artefact.name, "rows", bad, f"{sum(counts):,} rows")

@@ -57,8 +57,8 @@ def check_lengths(artefact: Artefact, counter: TokenCounter) -> Check:
 
 def _check_scenes(artefact: Artefact, counter: TokenCounter) -> Check:
     """Prompts against the length left beside a decision process, as in `decide` and `eval`."""
-    prompt = counter.prompt or _instruction(artefact)
-    limit = prompt_limit(counter.model, Sampling(), "decision")
+    model, prompt = counter.model, counter.prompt or _instruction(artefact)
+    limit = prompt_limit(model, Sampling(), "decision")
     assert limit is not None
     lengths: list[int] = []
     bad: list[BadRow] = []
@@ -66,15 +66,15 @@ def _check_scenes(artefact: Artefact, counter: TokenCounter) -> Check:
     for frame in artefact.rows(["scene_id", "text"]):
         rows = frame.filter(pl.col("text").struct.field("action_list").list.len() > 0)
         texts = [_complete(text) for text in rows["text"]]
-        counts = counter.model.count_tokens([conversation(text, prompt) for text in texts])
+        counts = model.count_tokens([conversation(text, prompt) for text in texts])
         lengths += counts
-        for index in np.flatnonzero(np.array(counts) > limit).tolist():
-            fitted = shed_history(texts[index], prompt, counter.model.count_tokens, limit)
-            shed += fitted is not None
-            dropped += fitted is None
-            if fitted is None and len(bad) < MAX_BAD_ROWS:
-                reason = f"has {counts[index]:,} tokens and does not fit {limit:,} even without history"
-                bad += bad_rows(rows[index], pl.lit(reason))
+        over = [index for index, count in enumerate(counts) if count > limit]
+        lost = [i for i in over if shed_history(texts[i], prompt, model.count_tokens, limit) is None]
+        shed += len(over) - len(lost)
+        dropped += len(lost)
+        for index in lost[: MAX_BAD_ROWS - len(bad)]:
+            reason = f"has {counts[index]:,} tokens and does not fit {limit:,} even without history"
+            bad += bad_rows(rows[index], pl.lit(reason))
     summary = (
         f"{_quantiles(lengths)} tokens with `{prompt}`; limit {limit:,}: {shed:,} shed history, {dropped:,} dropped"
     )
@@ -86,14 +86,13 @@ def _check_pairs(artefact: Artefact, counter: TokenCounter) -> Check:
     lengths: list[int] = []
     bad: list[BadRow] = []
     dropped = 0
-    for frame in artefact.rows(["scene_id", "prompt", "chosen", "rejected"]):
-        rows = frame.drop_nulls(["prompt", "chosen", "rejected"])
-        sides = [
-            _rendered_lengths(counter, [p + a for p, a in rows.select("prompt", side).iter_rows()]) for side in SIDES
-        ]
-        counts = np.maximum(*sides) if len(rows) else np.zeros(0, dtype=np.int64)
-        lengths += counts.tolist()
-        over = np.flatnonzero(counts > counter.max_length).tolist()
+    for frame in artefact.rows(["scene_id", "prompt", *SIDES]):
+        rows = frame.drop_nulls(["prompt", *SIDES])
+        sides = [rows.select("prompt", side).iter_rows() for side in SIDES]
+        chosen, rejected = (_rendered_lengths(counter, [prompt + answer for prompt, answer in side]) for side in sides)
+        counts = list(map(max, chosen, rejected))
+        lengths += counts
+        over = [index for index, count in enumerate(counts) if count > counter.max_length]
         dropped += len(over)
         for index in over[: MAX_BAD_ROWS - len(bad)]:
             reason = f"has {counts[index]:,} tokens, more than {counter.max_length:,}"
@@ -105,24 +104,21 @@ def _check_pairs(artefact: Artefact, counter: TokenCounter) -> Check:
 def _instruction(artefact: Artefact) -> str:
     """The instruction of the decisions beside the scenes; `ekb` if there are none."""
     decisions = artefact.beside("decisions", "strong")
-    return decisions.content["recipe"]["prompt"] if decisions and decisions.content else "ekb"
+    return decisions.content["recipe"]["prompt"] if decisions else "ekb"
 
 
 def _complete(text: dict[str, Any]) -> Any:
     """A scene's text with empty strings for nulls."""
-    return {
-        "profile": text["profile"] or "",
-        "history": text["history"] or "",
-        "action_list": [option or "" for option in text["action_list"]],
-    }
+    options = [option or "" for option in text["action_list"]]
+    return {"profile": text["profile"] or "", "history": text["history"] or "", "action_list": options}
 
 
-def _rendered_lengths(counter: TokenCounter, conversations: Sequence[Conversation]) -> np.ndarray:
-    """Lengths in tokens, `(conversations,)`, of finished conversations as the trainer renders them."""
+def _rendered_lengths(counter: TokenCounter, conversations: Sequence[Conversation]) -> list[int]:
+    """Lengths in tokens of finished conversations as the trainer renders them."""
     if not conversations:
-        return np.zeros(0, dtype=np.int64)
+        return []
     rows = counter.tokenizer.apply_chat_template(list(conversations), tokenize=True, return_dict=True)
-    return np.array([len(ids) for ids in rows["input_ids"]])
+    return list(map(len, rows["input_ids"]))
 
 
 def _quantiles(lengths: Sequence[int]) -> str:

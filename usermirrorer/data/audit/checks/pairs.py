@@ -5,20 +5,15 @@ from __future__ import annotations
 import polars as pl
 
 from usermirrorer.data.artefacts.find import Artefact
-from usermirrorer.data.audit.checks.result import MAX_BAD_ROWS, Check, row_count
-from usermirrorer.data.audit.checks.rules import (
-    Rule,
-    bad_rows,
-    count_violations,
-    missing_values,
-    no_violations,
-    rule_checks,
-)
-from usermirrorer.data.audit.checks.splits import ALPHA, describe_probe, scene_key
+from usermirrorer.data.audit.checks.joins import scenes_beside, with_scene
+from usermirrorer.data.audit.checks.result import Check
+from usermirrorer.data.audit.checks.rules import RowRules, Rule, check_rows, missing_values, repeats
+from usermirrorer.data.audit.checks.splits import ALPHA, describe_probe
 from usermirrorer.llm.prompts import BEHAVIOR, LABELS
 
 
 SIDES = ("chosen", "rejected")
+REQUIRED = ("scene_id", "dataset", "user_id", "item_id", "timestamp", "choice_cnt", "score", "accepted")
 ANSWER = r"(?s)^(.*\S.*)\nBehavior: \[([A-Z])\]$"
 """A whole assistant turn, a decision process and then the label, so nothing may follow the label."""
 
@@ -28,34 +23,27 @@ BLANK_OPTION = r"(?m)^\[[A-Z]\][ \t]*$"
 
 def check_pairs(artefact: Artefact) -> list[Check]:
     """All checks of pairs; those that need scenes or a manifest are skipped if it is missing."""
-    rules = _row_rules(published=artefact.content is None)
-    violations, name = no_violations(rules), artefact.name
-    scenes = _scenes(artefact, "train")
+    rules, name = RowRules(_row_rules(published=not artefact.content)), artefact.name
+    scenes, test_scenes = scenes_beside(artefact, "train"), scenes_beside(artefact, "test")
     letters: list[pl.DataFrame] = []
     keys: list[pl.DataFrame] = []
     for batch in artefact.rows():
-        frame = batch.with_columns(*map(_letter, SIDES), key=scene_key(pl.col("scene_id")))
-        if scenes is None:
-            frame = frame.with_columns(item_pos=pl.lit(None, pl.Int64), options=pl.lit(None, pl.Int64))
-        else:
-            frame = frame.join(scenes, on="key", how="left", maintain_order="left")
-        count_violations(rules, frame, violations)
+        frame = with_scene(batch, scenes).with_columns(map(_letter, SIDES))
+        rules.add(frame)
         letters.append(frame.select("choice_cnt", chosen="letter_chosen", rejected="letter_rejected"))
         keys.append(frame.select("key", "scene_id", "_file", "_row", known=pl.col("item_pos").is_not_null()))
-    checks = rule_checks(name, violations)
+    checks = rules.checks(name)
     if not keys:
         return [*checks, Check(name, "balance", "skipped", "there are no rows")]
     rows = pl.concat(keys)
-    repeated = (pl.col("key") != 0) & ~pl.col("key").is_first_distinct()
-    checks.append(_check_rows(name, "unique", rows, repeated, "is of the same scene as an earlier row"))
-    if scenes is None:
-        checks.append(Check(name, "scenes", "skipped", "no scenes beside it"))
+    checks.append(check_rows(name, "unique", rows, repeats("key"), "is of the same scene as an earlier row"))
+    if len(scenes):
+        checks.append(check_rows(name, "scenes", rows, ~pl.col("known"), "is of no train scene beside it"))
     else:
-        checks.append(_check_rows(name, "scenes", rows, ~pl.col("known"), "is of no train scene beside it"))
-    test = _scenes(artefact, "test")
-    if test is not None:
-        in_test = pl.col("key").is_in(test["key"].implode())
-        checks.append(_check_rows(name, "disjoint", rows, in_test, "is of a test scene"))
+        checks.append(Check(name, "scenes", "skipped", "no scenes beside it"))
+    if len(test_scenes):
+        in_test = pl.col("key").is_in(test_scenes["key"].implode())
+        checks.append(check_rows(name, "disjoint", rows, in_test, "is of a test scene"))
     return [*checks, _check_balance(name, pl.concat(letters)), *_check_manifest(artefact)]
 
 
@@ -63,16 +51,18 @@ def _row_rules(published: bool) -> list[Rule]:
     prompt, count = pl.col("prompt").list, pl.col("choice_cnt")
     roles = prompt.eval(pl.element().struct.field("role")).list.join(",")
     content = pl.element().struct.field("content").fill_null("").str.strip_chars()
-    user = prompt.last().struct.field("content")
+    blank_option = prompt.last().struct.field("content").str.contains(BLANK_OPTION)
     rules = []
     for name in ("prompt", *SIDES):
-        empty = pl.col(name).is_null() | (pl.col(name).list.len() == 0)
-        rules.append(Rule("messages", empty, pl.lit(f"{name} is missing or not a list of messages")))
-        blank = pl.col(name).list.eval(content == "").list.any()
-        rules.append(Rule("messages", blank, pl.lit(f"a message of {name} is blank, as in withheld text")))
+        messages = pl.col(name).list
+        empty, blank = messages.len().fill_null(0) == 0, messages.eval(content == "").list.any()
+        rules += [
+            Rule("messages", empty, pl.lit(f"{name} is missing or not a list of messages")),
+            Rule("messages", blank, pl.lit(f"a message of {name} is blank, as in withheld text")),
+        ]
     rules += [
         Rule("messages", ~roles.is_in(["system,user", "user"]), pl.format("the prompt's roles are {}", roles)),
-        Rule("messages", user.str.contains(BLANK_OPTION), pl.lit("an option is blank, as in withheld text")),
+        Rule("messages", blank_option, pl.lit("an option is blank, as in withheld text")),
     ]
     for side in SIDES:
         turn, letter, column = pl.col(side).list, pl.col(f"letter_{side}"), pl.col(f"behavior_{side}")
@@ -92,11 +82,7 @@ def _row_rules(published: bool) -> list[Rule]:
         Rule("choice", _index("chosen") != pl.col("item_pos"), pl.lit("chosen does not name the scene's choice")),
         Rule("choice", pl.col("options") != count, lengths),
     ]
-    if not published:
-        rules += missing_values(
-            "scene_id", "dataset", "user_id", "item_id", "timestamp", "choice_cnt", "score", "accepted"
-        )
-    return rules
+    return rules if published else [*rules, *missing_values(*REQUIRED)]
 
 
 def _letter(side: str) -> pl.Expr:
@@ -110,51 +96,31 @@ def _index(side: str) -> pl.Expr:
     return pl.col(f"letter_{side}").replace_strict(labels, default=None, return_dtype=pl.Int64)
 
 
-def _scenes(artefact: Artefact, split: str) -> pl.DataFrame | None:
-    """Key, choice and number of options of the scenes of all domains beside the pairs; None if there are none."""
-    found = [artefact.beside("scenes", split, domain) for domain in artefact.domains]
-    columns = ("scene_id", "item_pos", "choice_cnt")
-    parts = [
-        rows.select("item_pos", key=scene_key(pl.col("scene_id")), options="choice_cnt")
-        for scenes in found
-        if scenes is not None
-        for rows in scenes.rows(columns)
-    ]
-    return pl.concat(parts) if parts else None
-
-
-def _check_rows(name: str, check: str, rows: pl.DataFrame, bad: pl.Expr, reason: str) -> Check:
-    wrong = rows.filter(bad)
-    first = tuple(bad_rows(wrong.head(MAX_BAD_ROWS), pl.lit(reason)))
-    return Check(name, check, "failed" if len(wrong) else "ok", row_count(len(wrong), len(rows)), first)
-
-
 def _check_balance(name: str, letters: pl.DataFrame) -> Check:
     """Whether a letter is chosen more or less often than it is rejected, in lists of one length (binomial test)."""
     from scipy.stats import binomtest
 
     sides = [letters.group_by("choice_cnt", pl.col(side).alias("letter")).len(side) for side in SIDES]
     counts = sides[0].join(sides[1], on=["choice_cnt", "letter"], how="full", coalesce=True, nulls_equal=True)
-    counts = counts.drop_nulls("letter").fill_null(0).sort("choice_cnt", "letter")
-    if not len(counts):
+    rows = counts.drop_nulls("letter").fill_null(0).sort("choice_cnt", "letter").to_dicts()
+    if not rows:
         return Check(name, "balance", "skipped", "no row names letters")
-    p_values = [binomtest(row["chosen"], row["chosen"] + row["rejected"]).pvalue for row in counts.to_dicts()]
-    worst = min(range(len(p_values)), key=p_values.__getitem__)
-    row = counts.row(worst, named=True)
-    p = min(1.0, p_values[worst] * len(p_values))
+    p_values = [binomtest(row["chosen"], row["chosen"] + row["rejected"]).pvalue for row in rows]
+    lowest, worst = min(zip(p_values, rows, strict=True), key=lambda pair: pair[0])
+    p = min(1.0, lowest * len(rows))
     summary = (
-        f"most uneven: {row['letter']}, chosen {row['chosen']:,} times and rejected {row['rejected']:,}; "
-        f"lowest p = {p:.2g} of {len(p_values)} tests"
+        f"most uneven: {worst['letter']}, chosen {worst['chosen']:,} times and rejected {worst['rejected']:,}; "
+        f"lowest p = {p:.2g} of {len(rows)} tests"
     )
     return Check(name, "balance", "warning" if p < ALPHA else "ok", summary)
 
 
 def _check_manifest(artefact: Artefact) -> list[Check]:
     """What `distill` recorded: the probe of every domain, and its warnings."""
-    if artefact.content is None:
+    if not artefact.content:
         return []
-    probes = artefact.content.get("probe") or {}
-    missing = [domain for domain, probe in probes.items() if not probe] if probes else ["any domain"]
+    probes = artefact.content.get("probe") or {"any domain": None}
+    missing = [domain for domain, probe in probes.items() if not probe]
     if missing:
         checks = [Check(artefact.name, "probe", "failed", f"no probe of {', '.join(missing)}")]
     else:

@@ -36,6 +36,11 @@ class Check:
     bad_rows: tuple[BadRow, ...] = ()
 
 
+def verdict(artefact: str, name: str, bad: Sequence[BadRow], summary: str, result: Result = "failed") -> Check:
+    """A check that is ok without bad rows, else `result`; lists the first bad rows."""
+    return Check(artefact, name, result if bad else "ok", summary, tuple(bad[:MAX_BAD_ROWS]))
+
+
 def row_count(bad: int, total: int) -> str:
     """`12 rows`, or `3 of 12 rows` if some are bad."""
     return f"{bad:,} of {total:,} rows" if bad else f"{total:,} rows"

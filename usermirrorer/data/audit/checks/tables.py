@@ -9,8 +9,9 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from usermirrorer.data.artefacts.find import Artefact
-from usermirrorer.data.audit.checks.result import MAX_BAD_ROWS, BadRow, Check
-from usermirrorer.data.audit.checks.rules import Rule, count_violations, no_violations, rule_checks
+from usermirrorer.data.artefacts.reader import read_batches
+from usermirrorer.data.audit.checks.result import MAX_BAD_ROWS, BadRow, Check, verdict
+from usermirrorer.data.audit.checks.rules import RowRules, Rule
 
 
 COLUMNS: dict[str, dict[str, Any]] = {
@@ -18,16 +19,13 @@ COLUMNS: dict[str, dict[str, Any]] = {
     "items": {"item_id": pl.String, "available_from": pl.Int64, "text": pl.String},
     "interactions": {"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64},
     "impressions": {
-        "impression_id": pl.String,
-        "user_id": pl.String,
-        "timestamp": pl.Int64,
-        "items": pl.List(pl.String),
-        "clicked": pl.List(pl.String),
+        "impression_id": pl.String, "user_id": pl.String, "timestamp": pl.Int64,
+        "items": pl.List(pl.String), "clicked": pl.List(pl.String),
     },
     "friends": {"user_id": pl.String, "friend_id": pl.String},
     "item_statistics": {"item_id": pl.String, "timestamp": pl.Int64},
     "item_labels": {"item_id": pl.String, "timestamp": pl.Int64, "label": pl.String},
-}
+}  # fmt: skip
 REQUIRED = ("users", "items", "interactions")
 
 BATCH_ROWS = 65_536
@@ -53,17 +51,16 @@ def check_tables(artefact: Artefact) -> list[Check]:
         missing = int((ids.fill_null("") == "").sum())
         bad += [BadRow(tables[table].name, "", f"{missing:,} rows without {column}")] if missing else []
         checks.append(Check(name, f"{table} ids", "failed" if bad else "ok", f"{len(ids):,} rows", tuple(bad)))
-    return [*checks, *_check_events(name, tables["interactions"], known), _windows(artefact, tables["interactions"])]
+    events = tables["interactions"]
+    return [*checks, *_check_events(name, events, known), _check_windows(artefact, events)]
 
 
 def check_embeddings(artefact: Artefact) -> list[Check]:
     """One vector per item, all of one width, finite, and of length 1 or 0."""
-    name, width = artefact.name, (artefact.content or {}).get("width")
-    tables = artefact.beside("tables")
-    items = pl.read_parquet(tables.path / "items.parquet", columns=["item_id"])["item_id"] if tables else None
+    name, width = artefact.name, artefact.content.get("width")
     rows: list[BadRow] = []
-    ids: list[pl.Series] = []
-    bad = zero = 0
+    ids = [pl.Series(dtype=pl.String)]
+    zero = 0
     for path in artefact.files:
         for batch in pq.ParquetFile(path).iter_batches(BATCH_ROWS, columns=["item_id", "vector"]):
             frame = pl.DataFrame(batch)
@@ -73,14 +70,15 @@ def check_embeddings(artefact: Artefact) -> list[Check]:
             zero += int((length == 0).sum())
             right_width = vectors.list.len() == width
             right = (right_width & (((length - 1).abs() < 1e-3) | (length == 0))).fill_null(False)
-            bad += int((~right).sum())
             for item in frame.filter(~right)["item_id"].head(MAX_BAD_ROWS - len(rows)):
                 rows.append(BadRow(path.name, "", f"the vector of {item!r} is not of width {width} and length 1 or 0"))
-    all_ids = pl.concat(ids) if ids else pl.Series(dtype=pl.String)
+    all_ids = pl.concat(ids)
     summary = f"{len(all_ids):,} vectors of width {width}, {zero:,} of items without a known word"
-    checks = [Check(name, "vectors", "failed" if bad else "ok", summary, tuple(rows))]
-    if items is None:
+    checks = [verdict(name, "vectors", rows, summary)]
+    tables = artefact.beside("tables")
+    if tables is None:
         return [*checks, Check(name, "items", "skipped", "no tables beside it")]
+    items = pl.read_parquet(tables.path / "items.parquet", columns=["item_id"])["item_id"]
     if not all_ids.equals(items):
         return [*checks, Check(name, "items", "failed", "not the items of the tables in their order")]
     return [*checks, Check(name, "items", "ok", f"the {len(items):,} items of the tables in their order")]
@@ -96,7 +94,7 @@ def _check_columns(name: str, tables: dict[str, Path]) -> Check:
             for column, expected in COLUMNS.get(table, {}).items()
             if types.get(column) != expected and not (column == "available_from" and types.get(column) is not None)
         ]
-    return Check(name, "schema", "failed" if bad else "ok", f"{len(tables)} tables", tuple(bad[:MAX_BAD_ROWS]))
+    return verdict(name, "schema", bad, f"{len(tables)} tables")
 
 
 def _check_events(name: str, path: Path, known: dict[str, pl.Series]) -> list[Check]:
@@ -105,16 +103,14 @@ def _check_events(name: str, path: Path, known: dict[str, pl.Series]) -> list[Ch
     for column, ids in known.items():
         unknown = ~pl.col(column).is_in(ids.implode()).fill_null(False)
         rules.append(Rule(f"{path.stem} ids", unknown, pl.format(f"{column} {{}} is in no table", column)))
-    rules += _order_rules()
-    violations = no_violations(rules)
-    begin, last = 0, None
-    for batch in pq.ParquetFile(path).iter_batches(BATCH_ROWS, columns=list(ORDER)):
-        frame = pl.DataFrame(batch).select(ORDER)
-        rows = pl.int_range(begin + 1, begin + len(frame) + 1, dtype=pl.Int64)
-        above = pl.concat([last if last is not None else frame.clear(1), frame[:-1]]).rename(ABOVE, strict=False)
-        count_violations(rules, frame.with_columns(above, _file=pl.lit(path.name), _row=rows), violations)
-        begin, last = begin + len(frame), frame[-1:]
-    return rule_checks(name, violations)
+    row_rules = RowRules([*rules, *_order_rules()])
+    last = None
+    for frame in read_batches([path], pq.read_schema(path), ORDER, BATCH_ROWS):
+        events = frame.select(ORDER)
+        above = pl.concat([last if last is not None else events.clear(1), events[:-1]]).rename(ABOVE, strict=False)
+        row_rules.add(frame.with_columns(above))
+        last = events[-1:]
+    return row_rules.checks(name)
 
 
 def _order_rules() -> list[Rule]:
@@ -129,13 +125,13 @@ def _order_rules() -> list[Rule]:
     ]
 
 
-def _windows(artefact: Artefact, path: Path) -> Check:
+def _check_windows(artefact: Artefact, path: Path) -> Check:
     """The shares of the events before and in each window."""
-    name, cuts = artefact.name, (artefact.content or {}).get("cuts")
+    name, cuts = artefact.name, artefact.content.get("cuts")
     if not cuts:
         return Check(name, "windows", "failed", "the manifest names no cut times")
     time = pl.col("timestamp")
-    undated = (artefact.content or {}).get("undated", 0)  # the first events; the windows are shares of the others
+    undated = artefact.content.get("undated", 0)  # the first events; the windows are shares of the others
     shares = pl.scan_parquet(path).slice(undated).select(
         before=(time < cuts["train"]).mean(),
         train=time.is_between(cuts["train"], cuts["test"] - 1).mean(),
