@@ -88,6 +88,21 @@ def test_a_kill_between_shard_and_journal_loses_and_doubles_nothing(tmp_path: Pa
     assert parts(tmp_path / "killed") == parts(tmp_path / "plain")
 
 
+def test_a_kill_before_the_last_whole_shard_leaves_no_larger_one(tmp_path: Path, monkeypatch) -> None:
+    """All rows are in the journal, so the resumed run appends nothing more."""
+    monkeypatch.setattr(store, "SHARD_ROWS", 5)
+    work(tmp_path / "plain", [rows(6)])
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        killed.setattr(store, "write_parquet", interrupt)
+        work(tmp_path / "killed", [rows(6)])
+    work(tmp_path / "killed", [rows(6)])
+    assert parts(tmp_path / "killed") == parts(tmp_path / "plain") and len(parts(tmp_path / "plain")) == 2
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_other_settings_are_named(tmp_path: Path) -> None:
     work(tmp_path, [rows(2)])
     with pytest.raises(UserError, match="seed: 0 → 1"), open_step(tmp_path, {**RECIPE, "seed": 1}):

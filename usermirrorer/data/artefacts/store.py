@@ -74,7 +74,7 @@ class Step:
             journal.write(_journal_line(first, rows))
         if len(self._pending) >= SHARD_ROWS:
             while len(self._pending) >= SHARD_ROWS:
-                self._flush(SHARD_ROWS)
+                self._flush()
             self._rewrite_journal()
 
     def written(self, columns: Sequence[str]) -> pa.Table:
@@ -90,8 +90,8 @@ class Step:
         """Write pending rows, the shards' digests, the results and the card; the step is then complete."""
         from usermirrorer.data.artefacts.card import step_card
 
-        if self._pending:
-            self._flush(len(self._pending))
+        while self._pending:
+            self._flush()
         (self.directory / JOURNAL).unlink(missing_ok=True)
         digests = {path.name: file_digest(path) for path in sorted(self.directory.glob("*.parquet"))}
         if not digests and self.schema is not None:
@@ -108,8 +108,8 @@ class Step:
         (self.directory / "README.md").write_text(step_card(self.directory, self.content), encoding="utf-8")
         self.complete = True
 
-    def _flush(self, count: int) -> None:
-        rows, self._pending = self._pending[:count], self._pending[count:]
+    def _flush(self) -> None:
+        rows, self._pending = self._pending[:SHARD_ROWS], self._pending[SHARD_ROWS:]
         self.write_shard(self._shards, pa.Table.from_pylist(rows, schema=self.schema))
         self._shards += 1
 

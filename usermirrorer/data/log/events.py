@@ -116,7 +116,7 @@ class Seen:
         order = np.argsort(pair, kind="stable").astype(np.int32)
         pair = pair[order]
         begin = np.flatnonzero(np.diff(pair, prepend=-1))
-        end = np.append(begin[1:], len(order)) - 1
+        end = np.append(begin, len(order))[1:] - 1
         return Seen(pair[begin], order[begin], order[end], log.time, log.items)
 
     def before(self, user: np.ndarray, item: np.ndarray, time: np.ndarray) -> np.ndarray:
