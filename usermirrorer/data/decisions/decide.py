@@ -70,7 +70,7 @@ def decide(
         for batch in batches(scenes, ["scene_id", "text"], BATCH):
             fitting = []
             for scene_id, text in batch:
-                room = (text, 0) if limit is None else shed_history(text, prompt, model.count_tokens, limit)
+                room = shed_history(text, prompt, model.count_tokens, limit)
                 counts["too_long"] += room is None
                 counts["shed_history"] += room is not None and room[1] > 0
                 if room is not None:

@@ -55,7 +55,7 @@ def _fitted(scenes: Path, predictor: LanguageModel, recipe: dict[str, Any]) -> d
     """Each scene's text with room for the longest decision, and how many entries it shed; None if it can't fit."""
     limit = prompt_limit(predictor, Sampling(max_tokens=recipe["longest_decision"]), "decision")
     return {
-        scene_id: (text, 0) if limit is None else shed_history(text, recipe["prompt"], predictor.count_tokens, limit)
+        scene_id: shed_history(text, recipe["prompt"], predictor.count_tokens, limit)
         for batch in batches(scenes, ["scene_id", "text"], BATCH)
         for scene_id, text in batch
     }
