@@ -25,9 +25,9 @@ demo: install
 		--prompt plain --scenes $(DEMO)/scenes/toy/test --out $(DEMO)/eval
 	$(BIN)/usermirrorer report $(DEMO)/eval --out $(DEMO)/reports
 
-# All tests but those that start an engine, a training or several processes, or are slow: under 90 s on two cores.
+# All tests but those that start an engine, a training or several processes, or are slow: about a minute on two cores.
 quick: .venv/installed-dev
-	$(BIN)/python -m pytest -m "not engine and not launch and not slow"
+	$(BIN)/python -m pytest -m "not engine and not launch and not slow" -n 2 --dist loadfile
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest
