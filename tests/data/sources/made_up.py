@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from hypothesis import strategies as st
 
 
 USERS, ITEMS, EVENTS_PER_USER, DAYS = 40, 60, 15, 240
@@ -21,3 +22,11 @@ def events(seed: int = 0) -> Iterator[tuple[int, int, int]]:
         rows += [(int(day), user, int(item)) for item, day in zip(items, days, strict=True)]
     for day, user, item in sorted(rows):
         yield user, item, day
+
+
+@st.composite
+def damaged(draw: st.DrawFn, content: bytes) -> bytes:
+    """The content with up to 12 bytes replaced by up to 12 others, somewhere."""
+    at = draw(st.integers(0, len(content)))
+    removed, added = draw(st.integers(0, 12)), draw(st.binary(max_size=12))
+    return content[:at] + added + content[at + removed :]

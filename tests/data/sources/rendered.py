@@ -13,7 +13,6 @@ from usermirrorer.data.log.prepare import prepare
 from usermirrorer.data.log.tables import load_tables
 from usermirrorer.data.scenes.make import make_scenes
 from usermirrorer.data.scenes.render import render
-from usermirrorer.data.sources import load_domain
 from usermirrorer.steps import SceneSettings
 
 
@@ -36,12 +35,8 @@ def scene_rows(name: str, raw: Path, work: Path) -> dict[str, int]:
     """Scenes of five options, at most 20, that each split of a raw data set gives under the domain's defaults."""
     prepare(name, raw, work)
     embed_items(name, work)
-    domain = load_domain(name)
-    exposure, choice = domain.exposures[0], next(iter(domain.choice_rules))
-    return {
-        split: make_scenes(name, work, SceneSettings(split, 20, exposure, choice, 5, 5))["rows"]
-        for split in ("train", "test")
-    }
+    settings = [SceneSettings(split, 20, min_exposure=5, max_exposure=5) for split in ("train", "test")]
+    return {one.split: make_scenes(name, work, one)["rows"] for one in settings}
 
 
 def lines(text: dict[str, Any]) -> str:

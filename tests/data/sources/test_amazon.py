@@ -11,6 +11,7 @@ import pytest
 import raw_amazon
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_up import damaged
 from raw_amazon import CATEGORY, DAY, START, item, item_2014, item_2018, review, review_2018, write_lines
 from rendered import lines, rendered
 
@@ -137,9 +138,7 @@ def test_garbage_gives_rows_or_one_sentence(data: st.DataObject) -> None:
     }
     contents = {name: "".join(json.dumps(row) + "\n" for row in rows).encode() for name, rows in files.items()}
     file = data.draw(st.sampled_from(sorted(contents)))
-    at = data.draw(st.integers(0, len(contents[file])))
-    added, removed = data.draw(st.binary(max_size=12)), data.draw(st.integers(0, 12))
-    contents[file] = contents[file][:at] + added + contents[file][at + removed :]
+    contents[file] = data.draw(damaged(contents[file]))
     with tempfile.TemporaryDirectory() as raw:
         for name, content in contents.items():
             (Path(raw) / name).write_bytes(content)

@@ -12,6 +12,7 @@ import pytest
 import raw_goodreads
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_up import damaged
 from raw_goodreads import START, book, genres, interaction, moment, review, write_lines
 from rendered import lines, rendered
 
@@ -120,9 +121,8 @@ def test_garbage_gives_rows_or_one_sentence(data: st.DataObject, file: str) -> N
         raw = Path(folder)
         read_lines(raw, [interaction(1, 3, 0), interaction(2, 3, 1)])
         content = gzip.decompress((raw / file).read_bytes())
-        at = data.draw(st.integers(0, len(content)))
-        added, removed = data.draw(st.binary(max_size=12)), data.draw(st.integers(0, 12))
-        (raw / file).write_bytes(gzip.compress(content[:at] + added + content[at + removed :]))
+        content = data.draw(damaged(content))
+        (raw / file).write_bytes(gzip.compress(content))
         try:
             tables = read(raw, 0)
         except UserError as error:

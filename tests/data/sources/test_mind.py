@@ -10,6 +10,7 @@ import pytest
 import raw_mind
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_up import damaged
 from rendered import rendered, scene_rows
 
 from usermirrorer.data.log.prepare import prepare
@@ -203,12 +204,10 @@ def test_the_made_up_log_gives_scenes(tmp_path: Path) -> None:
 @settings(max_examples=150)
 @given(data=st.data(), file=st.sampled_from(list(FILES)))
 def test_garbage_gives_rows_or_one_sentence(data: st.DataObject, file: str) -> None:
-    content = FILES[file]
-    at = data.draw(st.integers(0, len(content)))
-    removed, added = data.draw(st.integers(0, 12)), data.draw(st.binary(max_size=12))
+    content = data.draw(damaged(FILES[file]))
     with tempfile.TemporaryDirectory() as raw:
         try:
-            tables = read(Path(raw), **{file: content[:at] + added + content[at + removed :]})
+            tables = read(Path(raw), **{file: content})
         except UserError as error:
             assert file in str(error)
         else:

@@ -10,6 +10,7 @@ import pytest
 import raw_mobilerec
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_up import damaged
 from raw_mobilerec import APP_COLUMNS, COLUMNS, app, review, write_records
 from rendered import lines, rendered
 
@@ -98,9 +99,8 @@ def test_garbage_gives_rows_or_one_sentence(data: st.DataObject, file: str) -> N
         raw = Path(folder)
         read_records(raw, [review(5, 3, 17), review(1, 3, 18)], [app(3), app(4)])
         content = (raw / file).read_bytes()
-        at = data.draw(st.integers(0, len(content)))
-        added, removed = data.draw(st.binary(max_size=12)), data.draw(st.integers(0, 12))
-        (raw / file).write_bytes(content[:at] + added + content[at + removed :])
+        content = data.draw(damaged(content))
+        (raw / file).write_bytes(content)
         try:
             tables = read(raw, 0)
         except UserError as error:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_up import damaged
 
 from usermirrorer.data.sources import RawTables, load_domain
 from usermirrorer.errors import UserError
@@ -118,19 +118,12 @@ def test_a_missing_file_is_named(tmp_path: Path, domain: str, file: str) -> None
         load_domain(domain).read(None, 0)
 
 
-def damaged(draw: Callable, content: bytes) -> bytes:
-    """A file with some bytes replaced, removed or added."""
-    at = draw(st.integers(0, len(content)))
-    removed = draw(st.integers(0, 12))
-    return content[:at] + draw(st.binary(max_size=12)) + content[at + removed :]
-
-
 @pytest.mark.slow
 @settings(max_examples=200)
 @given(data=st.data(), domain=st.sampled_from(list(FILES)))
 def test_garbage_gives_rows_or_one_sentence(data: st.DataObject, domain: str) -> None:
     file = data.draw(st.sampled_from([*FILES[domain], "zip_places.csv"]))
-    content = damaged(data.draw, FILES[domain].get(file, b"zip,city,state\n48067,Royal Oak,MI\n"))
+    content = data.draw(damaged(FILES[domain].get(file, b"zip,city,state\n48067,Royal Oak,MI\n")))
     with tempfile.TemporaryDirectory() as raw:
         try:
             tables = read(domain, Path(raw), **{file: content})

@@ -11,6 +11,7 @@ import pytest
 import raw_steam
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_up import damaged
 from raw_steam import game, printed, review, write_lines
 from rendered import lines, rendered
 
@@ -119,9 +120,7 @@ def test_garbage_gives_rows_or_one_sentence(data: st.DataObject) -> None:
         "steam_reviews.json": "".join(printed(review(user, 1, 5)) + "\n" for user in (0, 5, 8)).encode(),
     }
     file = data.draw(st.sampled_from(sorted(files)))
-    at = data.draw(st.integers(0, len(files[file])))
-    added, removed = data.draw(st.binary(max_size=12)), data.draw(st.integers(0, 12))
-    files[file] = files[file][:at] + added + files[file][at + removed :]
+    files[file] = data.draw(damaged(files[file]))
     with tempfile.TemporaryDirectory() as raw:
         for name, content in files.items():
             (Path(raw) / name).write_bytes(content)
