@@ -23,14 +23,14 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     def expanded(**given: Any) -> None:
         command(settings=kind(**{name: given.pop(name) for name in names}), **given)
 
-    parameters = [p for name, p in inspect.signature(command, eval_str=True).parameters.items() if name != "settings"]
+    own = inspect.signature(command, eval_str=True).parameters.values()
+    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own if p.name != "settings"]
     for field in dataclasses.fields(kind):
         option = cast(Any, Annotated)[hints[field.name], typer.Option(help=field.metadata["help"])]
         default = inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
         parameters.append(
             inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=option)
         )
-    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
     expanded.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     expanded.__annotations__ = {p.name: p.annotation for p in parameters}
     return expanded

@@ -19,7 +19,10 @@ LIST_LENGTHS = {"train": (2, 12), "test": (5, 5)}
 MOST_OPTIONS = 26
 """One capital letter for each option."""
 
-EXPOSURES = ("natural", "hard", "retrieved", "logged")
+SAMPLED_EXPOSURES = ("natural", "hard", "retrieved")
+"""Exposure modes that need no impressions."""
+
+EXPOSURES = (*SAMPLED_EXPOSURES, "logged")
 
 SELECTORS = {
     "selector": ("uncertainty", "random"),
@@ -39,6 +42,10 @@ def required(description: str) -> Any:
     return field(metadata={"help": description})
 
 
+def _default_lengths(which: str, end: int) -> str:
+    return f"{which} options; default {LIST_LENGTHS['train'][end]}, in test {LIST_LENGTHS['test'][end]}."
+
+
 @dataclass(frozen=True)
 class PrepareSettings:
     """Raw files → tables and item vectors."""
@@ -56,8 +63,8 @@ class SceneSettings:
     num: int = required("Scenes to make; fewer if the choices run out.")
     exposure: str = setting("", f"{', '.join(EXPOSURES)}; default: the domain's.")
     choice: str = setting("", "What counts as a choice, such as min_rating=4; default: the domain's.")
-    min_exposure: int | None = setting(None, "Fewest options; default 2, in test 5.")
-    max_exposure: int | None = setting(None, "Most options; default 12, in test 5.")
+    min_exposure: int | None = setting(None, _default_lengths("Fewest", 0))
+    max_exposure: int | None = setting(None, _default_lengths("Most", 1))
     seed: int = setting(0, "The same seed gives the same bytes.")
 
     def for_domain(self, name: str, exposures: Sequence[str], choice_rules: Iterable[str]) -> SceneSettings:

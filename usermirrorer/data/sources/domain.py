@@ -12,6 +12,7 @@ import polars as pl
 
 from usermirrorer.data.sources.templates import placeholders
 from usermirrorer.errors import UserError
+from usermirrorer.steps import SAMPLED_EXPOSURES
 
 
 FieldKind = Literal["static", "as_of", "snapshot"]
@@ -22,9 +23,6 @@ ChoiceRules = Mapping[str, Callable[[float], pl.Expr]]
 
 EVERY_EVENT: ChoiceRules = {"any": lambda _: pl.lit(True)}
 MIN_RATING: ChoiceRules = {"min_rating": lambda value: (pl.col("rating") >= value).fill_null(False)}
-
-SAMPLED_EXPOSURES = ("natural", "hard", "retrieved")
-"""Exposure modes that need no impressions."""
 
 HISTORY_VALUES = ("event", "item", "time_diff")
 """What rendering itself puts into a history entry."""

@@ -19,12 +19,13 @@ from pathlib import Path
 
 import polars as pl
 
-from usermirrorer.data.sources.domain import SAMPLED_EXPOSURES, Domain, RawTables
+from usermirrorer.data.sources.domain import Domain, RawTables
 from usermirrorer.data.sources.readers.checks import refuse
 from usermirrorer.data.sources.readers.delimited import parse_fields, read_fields
 from usermirrorer.data.sources.readers.files import read_chunks
 from usermirrorer.data.sources.readers.text import one_line
 from usermirrorer.errors import UserError
+from usermirrorer.steps import SAMPLED_EXPOSURES
 
 
 PUBLISHER = "https://msnews.github.io/"

@@ -15,9 +15,10 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 
-from usermirrorer.data.sources.domain import SAMPLED_EXPOSURES, Domain, RawTables
+from usermirrorer.data.sources.domain import Domain, RawTables
 from usermirrorer.errors import UserError
 from usermirrorer.llm.prompts import SceneText, history_entries
+from usermirrorer.steps import SAMPLED_EXPOSURES
 
 
 TASTES = ("sweet", "salty", "sour", "bitter", "spicy", "smoky")

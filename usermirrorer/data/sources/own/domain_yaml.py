@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from usermirrorer.data.sources.domain import HISTORY_VALUES, SAMPLED_EXPOSURES, Domain
+from usermirrorer.data.sources.domain import HISTORY_VALUES, Domain
 from usermirrorer.data.sources.own.choice_rules import Rule, parse_rule
 from usermirrorer.data.sources.own.columns import OwnLog
 from usermirrorer.data.sources.own.interchange import interchange_paths, read_interchange
@@ -26,6 +26,7 @@ from usermirrorer.data.sources.own.recbole import read_recbole
 from usermirrorer.data.sources.own.templates import check_optional, check_template, column_kinds
 from usermirrorer.data.sources.own.values import Kind, Unit
 from usermirrorer.settings import Places, closest, parse_settings, read_settings
+from usermirrorer.steps import SAMPLED_EXPOSURES
 
 
 RESERVED = ("user_id", "item_id", "timestamp", "available_from", "text", "line", "dataset")
