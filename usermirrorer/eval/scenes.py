@@ -95,6 +95,8 @@ def _scene(row: dict[str, Any], place: str) -> dict[str, Any]:
         "item_id": item,
         "scene_id": str(row.get("scene_id") or scene_id(dataset, user, item, time)),
         "timestamp": time,
+        "group_id": None if row.get("group_id") is None else str(row["group_id"]),
+        "group_time": milliseconds(row.get("group_time")),
         "text": {**text, "profile": text.get("profile") or "", "history": text.get("history") or ""},
         "impression_list": None if row.get("impression_list") is None else [str(i) for i in row["impression_list"]],
         "item_pos": position,

@@ -27,6 +27,8 @@ SCENES = pa.schema(
         ("user_id", pa.string()),
         ("item_id", pa.string()),
         ("timestamp", TIME),
+        ("group_id", pa.string()),
+        ("group_time", TIME),
         ("text", pa.struct([("profile", pa.string()), ("history", pa.string()), ("action_list", STRINGS)])),
         ("impression_list", STRINGS),
         ("item_pos", pa.int64()),

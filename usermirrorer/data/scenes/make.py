@@ -61,6 +61,8 @@ def scene_table(window: Window, drawn: Drawn, settings: SceneSettings, names: li
         "user_id": user_ids.gather(targets.user).to_arrow(),
         "item_id": item_ids.gather(targets.item).to_arrow(),
         "timestamp": pa.array(targets.time),
+        "group_id": pa.nulls(scenes),
+        "group_time": pa.array(targets.time),
         "text": render(tables, targets.user, targets.time, item, drawn.count, drawn.history_len),
         "impression_list": list_column(item_ids.gather(item).to_arrow(), drawn.count),
         "item_pos": pa.array(drawn.position),
