@@ -66,9 +66,10 @@ def show_scenes(content: Mapping[str, Any], directory: Path) -> None:
         table.add_row(name, f"{accuracy['accuracy']['value']:.3f}", _estimate(accuracy["argmax_accuracy"]))
     Console().print(table)
     if probe["warning"]:
+        found = _estimate(probe.get("time_aware", probe["accuracy"]))
         say(
-            f"  WARNING: the exposure gives the choice away: a classifier that sees nothing of the user reaches "
-            f"{_estimate(probe.get('time_aware', probe['accuracy']))}; chance is {probe['chance']:.3f}. Judge every accuracy against it."
+            "  WARNING: the exposure gives the choice away: a classifier that sees nothing of the user reaches "
+            f"{found}; chance is {probe['chance']:.3f}. Judge every accuracy against it."
         )
 
 

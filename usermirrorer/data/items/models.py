@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -159,6 +160,11 @@ class GFCF:
             scores[number] += cosine
         return scores
 
+    @cached_property
+    def _exact_into(self) -> np.ndarray:
+        """`into` as float64, in which products with whole weights are exact."""
+        return self.into.astype(np.float64)
+
     def _users(self, histories: UserHistories, decays: np.ndarray) -> Iterator[Directions]:
         """The users' vectors under each decay."""
         unit = 2.0 ** (SUM_BITS + 6)
@@ -167,11 +173,11 @@ class GFCF:
             if weights[LATEST]:  # the whole history counts
                 yield Directions.of(histories.summed(self.into) / unit)
                 continue
-            weighed = np.where(latest >= 0, weights[:LATEST], 0).astype(np.int64)
-            sums = np.zeros((len(histories), self.into.shape[1]), dtype=np.int64)
-            for ago in range(LATEST):
-                sums += weighed[:, ago, None] * self.into[latest[:, ago]]
-            yield Directions.of(sums / (unit * 2**DECAY_BITS))
+            known = latest >= 0
+            ends = np.append(0, np.cumsum(known.sum(axis=1)))
+            decayed = np.broadcast_to(weights[:LATEST], known.shape)[known].astype(np.float64)
+            weighed = sparse.csr_matrix((decayed, latest[known], ends), shape=(len(latest), len(self.into)))
+            yield Directions.of(weighed @ self._exact_into / (unit * 2**DECAY_BITS))
 
 
 def spectral_items(fitted: Log) -> tuple[np.ndarray, np.ndarray]:

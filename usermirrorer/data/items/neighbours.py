@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from usermirrorer.data.items.histories import UserHistories
+from usermirrorer.data.items.histories import NEVER, UserHistories
 from usermirrorer.data.items.ranking import highest
 from usermirrorer.data.items.recency import DECAY_BITS
 from usermirrorer.data.log.events import Log
@@ -48,17 +48,19 @@ class Neighbours:
         `item` is `(scenes, options)`; the score is 0 where it is -1. Each row of `decays` (see `recency.decay`) gives
         the weight of an item by how many choices ago it was chosen.
         """
-        sums = np.zeros((len(decays), *item.shape), dtype=np.int64)
-        recency = histories.recency.ravel()
-        for column in range(item.shape[1]):
-            rows = np.flatnonzero(item[:, column] >= 0)
-            shown = item[rows, column]
-            near = self.item[shown] + (rows * histories.log.items)[:, None]
-            # `wrap` skips the bounds check: no index is out of range.
-            ago, weight = recency.take(near, mode="wrap"), self.weight[shown]
-            for number, decay in enumerate(decays):
-                sums[number, rows, column] = (weight * decay.take(ago)).sum(axis=1, dtype=np.int64)
-        return np.multiply(sums, 2.0 ** -(WEIGHT_BITS + DECAY_BITS), dtype=np.float64).astype(np.float32)
+        shown = np.flatnonzero(item >= 0)
+        row, option = shown // item.shape[1], item.ravel()[shown]
+        ago = histories.recency.ravel().take(self.item[option] + (row * histories.log.items)[:, None]).ravel()
+        # Only neighbours that the user has chosen count, and they are few.
+        found = np.flatnonzero(ago != NEVER)
+        of, ago = found // self.item.shape[1], ago[found]
+        weight = self.weight.ravel()[option[of] * self.item.shape[1] + found % self.item.shape[1]].astype(np.float64)
+        scores = np.zeros((len(decays), item.size), dtype=np.float32)
+        for number, decay in enumerate(decays):
+            # Whole numbers below 2^53: these sums are exact.
+            sums = np.bincount(of, weight * decay[ago], minlength=len(shown))
+            scores[number, shown] = sums * 2.0 ** -(WEIGHT_BITS + DECAY_BITS)
+        return scores.reshape(len(decays), *item.shape)
 
 
 def user_item(log: Log) -> sparse.csr_matrix:

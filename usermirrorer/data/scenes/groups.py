@@ -27,7 +27,7 @@ from usermirrorer.data.log.tables import Tables
 from usermirrorer.seeds import Order, Stream, number_keys, other_keys, set_ids, uniforms
 
 
-PORTION = 2**17
+PORTION = 2**16
 """Most choices that are grouped together: it bounds the work for the first groups, and memory."""
 
 BLOCK_FACTOR, LEAST_BLOCK, MOST_BLOCK = 5, 64, 2048

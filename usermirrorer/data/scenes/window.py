@@ -27,14 +27,9 @@ class Window:
     workers: int = 1
 
     @cached_property
-    def fitted(self) -> Log:
-        """The choices before the window."""
-        return self.pool.before(self.start)
-
-    @cached_property
     def models(self) -> dict[str, ItemModel]:
         """Models over items fitted on the choices before the window."""
-        return fit_models(self.fitted, self.pool, self.vectors, self.tables.friends, self.workers)
+        return fit_models(self.pool.before(self.start), self.pool, self.vectors, self.tables.friends, self.workers)
 
     @cached_property
     def text_statistics(self) -> dict[str, np.ndarray]:
