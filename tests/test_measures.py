@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -98,6 +98,7 @@ def test_confidence_bins_have_equal_mass_and_keep_ties_together():
     assert len(np.unique(measures.confidence_bins(np.full((40, 5), 0.2)))) == 1
 
 
+@settings(max_examples=20)
 @given(scenes(min_rows=2))
 def test_the_null_of_ece_is_its_mean_over_choices_drawn_from_the_predictions(drawn):
     probs, _ = drawn

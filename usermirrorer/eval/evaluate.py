@@ -104,7 +104,7 @@ def _model(
     finished = by_context["full"].filter(~pl.col("unfinished"))
     if 0 < len(finished) < len(by_context["full"]):
         result["without_unfinished"] = measure_scopes(per_scene(finished, scenes))["macro"]
-    result["calibrated"] = {"halves": full.fits, **measure(after_calibration(full))}
+    result["calibrated"] = {"halves": list(full.fits), **measure(after_calibration(full))}
     corrected, changed = without_prejudice(full)
     if changed:
         left = int(full.grouped.sum()) - changed

@@ -138,20 +138,21 @@ def print_table(metrics: dict[str, Any]) -> None:
     console = Console()
     if not console.is_terminal:
         console.width = 200  # logs are not wrapped
-    table = Table(title=f"{metrics['source']}: {metrics['scenes']['n']} scenes, {metrics['scenes']['users']} users")
-    table.add_column("", no_wrap=True)
-    for key in TERMINAL:
-        table.add_column(MEASURES[key], justify="right")
+    title = f"{metrics['source']}: {metrics['scenes']['n']} scenes, {metrics['scenes']['users']} users"
+    table, differences = Table(title=title), Table(title="Differences, paired by scene")
+    for shown, keys in ((table, TERMINAL), (differences, TERMINAL[:3])):
+        shown.add_column("", no_wrap=True)
+        for key in keys:
+            shown.add_column(MEASURES[key], justify="right")
     table.add_row("chance", f"{metrics['chance']:.3f}")
     for label, measured in baseline_rows(metrics):
         table.add_row(label, *format_estimates(measured, TERMINAL))
     table.add_section()
     for label, measured in model_rows(metrics):
         table.add_row(label, *format_estimates(measured, TERMINAL))
-    table.add_section()
     for label, pair in difference_rows(metrics):
-        table.add_row(label, *(format_estimate(pair[key], signed=True) for key in TERMINAL[:3]))
-    console.print(table)
+        differences.add_row(label, *(format_estimate(pair[key], signed=True) for key in TERMINAL[:3]))
+    console.print(table, differences)
     lines = [probe_line(metrics), *fit_lines(metrics)]
     for name, model in metrics["models"].items():
         lines += [f"{name}, {context}: {reasons(counts)}" for context, counts in model["counts"].items()]
