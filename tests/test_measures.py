@@ -131,7 +131,7 @@ def crossed(seed: int, people: int = 40, lists: int = 60, size: int = 3) -> tupl
 
 def test_the_variance_is_that_of_users_and_groups_less_what_both_count():
     users, groups = crossed(0)
-    values = np.random.default_rng(1).normal(size=len(users)) + users / 10
+    values = np.random.default_rng(1).normal(size=len(users)) + users / 10 + groups % 3
     got = measures.interval(values, users, groups=groups)
     mean, people = values.mean(), np.unique(users)
     left_out = [values[users != user].mean() for user in people]

@@ -200,11 +200,12 @@ def scoped_intervals(
     `columns` is `(scenes, columns)`; `users`, `domains` and `groups` are labels `(scenes,)`. Users of two domains are
     different people. Scenes with the same group show the same list; a scene without a group has a label of its own.
 
-    The variance is V_user + V_group − V_scene (Cameron, Gelbach and Miller, 2011), V_user by the jackknife, and a
-    statistic that is not a mean is linearised. A group's total that never varies, as that of the hits of a predictor
-    blind to the user, has no error: the sum over groups of total² × scenes of the group's busiest user bounds the
-    variance. The quantile is Student's with (Σ n_u)² / Σ n_u² − 1 degrees of freedom, n_u being the scenes of a user
-    (Carter, Schnepel and Steigerwald, 2017). `benchmarks/intervals.py` measures the coverage.
+    The variance is V_user + V_group − V_scene (Cameron, Gelbach and Miller, 2011), with V_user by the jackknife; a
+    statistic that is not a mean is linearised. V_group < V_scene, which people who compete for the items of a list
+    bring about, is not counted on, with one exception: a total that is the same in every group, as that of the hits
+    of a predictor blind to the user, has no error. So the variance is at most the sum over groups of total² × scenes
+    of the group's busiest user. The quantile is Student's with (Σ n_u)² / Σ n_u² − 1 degrees of freedom, n_u being the
+    scenes of a user (Carter, Schnepel and Steigerwald, 2017). `benchmarks/intervals.py` measures the coverage.
     """
     names, domain = np.unique(domains, return_inverse=True)
     own = np.arange(len(users)) if groups is None else np.unique(groups, return_inverse=True)[1]
@@ -277,10 +278,10 @@ class _Part:
         variance = (left_out**2).sum() * (1 - 1 / self.users)
         if len(groups.sizes) < scenes:
             totals = groups.sums(influence) ** 2
-            variance += totals.sum() - (influence**2).sum()
+            variance += max(totals.sum() - (influence**2).sum(), 0.0)
             busiest = groups.most(users.sizes[users.index])
             variance = min(variance, (totals * busiest).sum() / (1 - 1 / self.users))
-        return max(float(variance), 0.0)
+        return float(variance)
 
 
 class _Clusters:
