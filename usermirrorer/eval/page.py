@@ -11,6 +11,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from usermirrorer.eval.best_possible import FROM_TEXT
 from usermirrorer.eval.scene_predictions import COMPARED
 from usermirrorer.eval.svg import Row, dot_plot, position_plot, reliability_plot
 from usermirrorer.eval.table import (
@@ -92,8 +93,8 @@ def _headline(metrics: dict[str, Any]) -> list[TableRow]:
 def _accuracy_plots(metrics: dict[str, Any], full: Mapping[str, Any]) -> dict[str, str]:
     """Title -> plot of all baselines and models."""
     lines = {"chance": metrics["chance"]}
-    for name, best in metrics["best_possible"].items():
-        lines[name] = best["macro"]["argmax_accuracy"]["value"]
+    if FROM_TEXT in metrics["best_possible"]:
+        lines[FROM_TEXT] = metrics["best_possible"][FROM_TEXT]["macro"]["argmax_accuracy"]["value"]
     plots = {}
     for measure, title in (("argmax_accuracy", "Arg-max accuracy"), ("accuracy", "Accuracy of sampled answers")):
         rows = [
