@@ -210,18 +210,14 @@ def scoped_intervals(
     names, domain = np.unique(domains, return_inverse=True)
     own = np.arange(len(users)) if groups is None else np.unique(groups, return_inverse=True)[1]
     person = np.unique(np.unique(users, return_inverse=True)[1] * len(names) + domain, return_inverse=True)[1]
-    parts = [
-        _Part(columns[inside], person[inside], own[inside]) for inside in (domain == d for d in range(len(names)))
-    ]
-    whole = _Part(columns, person, own) if len(names) > 1 else parts[0]
-    return {
-        "macro": {key: _estimate(parts, statistic) for key, statistic in statistics.items()},
-        "pooled": {key: _estimate([whole], statistic) for key, statistic in statistics.items()},
-        "domains": {
-            str(name): {key: _estimate([part], statistic) for key, statistic in statistics.items()}
-            for name, part in zip(names, parts, strict=True)
-        },
-    }
+    masks = [domain == d for d in range(len(names))]
+    parts = [_Part(columns[inside], person[inside], own[inside]) for inside in masks]
+    alone = {str(name): _estimates([part], statistics) for name, part in zip(names, parts, strict=True)}
+    if len(parts) == 1:
+        [only] = alone.values()
+        return {"macro": {**only}, "pooled": {**only}, "domains": alone}
+    pooled = _estimates([_Part(columns, person, own)], statistics)
+    return {"macro": _estimates(parts, statistics), "pooled": pooled, "domains": alone}
 
 
 def pooled_intervals(
@@ -265,7 +261,7 @@ class _Part:
     """The scenes of one domain: means, and what the variance of any statistic of them needs."""
 
     def __init__(self, columns: np.ndarray, users: np.ndarray, groups: np.ndarray) -> None:
-        self.means, self.scenes = columns.mean(axis=0), len(columns)
+        self.means, self.scenes = columns.mean(axis=0, dtype=np.float64), len(columns)
         self._columns, self._users, self._groups = columns, _Clusters(users), _Clusters(groups)
         self.users = len(self._users.sizes)
         self.freedom = self.scenes**2 / (self._users.sizes**2).sum() - 1
@@ -303,6 +299,10 @@ def _gradient(statistic: Statistic, means: np.ndarray, step: float = 1e-6) -> np
     """Central differences: exact for means, and 0 for an absolute value at 0."""
     steps = np.eye(len(means)) * step
     return (statistic.of(means + steps) - statistic.of(means - steps)) / (2 * step)
+
+
+def _estimates(parts: Sequence[_Part], statistics: Mapping[str, Statistic]) -> dict[str, Estimate]:
+    return {key: _estimate(parts, statistic) for key, statistic in statistics.items()}
 
 
 def _estimate(parts: Sequence[_Part], statistic: Statistic) -> Estimate:

@@ -61,11 +61,10 @@ class ScenePredictions:
             ]
         )
 
-    def only(self, mask: np.ndarray) -> ScenePredictions:
-        """These scenes, calibrated as before."""
-        return replace(
-            self, **{name: getattr(self, name)[mask] for name in self.__dataclass_fields__ if name != "fits"}
-        )
+    def only(self, rows: np.ndarray) -> ScenePredictions:
+        """These scenes (a mask or their rows), calibrated as before."""
+        arrays = {name: getattr(self, name)[rows] for name in self.__dataclass_fields__ if name != "fits"}
+        return replace(self, **arrays)
 
 
 def per_scene(predictions: pl.DataFrame, scenes: pl.DataFrame) -> ScenePredictions:
@@ -153,10 +152,10 @@ def user_gain(predicted: ScenePredictions) -> Estimate | None:
 
 def paired(a: ScenePredictions, b: ScenePredictions) -> dict[str, Estimate]:
     """a − b of COMPARED, macro, on the scenes that both have; empty without any."""
-    common = np.intersect1d(a.ids, b.ids)
-    if not len(common):
+    _, of_a, of_b = np.intersect1d(a.ids, b.ids, assume_unique=True, return_indices=True)
+    if not len(of_a):
         return {}
-    a, b = a.only(np.isin(a.ids, common)), b.only(np.isin(b.ids, common))
+    a, b = a.only(of_a), b.only(of_b)
     statistics = {name: measures.column(i) for i, name in enumerate(COMPARED)}
     return _intervals(a.columns() - b.columns(), statistics, a)["macro"]
 
