@@ -106,7 +106,7 @@ def test_ids_go_and_text_stays(work: Path, hub: Hub, tmp_path: Path) -> None:
     assert set(rows(hub, f"data/decisions/{NAME}/strong", tmp_path)["text"]) == {""}
 
     everything = sent(hub)
-    for text in (b"Film ", "Cité".encode(), b"writer", b"I take", b"Occupation", TOKEN.encode()):
+    for text in (b"Film ", "Cité".encode(), b": writer", b"I take", b"Occupation", TOKEN.encode()):
         assert text not in everything, text
     assert hub.tokens == {f"Bearer {TOKEN}"}
 
@@ -122,7 +122,7 @@ def test_the_card_says_what_must_be_known(work: Path, hub: Hub, push: Callable) 
     for must in (
         "GroupLens: research use", "https://grouplens.org", "withheld", "may not be passed on", "## Windows",
         "too_little_history", f"{probe['accuracy']['value']:.3f} [", f"chance {probe['chance']:.3f}", "positions",
-        "cold items", "min_exposure: 5", f"usermirrorer scenes {NAME}", "fixed for ever: title",
+        "tells", "min_exposure: 5", f"usermirrorer scenes {NAME}", "fixed for ever: title",
     ):  # fmt: skip
         assert must in text, must
     assert "host" not in text and str(work) not in text
