@@ -76,7 +76,9 @@ def _counted(frame: pl.DataFrame, entries: pl.Expr, values: pl.Expr) -> pl.DataF
         position, count.alias("count"), grouped=pl.col("group_id").is_not_null(), scene=pl.int_range(pl.len()),
         entry=entries, at=pl.int_ranges(0, count),
     ).explode("entry", "at", empty_as_null=False)  # fmt: skip
-    valued = options.with_columns(value=values).explode("value", empty_as_null=False).drop_nulls("value")
+    # Options recur, so each is read once.
+    distinct = options.select(pl.col("entry").unique()).with_columns(value=values)
+    valued = options.join(distinct.explode("value", empty_as_null=False).drop_nulls("value"), on="entry")
     per_scene = valued.group_by("value", "grouped", "count", "scene").agg(
         options=pl.len().cast(pl.Int64), chosen=(pl.col("at") == position).sum().cast(pl.Int64)
     )
