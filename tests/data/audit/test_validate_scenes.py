@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -223,3 +224,6 @@ def test_numbers_about_the_user_are_no_tells() -> None:
     assert films is None and lastfm is not None
     text = "Blur 2 - rock, 90s (tagged by 3 of the user's friends)"
     assert re.sub(lastfm, "", text) == "Blur 2 - rock, 90s"
+    counted = replace(load_domain("lastfm"), option="{item}<, known to {friends_tagged:.0f|friend|friends}>")
+    pattern = personal_pattern(counted)
+    assert pattern is not None and re.sub(pattern, "", "Blur 2, known to 1 friend") == "Blur 2"

@@ -149,7 +149,7 @@ def amazon(category: str) -> Domain:
         choice_rules={**EVERY_EVENT, **MIN_RATING},
         clock_ms=1000,
         item="{title}< | {category}>< | {price}>",
-        option="{item}< | rated {average_rating:.1f}/5>< | {reviews:,.0f} reviews>",
+        option="{item}< | rated {average_rating:.1f}/5>< | {reviews:,.0f|review|reviews}>",
         history="{event} {time_diff}: {item}< | rating: {rating:g}/5>< | review: {summary}>< | {review}>",
         as_of={"average_rating": "mean:rating", "reviews": "count"},
         snapshots=("price",),

@@ -221,8 +221,8 @@ KUAIREC = Domain(
     clock_ms=1,
     item="{title}< | {cover_text}>< | {category}>< | {duration:.0f} s>",
     option=(
-        "{item}< | last counted day: {plays:,.0f} plays, {likes:,.0f} likes, {comments:,.0f} comments, "
-        "{shares:,.0f} shares>"
+        "{item}< | last counted day: {plays:,.0f|play|plays}, {likes:,.0f|like|likes}, "
+        "{comments:,.0f|comment|comments}, {shares:,.0f|share|shares}>"
     ),
     history="{event} {item}, {time_diff}: {outcome} {seconds:.0f} s",
     profile=(

@@ -89,9 +89,9 @@ MOBILEREC = Domain(
     clock_ms=86_400_000,
     item=(
         "{app_name}< | {app_category}>< | by {developer_name}>< | {content_rating}>< | {price}>"
-        "< | {store_rating:.1f}/5 in the store>< | {store_reviews:,} reviews in the store>< | {description}>"
+        "< | {store_rating:.1f}/5 in the store>< | {store_reviews:,|review|reviews} in the store>< | {description}>"
     ),
-    option="{item}< | rated {average_rating:.1f}/5>< | {reviews:,.0f} reviews>",
+    option="{item}< | rated {average_rating:.1f}/5>< | {reviews:,.0f|review|reviews}>",
     history="{event} {time_diff}: {item}< | rating: {rating:g}/5>< | review: {review}>",
     as_of={"average_rating": "mean:rating", "reviews": "count"},
     snapshots=("price", "store_rating", "store_reviews"),

@@ -104,7 +104,7 @@ STEAM = Domain(
         "< | {specs}>< | tags: {tags}>< | player reviews: {sentiment}>< | {price}>"
     ),
     option="<[{new_release}] >{item}",
-    history="{event} {time_diff}: {item}< | played {hours:g} hours>< | review: {review}>",
+    history="{event} {time_diff}: {item}< | played {hours:g|hour|hours}>< | review: {review}>",
     profile="Games owned: {products}",
     as_of={"new_release": "new_release"},
     snapshots=("tags", "sentiment", "price", "products", "hours"),

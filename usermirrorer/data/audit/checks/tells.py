@@ -128,7 +128,7 @@ def _tested(values: pl.DataFrame, scenes: int) -> pl.DataFrame:
     loose = values.filter(~pl.col("grouped")).with_columns(expected=pl.col("options") / pl.col("count"))
     sums = loose.group_by("value").agg(pl.sum("options", "chosen", "expected", "variance"))
     sums = sums.filter(pl.col("options") >= FEWEST, pl.col("variance") > 0)
-    away = np.abs(sums["chosen"] - sums["expected"]).to_numpy() / np.sqrt(sums["variance"].to_numpy())
+    away = (sums["chosen"] - sums["expected"]).abs().to_numpy() / np.sqrt(sums["variance"].to_numpy())
     away = away.round(6)  # sums differ in their last digits from run to run
     shares = sums.select(
         "value", choices=pl.col("chosen") / scenes, expected=pl.col("expected") / scenes, away=pl.Series(away),
@@ -155,6 +155,11 @@ def personal_pattern(domain: Domain | None) -> str | None:
         for at, piece in enumerate(part.pieces):
             if isinstance(piece, tuple) and piece[0] in personal:
                 around = part.pieces[max(at - 1, 0) : at + 2]
-                words = (re.escape(one) if isinstance(one, str) else r"\d+(?:[.,]\d+)*" for one in around)
-                patterns.append("".join(words))
+                patterns.append("".join(re.escape(one) if isinstance(one, str) else _count(one[1]) for one in around))
     return "|".join(patterns) or None
+
+
+def _count(spec: str) -> str:
+    """What matches a number filled in by a format spec, with its noun if it brings one."""
+    nouns = "|".join(map(re.escape, spec.split("|")[1:]))
+    return r"\d+(?:[.,]\d+)*" + (f" (?:{nouns})" if nouns else "")
