@@ -1,9 +1,9 @@
 """MIND: lists shown by Microsoft News and the clicks on them, 9 to 15 November 2019; 2.6 million (large) or 230,000.
 
 Raw files as distributed, unzipped: folders `train` and, if you have it, `dev` (or `MINDlarge_train`, `MINDsmall_dev`,
-…) with `behaviors.tsv` and `news.tsv`: UTF-8, tab-separated, no header, no quoting: a quotation mark is text. Times such
-as `11/15/2019 8:55:22 AM` have no zone and are taken as UTC. Of a folder `test` only the news are read: its clicks are
-not published.
+…) with `behaviors.tsv` and `news.tsv`: UTF-8, tab-separated, no header, no quoting: a quotation mark is text. Times
+such as `11/15/2019 8:55:22 AM` have no zone and are taken as UTC. Of a folder `test` only the news are read: its
+clicks are not published.
 
 An interaction is a click, at the time of its impression; each is a choice, and the impression is the exposure. A
 user's click history, from before the log, is the same in all the user's rows, so it gives no label away; that of the

@@ -8,7 +8,8 @@ YYYY-MM-DD. The date of a review is a day.
 A review is an event and every event is a choice. Dropped and counted are further reviews of a game by the same user
 name, and games and reviews without an id, a name or a date. A game exists from its release date; if that is not a day
 ("Coming Soon"), from its first review. Games in early access are reviewed before their release, when nobody knew its
-date: an option shows the date once it is past, a history never. Tags, player reviews, prices, hours played and games owned date from the crawl.
+date: an option shows the date once it is past, a history never. Tags, player reviews, prices, hours played and games
+owned date from the crawl.
 The published system kept only users with 5 to 20 reviews; here nobody is left out.
 """
 
