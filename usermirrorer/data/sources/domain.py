@@ -76,6 +76,10 @@ class Domain:
     option: str = "{item}"
     profile: str = ""
     """Empty if nothing is known about users."""
+    optional: tuple[str, ...] = ()
+    """Raw files that may be missing; the others are needed."""
+    alternatives: tuple[tuple[str, ...], ...] = ()
+    """Names of raw files of which one is enough, the usual one first."""
     choice_rules: ChoiceRules = field(default_factory=lambda: EVERY_EVENT)
     """Which interactions count as choices; the first rule is the default and takes no value."""
     as_of: Mapping[str, str] = field(default_factory=dict)

@@ -35,7 +35,7 @@ FILES = {
     f"*{split}/{file}.tsv": f"{columns} (tab); in a folder {split}, MINDlarge_{split} or MINDsmall_{split}"
     for split in ("train", "dev")
     for file, columns in {"behaviors": " ".join(BEHAVIORS), "news": " ".join(NEWS)}.items()
-}
+} | {"*test/news.tsv": f"{' '.join(NEWS)} (tab)"}
 
 TIME = "%m/%d/%Y %I:%M:%S %p"
 SHOWN = r"^\S+-[01]( \S+-[01])*$"
@@ -128,6 +128,7 @@ MIND = Domain(
     publisher=PUBLISHER,
     licence="Microsoft Research License Terms: research use, no redistribution",
     raw_files=FILES,
+    optional=("*dev/behaviors.tsv", "*dev/news.tsv", "*test/news.tsv"),
     read=read,
     event="clicked",
     clock_ms=1000,

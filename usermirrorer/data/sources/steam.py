@@ -105,6 +105,7 @@ STEAM = Domain(
     publisher=PUBLISHER,
     licence="none stated by the publisher; research use, please cite Kang and McAuley (ICDM 2018)",
     raw_files=FILES,
+    alternatives=tuple(tuple(f"{stem}{ending}" for ending in ENDINGS) for stem in CONTENT),
     read=read,
     event="reviewed",
     clock_ms=86_400_000,
