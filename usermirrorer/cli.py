@@ -76,6 +76,8 @@ def prepare(
     content = run(domain, raw, work, settings.seed, settings.snapshot)
     name = content["recipe"]["domain"]
     say(f"prepare {name}: rows {content['rows']}, dropped {content['dropped']}, cuts {content['cuts']}")
+    for warning in content["warnings"]:
+        say(f"  WARNING: {warning}")
     vectors = embed_items(name, work, settings.embedder)
     say(f"embed {name}: {vectors['rows']:,} vectors, {vectors['width']} wide")
 

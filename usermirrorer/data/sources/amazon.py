@@ -81,7 +81,8 @@ def read(raw: Path | None, seed: int, category: str) -> RawTables:
     dropped: dict[str, int] = {}
     reviews = _reviews(reviews_file, dropped)
     items = _items(items_file, newest, reviews, dropped)
-    return RawTables(users=users_of(reviews), items=items, interactions=reviews, dropped=dropped)
+    files = {"items": items_file.name, "interactions": reviews_file.name}
+    return RawTables(users=users_of(reviews), items=items, interactions=reviews, dropped=dropped, files=files)
 
 
 def _reviews(path: Path, dropped: dict[str, int]) -> pl.DataFrame:

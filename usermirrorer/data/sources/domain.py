@@ -47,6 +47,8 @@ class RawTables:
     """`item_id`, `timestamp`, `label`: somebody gave the item this label at that time"""
     dropped: Mapping[str, int] = field(default_factory=dict)
     """Reason -> number of raw rows left out"""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Table -> name of the raw file that lists its rows; a warning about ids that one file lacks names both"""
 
 
 @dataclass(frozen=True)

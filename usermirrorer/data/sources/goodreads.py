@@ -60,7 +60,11 @@ def read(raw: Path | None, seed: int) -> RawTables:
     dropped: dict[str, int] = {}
     interactions = _interactions(raw, dropped)
     return RawTables(
-        users=users_of(interactions), items=_books(raw, dropped), interactions=interactions, dropped=dropped
+        users=users_of(interactions),
+        items=_books(raw, dropped),
+        interactions=interactions,
+        dropped=dropped,
+        files={"items": BOOKS, "interactions": INTERACTIONS},
     )
 
 

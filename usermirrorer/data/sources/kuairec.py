@@ -77,6 +77,7 @@ def read(raw: Path | None, seed: int) -> RawTables:
         friends=read_friends(raw / "social_network.csv"),
         item_statistics=daily.select("item_id", "timestamp", *COUNTS),
         dropped={"missing_time": missing_time, "broken_caption": broken},
+        files={"users": "user_features.csv", "items": "item_daily_features.csv", "interactions": "big_matrix.csv"},
     )
 
 

@@ -75,6 +75,7 @@ def read(raw: Path | None, seed: int) -> RawTables:
         interactions=pl.concat([past, clicks]),
         impressions=impressions.select("impression_id", "user_id", "timestamp", "items", "clicked"),
         dropped={"duplicate_impression": len(rows) - len(impressions), "untitled_news": len(news) - len(titled)},
+        files={"items": "news.tsv", "interactions": "behaviors.tsv"},
     )
 
 

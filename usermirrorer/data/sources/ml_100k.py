@@ -63,6 +63,7 @@ def read(raw: Path | None, seed: int) -> RawTables:
         users=users.select("user_id", "gender", "age", "occupation", "location"),
         items=items,
         interactions=read_ratings(raw / "u.data", "\t"),
+        files={"users": "u.user", "items": "u.item", "interactions": "u.data"},
     )
 
 

@@ -63,7 +63,12 @@ def read(raw: Path | None, seed: int) -> RawTables:
         pl.col("occupation").replace_strict(dict(enumerate(OCCUPATIONS))),
         "location",
     )
-    return RawTables(users=users, items=items, interactions=read_ratings(raw / "ratings.dat", "::"))
+    return RawTables(
+        users=users,
+        items=items,
+        interactions=read_ratings(raw / "ratings.dat", "::"),
+        files={"users": "users.dat", "items": "movies.dat", "interactions": "ratings.dat"},
+    )
 
 
 # Users, films and ratings have the same columns as in the smaller release; only the files and their layout differ.

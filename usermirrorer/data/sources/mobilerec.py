@@ -39,7 +39,8 @@ def read(raw: Path | None, seed: int) -> RawTables:
     dropped: dict[str, int] = {}
     reviews = _reviews(raw / INTERACTIONS, dropped)
     items = _apps(raw / META, dropped)
-    return RawTables(users=users_of(reviews), items=items, interactions=reviews, dropped=dropped)
+    files = {"items": META, "interactions": INTERACTIONS}
+    return RawTables(users=users_of(reviews), items=items, interactions=reviews, dropped=dropped, files=files)
 
 
 def _reviews(path: Path, dropped: dict[str, int]) -> pl.DataFrame:

@@ -63,6 +63,7 @@ def read(raw: Path | None, seed: int) -> RawTables:
         interactions=reviews.drop("products"),
         item_labels=dates,
         dropped=dropped,
+        files={"items": games_file.name, "interactions": reviews_file.name},
     )
 
 
