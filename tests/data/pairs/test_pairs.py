@@ -419,3 +419,5 @@ def test_words_of_the_text_are_read() -> None:
     assert plain["low"] < 0.5 < plain["high"]
     because = pl.Series([text + " Because" * (i % 2) for i, text in enumerate(texts[0])])
     assert 0.7 < word_accuracy(because, pl.Series(texts[1]), users, users)["value"] < 0.8, "half of the pairs tell"
+    once = pl.Series(words[rng.integers(0, 60, 1000)])
+    assert word_accuracy(once + " " + once, once, users, users)["value"] == 1.0, "words count as often as they occur"
