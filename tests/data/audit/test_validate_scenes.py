@@ -190,7 +190,7 @@ GROUP_FAULTS: dict[str, tuple[str, Callable[[pl.DataFrame], pl.DataFrame], str]]
     "another order": ("order", lambda frame: frame.sort("scene_id"), "not in order by group_id and scene_id"),
     "a count that one person is shown": (
         "tells", of_first_group(lambda r, i: r | {"item_cnt": [n + 5000 * (i == 0) for n in r["item_cnt"]]}),
-        "options in lists of 4, and the choice",
+        "options in lists of 4: ",
     ),
 }  # fmt: skip
 

@@ -94,21 +94,24 @@ def check_tells(artefact: Artefact, values: pl.DataFrame, scenes: int) -> Check:
     """
     if not len(values):
         return Check(artefact.name, "tells", "skipped", "no numbers are shown and item_cnt is missing")
+    distinct = values["value"].n_unique()
     uneven = values.filter("grouped", pl.col("chosen") * pl.col("count") != pl.col("options"))
     if len(uneven):
-        most = uneven.sort(pl.col("options") / pl.col("count") - pl.col("chosen"), "value").head(MAX_BAD_ROWS)
-        words = "is {} of {} options in lists of {}, and the choice {} times"
-        reasons = most.select("value", pl.format(words, "options", "options", "count", "chosen").alias("reason"))
+        apart = (pl.col("options") / pl.col("count") - pl.col("chosen")).abs()
+        most = uneven.sort(apart, "value", descending=[True, False]).head(MAX_BAD_ROWS)
+        words = "is shown of {} options in lists of {}: {} choices should have it, {} do"
+        due = (pl.col("options") / pl.col("count")).round(2)
+        reasons = most.select("value", reason=pl.format(words, "options", "count", due, "chosen"))
         bad = tuple(BadRow(repr(value), "", reason) for value, reason in reasons.iter_rows())
         # Without its domain, it is unknown which numbers are about the user.
         result: Result = "failed" if domain_of(artefact) else "warning"
-        summary = f"{len(uneven):,} of {len(values):,} values are not chosen as often as they are shown"
+        summary = f"{uneven['value'].n_unique():,} of {distinct:,} values are not chosen as often as they are shown"
         return Check(artefact.name, "tells", result, summary, bad)
     tested = _tested(values, scenes)
-    apart = (pl.col("ratio") >= RATIO) | (pl.col("ratio") <= 1 / RATIO) | (pl.col("gap") > GAP)
-    telling = tested.filter(apart, pl.col("p") * len(tested) < ALPHA)
+    large = (pl.col("ratio") >= RATIO) | (pl.col("ratio") <= 1 / RATIO) | (pl.col("gap") > GAP)
+    telling = tested.filter(large, pl.col("p") * len(tested) < ALPHA)
     if not len(tested):
-        equal = f"{len(values):,} values are chosen as often as they are shown"
+        equal = f"{distinct:,} values are chosen as often as they are shown"
         summary = equal if values["grouped"].all() else f"no value has {FEWEST} options"
         return Check(artefact.name, "tells", "ok", summary)
     furthest = f"{tested['choices'][0]:.1%} of choices, {tested['expected'][0]:.1%} of options"
