@@ -49,22 +49,33 @@ def show_scenes(content: Mapping[str, Any], directory: Path) -> None:
     recipe, probe = content["recipe"], content["probe"]
     say(f"scenes {recipe['domain']} {recipe['split']} ({recipe['exposure']}): {content['rows']:,} in {directory}")
     say("  counted: " + ", ".join(f"{reason} {count:,}" for reason, count in content["counts"].items()))
+    if "groups" in content:
+        spans = ", ".join(f"{share} {days:g}" for share, days in content["groups"]["span_days"].items())
+        say(f"  {content['groups']['number']:,} groups; days between a group's first and last choice: {spans}")
     if content["rows"] < content["asked"]:
         say(f"  warning: {content['asked']:,} scenes were requested; the choices ran out at {content['rows']:,}")
     table = Table(title=f"Without a model, {probe['chance']:.3f} is chance", title_justify="left")
     for heading in ("", "accuracy", "arg-max accuracy [95 %]"):
         table.add_column(heading)
-    for name in ("identity", "trees"):
-        table.add_row(f"probe: {name}", "", _estimate(probe[name]))
-    table.add_row("probe, permuted labels", "", ", ".join(f"{v['value']:.3f}" for v in probe["permuted"].values()))
+    for name, accuracy in probe["classifiers"].items():
+        table.add_row(f"probe: {name}", "", probe_accuracy(accuracy, probe["exact"]))
+    if "time_aware" in probe:
+        table.add_row("trees that know the time of the choice", "", _estimate(probe["time_aware"]))
+    table.add_row("probe, permuted labels", "", _estimate(probe["permuted"]))
     for name, accuracy in content["baselines"].items():
         table.add_row(name, f"{accuracy['accuracy']['value']:.3f}", _estimate(accuracy["argmax_accuracy"]))
     Console().print(table)
     if probe["warning"]:
+        found = _estimate(probe.get("time_aware", probe["accuracy"]))
         say(
-            f"  WARNING: the exposure gives the choice away: a classifier that sees nothing of the user reaches "
-            f"{_estimate(probe['accuracy'])}; chance is {probe['chance']:.3f}. Judge every accuracy against it."
+            "  WARNING: the exposure gives the choice away: a classifier that sees nothing of the user reaches "
+            f"{found}; chance is {probe['chance']:.3f}. Judge every accuracy against it."
         )
+
+
+def probe_accuracy(accuracy: Mapping[str, float], exact: bool) -> str:
+    """An accuracy of the probe with its interval, or `0.200 exactly` if it follows from how the lists are made."""
+    return f"{accuracy['value']:.3f} exactly" if exact else _estimate(accuracy)
 
 
 def show_pairs(content: Mapping[str, Any], directory: Path) -> None:

@@ -11,12 +11,12 @@ import numpy as np
 class Stream(IntEnum):
     """What `uniforms` are drawn for. The streams of a scene are independent; give a new one an unused number."""
 
-    LENGTH = 0
     POSITION = 1
     HISTORY = 2
-    OLDER = 3
     EXPOSURE = 16
-    """16 to 63: distractors, in every exposure mode"""
+    """16 to 18: what is shown beside the choice in `logged` and `published`"""
+    LENGTH = 32
+    """32 to 63: number of options, drawn again in each pass over the choices that are left"""
     BEHAVIOUR = 64
     """Predicted behaviour: 64 for strong, 65 for weak decisions"""
     SELECT = 72
@@ -27,6 +27,7 @@ class Order(IntEnum):
 
     OCCASION = 1
     CAP = 2
+    PORTION = 3
 
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -47,6 +48,14 @@ def other_keys(keys: np.ndarray, stream: int) -> np.ndarray:
     return _mix(keys + (np.uint64(stream) << np.uint64(48)))
 
 
+def set_ids(ids: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """An id for each set of ids: uint64 `(sets,)`, whatever the order within a set.
+
+    `ids` are uint64, set after set; `start` says where each set begins.
+    """
+    return _mix(np.add.reduceat(_mix(ids + _GOLDEN), start))
+
+
 def numbers(scene_ids: np.ndarray) -> np.ndarray:
     """Scene ids (16 hex digits) as numbers, which sort the same way: uint64 `(scenes,)`."""
     digits = np.asarray(scene_ids, dtype="S16").tobytes().decode()
@@ -63,11 +72,6 @@ def uniforms(keys: np.ndarray, stream: int, count: int) -> np.ndarray:
     counters = np.arange(1, count + 1, dtype=np.uint64) + (np.uint64(stream) << np.uint64(32))
     bits = _mix(keys[:, None] + counters[None, :] * _GOLDEN)
     return (bits >> np.uint64(11)) * (1.0 / (1 << 53))
-
-
-def event_keys(user: np.ndarray, item: np.ndarray, time: np.ndarray) -> np.ndarray:
-    """A 64-bit key for each event, for draws within an occasion: uint64 `(events,)`."""
-    return _mix(_mix(_mix(user.astype(np.uint64)) + item.astype(np.uint64)) + time.astype(np.uint64))
 
 
 def scene_seed(seed: int, key: str) -> int:

@@ -19,10 +19,16 @@ LIST_LENGTHS = {"train": (2, 12), "test": (5, 5)}
 MOST_OPTIONS = 26
 """One capital letter for each option."""
 
-SAMPLED_EXPOSURES = ("natural", "hard", "retrieved")
+GROUPED_EXPOSURES = ("matched", "hard")
+"""Exposure modes in which people share a list, so that the list can't give a choice away."""
+
+BUILT_EXPOSURES = (*GROUPED_EXPOSURES, "published")
 """Exposure modes that need no impressions."""
 
-EXPOSURES = (*SAMPLED_EXPOSURES, "logged")
+EXPOSURES = (*BUILT_EXPOSURES, "logged")
+
+LIKENESS = ("content", "popularity")
+"""What makes items alike in `hard`."""
 
 SELECTORS = {
     "selector": ("uncertainty", "random"),
@@ -60,11 +66,13 @@ class SceneSettings:
     """Tables → the scenes of one split. `for_domain` fills in what was left open."""
 
     split: str = required("train or test")
-    num: int = required("Scenes to make; fewer if the choices run out.")
+    num: int = required("Scenes to make, in whole groups; fewer if the choices run out.")
     exposure: str = setting("", f"{', '.join(EXPOSURES)}; default: the domain's.")
     choice: str = setting("", "What counts as a choice, such as min_rating=4; default: the domain's.")
     min_exposure: int | None = setting(None, _default_lengths("Fewest", 0))
     max_exposure: int | None = setting(None, _default_lengths("Most", 1))
+    max_span: float | None = setting(None, "Most days between the choices of a group; default: any number.")
+    alike: str = setting("", f"What makes items alike in hard: {' or '.join(LIKENESS)}; default: {LIKENESS[0]}.")
     seed: int = setting(0, "The same seed gives the same bytes.")
 
     def for_domain(self, name: str, exposures: Sequence[str], choice_rules: Iterable[str]) -> SceneSettings:
@@ -84,10 +92,21 @@ class SceneSettings:
             raise UserError(f"exposure {exposure!r}: {name} supports {', '.join(exposures)}")
         if not 2 <= low <= high <= MOST_OPTIONS:
             raise UserError(f"options from {low} to {high}: use 2 <= min <= max <= {MOST_OPTIONS}")
-        if self.num < 1:
-            raise UserError(f"num {self.num}: must be at least 1")
+        least = high if exposure in GROUPED_EXPOSURES else 1
+        if self.num < least:
+            raise UserError(f"num {self.num}: must be at least {least}" + ", a whole group" * (least > 1))
+        if self.max_span is not None and (exposure not in GROUPED_EXPOSURES or not self.max_span >= 0):
+            raise UserError(f"max_span {self.max_span}: give days, 0 or more, with {' or '.join(GROUPED_EXPOSURES)}")
+        alike = self.alike or (LIKENESS[0] if exposure == "hard" else "")
+        if alike and (exposure != "hard" or alike not in LIKENESS):
+            raise UserError(f"alike {alike!r}: choose {' or '.join(LIKENESS)}, with exposure hard")
         choice = self.choice or next(iter(choice_rules))
-        return replace(self, exposure=exposure, choice=choice, min_exposure=low, max_exposure=high)
+        return replace(self, exposure=exposure, choice=choice, min_exposure=low, max_exposure=high, alike=alike)
+
+    @property
+    def grouped(self) -> bool:
+        """Whether scenes come in groups that share a list."""
+        return self.exposure in GROUPED_EXPOSURES
 
     @property
     def lengths(self) -> tuple[int, int]:

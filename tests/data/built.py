@@ -61,7 +61,7 @@ def build(work: Path, name: str, raw: Path | None = None, train: int = 400, test
     """Run all steps of a domain in `work`, with scripted writers; returns `work`."""
     prepare(name, raw, work)
     embed_items(name, work)
-    exposure = "logged" if name == "toy" else "natural"
+    exposure = "logged" if name == "toy" else "matched"
     make_scenes(name, work, SceneSettings("train", train, exposure, min_exposure=2, max_exposure=6))
     make_scenes(name, work, SceneSettings("test", test, exposure, min_exposure=5, max_exposure=5))
     for variant, writer, samples in (("strong", "scripted:reader", 4), ("weak", "scripted:noisy", 2)):

@@ -12,9 +12,9 @@ from built import build
 from small_log import write_small_log
 
 from usermirrorer.data.items.embeddings import embed_items, load_vectors
+from usermirrorer.data.log.choices import Choices, qualifying_choices
 from usermirrorer.data.log.prepare import prepare
 from usermirrorer.data.log.tables import Cuts, Tables, load_cuts, load_tables
-from usermirrorer.data.scenes.targets import Targets, eligible_targets
 from usermirrorer.steps import SceneSettings
 
 
@@ -33,8 +33,9 @@ class Prepared:
         domain = self.tables.domain
         return settings.for_domain(self.name, domain.exposures, domain.choice_rules)
 
-    def targets(self, settings: SceneSettings) -> Targets:
-        return eligible_targets(self.tables, self.cuts, self.filled_in(settings))[0]
+    def choices(self, settings: SceneSettings) -> Choices:
+        full = self.filled_in(settings)
+        return qualifying_choices(self.tables, self.cuts, full.split, full.choice, full.exposure, full.seed)[0]
 
 
 @pytest.fixture(scope="session")

@@ -33,7 +33,7 @@ from usermirrorer.data.log.tables import Tables, load_tables
 from usermirrorer.data.scenes import draw as draw_module
 from usermirrorer.data.scenes.as_of import DAY_MS, NEW_RELEASE_DAYS, option_values
 from usermirrorer.data.scenes.make import make_scenes
-from usermirrorer.data.scenes.render import render
+from usermirrorer.data.scenes.render import option_texts, render
 from usermirrorer.data.sources import DOMAINS, Domain, load_domain
 from usermirrorer.data.sources.templates import field_names, required_names
 from usermirrorer.steps import SceneSettings
@@ -201,7 +201,8 @@ def test_every_item_and_every_user_reads_well(raw_of, tmp_path: Path, name: str,
         width = np.full(users, -(-items // users))
         shown = np.resize(np.arange(items), int(width.sum()))
         earlier = tables.log.by_user.count(user, tables.log.position(np.full(users, moment)))
-        texts += render(tables, user, np.full(users, moment), shown, width, earlier).to_pylist()
+        now = np.full(users, moment)
+        texts += render(tables, user, now, earlier, option_texts(tables, shown, width, now, user)).to_pylist()
         assert [len(text["history"].splitlines()) for text in texts[-users:]] == earlier.tolist()
     assert_reads_well(texts)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from usermirrorer.data.artefacts.store import write_bytes
 from usermirrorer.data.log.tables import Tables
-from usermirrorer.data.scenes.render import HISTORY_MAX, render
+from usermirrorer.data.scenes.render import HISTORY_MAX, option_texts, render
 from usermirrorer.errors import UserError
 from usermirrorer.llm.prompts import LABELS, SceneText
 from usermirrorer.simulate.simulator import Answer
@@ -40,14 +40,12 @@ def read_requests(path: Path, tables: Tables) -> list[Request]:
     latest = int(tables.log.time[-1]) + 1
     lines = enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
     rows = [_request(line, f"{path}:{number}", users, items, latest) for number, line in lines if line.strip()]
-    texts = render(
-        tables,
-        np.array([users[user] for user, _, _ in rows], dtype=np.int64),
-        np.array([time for _, _, time in rows], dtype=np.int64),
-        np.array([items[item] for _, shown, _ in rows for item in shown], dtype=np.int64),
-        np.array([len(shown) for _, shown, _ in rows], dtype=np.int64),
-        np.full(len(rows), HISTORY_MAX),
-    ).to_pylist()
+    user = np.array([users[user] for user, _, _ in rows], dtype=np.int64)
+    times = np.array([time for _, _, time in rows], dtype=np.int64)
+    item = np.array([items[item] for _, shown, _ in rows for item in shown], dtype=np.int64)
+    count = np.array([len(shown) for _, shown, _ in rows], dtype=np.int64)
+    options = option_texts(tables, item, count, times, user)
+    texts = render(tables, user, times, np.full(len(rows), HISTORY_MAX), options).to_pylist()
     return [Request(user, shown, time, text) for (user, shown, time), text in zip(rows, texts, strict=True)]
 
 

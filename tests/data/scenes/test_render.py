@@ -9,7 +9,7 @@ import pytest
 
 from usermirrorer.data.log.prepare import prepare
 from usermirrorer.data.log.tables import load_tables
-from usermirrorer.data.scenes.render import render, time_differences
+from usermirrorer.data.scenes.render import option_texts, render, time_differences
 from usermirrorer.llm.prompts import history_entries
 
 
@@ -50,14 +50,9 @@ def test_ml_100k_scene_is_golden(tmp_path: Path) -> None:
     prepare("ml-100k", tmp_path, tmp_path / "work")
     tables = load_tables(tmp_path / "work", "ml-100k")
     item = {name: row for row, name in enumerate(tables.items["item_id"].to_list())}
-    (text,) = render(
-        tables,
-        np.array([0]),
-        np.array([891432000_000]),
-        np.array([item["2"], item["3"]]),
-        np.array([2]),
-        np.array([10]),
-    ).to_pylist()
+    user, now = np.array([0]), np.array([891432000_000])
+    options = option_texts(tables, np.array([item["2"], item["3"]]), np.array([2]), now, user)
+    (text,) = render(tables, user, now, np.array([10]), options).to_pylist()
     assert text["profile"] == "Gender: female\nAge: 23\nOccupation: other\nLocation: Berkeley, CA"
     assert text["history"] == (
         "rated Braces {x} (1990) - Comedy, 3 days ago: 2/5\nrated Cité, La (1995) - Comedy, 2 hours ago: 4/5"
@@ -69,8 +64,9 @@ def test_history_is_cut_at_its_oldest_end_and_unknown_values_leave_no_line(tmp_p
     write_raw(tmp_path)
     prepare("ml-100k", tmp_path, tmp_path / "work")
     tables = load_tables(tmp_path / "work", "ml-100k")
-    now, two = np.array([891432000_000]), np.array([2])
-    (text,) = render(tables, np.array([0]), now, np.array([0, 1]), two, np.array([1])).to_pylist()
+    user, now = np.array([0]), np.array([891432000_000])
+    options = option_texts(tables, np.array([0, 1]), np.array([2]), now, user)
+    (text,) = render(tables, user, now, np.array([1]), options).to_pylist()
     assert text["profile"] == "Gender: female\nAge: 23\nOccupation: other"
     assert history_entries(text["history"]) == ["rated Cité, La (1995) - Comedy, 2 hours ago: 4/5"]
 
@@ -79,8 +75,9 @@ def test_toy_scene(toy) -> None:
     log, items = toy.tables.log, toy.tables.items["text"].to_list()
     user = 3
     events = log.by_user.events[log.by_user.start[user] : log.by_user.start[user + 1]]
-    shown, two = np.array([0, 1]), np.array([2])
-    (text,) = render(toy.tables, np.array([user]), log.time[events[4:5]], shown, two, np.array([3])).to_pylist()
+    time = log.time[events[4:5]]
+    options = option_texts(toy.tables, np.array([0, 1]), np.array([2]), time, np.array([user]))
+    (text,) = render(toy.tables, np.array([user]), time, np.array([3]), options).to_pylist()
     assert text["profile"] == ""
     assert text["history"] == "\n".join(f"chose {items[item]}" for item in log.item[events[1:4]])
     assert text["action_list"] == items[:2]

@@ -1,4 +1,4 @@
-"""Users' earlier choices as of a block of scenes: what candidate models score from."""
+"""Users' earlier choices as of a block of scenes: what models over items score from."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from usermirrorer.data.log.events import Log
 BLOCK = 512
 """Scenes scored at a time; bounds memory."""
 
+NEVER = 255
+"""Recency of an item that the user has not chosen."""
+
 
 @dataclass(frozen=True)
 class UserHistories:
@@ -23,7 +26,9 @@ class UserHistories:
     user: np.ndarray
     """int64 `(scenes,)`"""
     position: np.ndarray
-    """int64 `(scenes,)`: number of choices by anyone before the scene"""
+    """int64 `(scenes,)`: number of choices by anyone before the user's own"""
+    shown_position: np.ndarray
+    """int64 `(scenes,)`: number of choices by anyone before the time as of which the options are described"""
     log: Log
     """Choices, in time order"""
 
@@ -36,12 +41,24 @@ class UserHistories:
         return self.log.by_user.count(self.user, self.position)
 
     @cached_property
-    def chosen(self) -> np.ndarray:
-        """Whether the user had chosen each item before the scene: bool `(scenes, items)`."""
-        chosen = np.zeros((len(self), self.log.items), dtype=bool)
+    def recency(self) -> np.ndarray:
+        """How many choices ago the user last chose each item, 0 for the latest: uint8 `(scenes, items)`.
+
+        253 also stands for more, `NEVER` for items that the user has not chosen.
+        """
+        recency = np.full((len(self), self.log.items), NEVER, dtype=np.uint8)
         row, event = self.log.by_user.between(self.user, 0, self._until)
-        chosen[row, self.log.item[event]] = True
-        return chosen
+        ago = np.repeat(np.cumsum(self._until), self._until) - np.arange(len(row)) - 1
+        # A later choice of the same item comes later in the row's events and is what stays.
+        recency[row, self.log.item[event]] = np.minimum(ago, NEVER - 2)
+        return recency
+
+    def latest(self, count: int) -> np.ndarray:
+        """The items of each user's last `count` choices, the latest first: int64 `(scenes, count)`, padded with -1."""
+        ago = np.arange(1, count + 1)
+        at = self.log.by_user.start[self.user][:, None] + self._until[:, None] - ago
+        events = self.log.by_user.events[np.maximum(at, 0)]
+        return np.where(ago <= self._until[:, None], self.log.item[events], -1)
 
     @cached_property
     def _added(self) -> sparse.csr_matrix:
@@ -67,10 +84,16 @@ class UserHistories:
         return total
 
 
-def histories_in_blocks(log: Log, user: np.ndarray, time: np.ndarray) -> Iterator[tuple[np.ndarray, UserHistories]]:
-    """Blocks of at most `BLOCK` scenes ordered by (user, time), each with its rows in `user` and `time`."""
+def histories_in_blocks(
+    log: Log, user: np.ndarray, time: np.ndarray, shown: np.ndarray | None = None
+) -> Iterator[tuple[np.ndarray, UserHistories]]:
+    """Blocks of at most `BLOCK` scenes ordered by (user, time), each with its rows in `user` and `time`.
+
+    Options are described as of the times `shown`; default: `time`.
+    """
     order = np.lexsort((time, user))
     position = log.position(time)
+    shown_position = position if shown is None else log.position(shown)
     for begin in range(0, len(order), BLOCK):
         rows = order[begin : begin + BLOCK]
-        yield rows, UserHistories(user[rows], position[rows], log)
+        yield rows, UserHistories(user[rows], position[rows], shown_position[rows], log)

@@ -1,7 +1,8 @@
-"""Models over items: popularity, content, item-kNN, GF-CF and friends. They propose distractors and are baselines.
+"""Models over items: popularity, content, item-kNN, GF-CF and friends, the baselines of every list.
 
-Each is fitted on the log before a window and scores items for a user as of a scene: the user's vector is folded in
-from that user's earlier choices. `scores` gives all items, `option_scores` only the given ones.
+Each is fitted on the choices before a window and scores a scene's options: the user's vector is folded in from that
+user's earlier choices as of the scene; what is counted of an item is as of the time at which the options are
+described. Item-kNN and GF-CF come in two forms: over the whole history, and with recent choices counting more.
 
 A score must not depend on which other scenes and items are computed with it, but rounding in a sum does. So sums over
 a history are integers (fixed point), and products of unit vectors are summed in float32 with 11 bits per factor, which
@@ -10,9 +11,10 @@ is exact: every partial sum is a multiple of 2^-22 and at most 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -20,12 +22,13 @@ from scipy import sparse
 
 from usermirrorer.data.items.histories import UserHistories
 from usermirrorer.data.items.neighbours import Neighbours, co_occurrence, user_item
+from usermirrorer.data.items.recency import DECAY_BITS, LATEST
 from usermirrorer.data.log.events import Log
 from usermirrorer.data.log.side_tables import Friends
 
 
 WINDOW = 5000
-"""Recent choices are the last so many before the scene: popularity counts them, `natural` draws from them."""
+"""Popularity counts this many of the latest choices."""
 
 RANK = 64
 LOW_PASS_WEIGHT = 0.3
@@ -40,23 +43,27 @@ LINEAR_NEIGHBOURS = 128
 """Neighbours kept for each item by item-kNN and by the linear filter of GF-CF."""
 
 
-class CandidateModel(Protocol):
-    """Scores items for users as of a block of scenes; higher means more likely to be chosen."""
+class ItemModel(Protocol):
+    """Scores options for users as of a block of scenes; higher means more likely to be chosen."""
 
-    def scores(self, histories: UserHistories) -> np.ndarray:
-        """Scores of all items: float32 `(scenes, items)`."""
+    def option_scores(self, histories: UserHistories, item: np.ndarray, decays: np.ndarray) -> np.ndarray:
+        """Scores of the given items, `(scenes, options)`, under each decay of the history.
+
+        `decays` is `(decays, 256)`; a model that is not `decaying` ignores it. Returns float32
+        `(decays or 1, scenes, options)`; any value where `item` is -1.
+        """
         ...
 
-    def option_scores(self, histories: UserHistories, item: np.ndarray) -> np.ndarray:
-        """Scores of the given items, `(scenes, options)`; any value where `item` is -1."""
-        ...
+
+DECAYING = ("item-knn", "gf-cf")
+"""Models that can weigh recent choices more."""
 
 
 def fit_models(
     fitted: Log, log: Log, vectors: np.ndarray, friends: Friends | None = None, workers: int = 1
-) -> dict[str, CandidateModel]:
-    """All candidate models. `fitted` is the part of `log` before the window, `vectors` are `(items, width)`."""
-    fits: dict[str, Callable[[], CandidateModel]] = {
+) -> dict[str, ItemModel]:
+    """All models. `fitted` is the part of `log` before the window, `vectors` are `(items, width)`."""
+    fits: dict[str, Callable[[], ItemModel]] = {
         "popularity": lambda: Popularity(log),
         "content": lambda: Content.of(vectors),
         "item-knn": lambda: Neighbours.of(co_occurrence(fitted), KNN_NEIGHBOURS),
@@ -74,17 +81,11 @@ class Popularity:
 
     log: Log
 
-    def scores(self, histories: UserHistories) -> np.ndarray:
-        low = np.maximum(histories.position - WINDOW, 0)
-        counts = np.empty((len(histories), self.log.items), dtype=np.float32)
-        for row, (a, b) in enumerate(zip(low.tolist(), histories.position.tolist(), strict=True)):
-            counts[row] = np.bincount(self.log.item[a:b], minlength=self.log.items)
-        return counts
-
-    def option_scores(self, histories: UserHistories, item: np.ndarray) -> np.ndarray:
-        position, item = histories.position[:, None], np.maximum(item, 0)
+    def option_scores(self, histories: UserHistories, item: np.ndarray, decays: np.ndarray) -> np.ndarray:
+        position, item = histories.shown_position[:, None], np.maximum(item, 0)
         before = self.log.by_item.count(item, position)
-        return (before - self.log.by_item.count(item, np.maximum(position - WINDOW, 0))).astype(np.float32)
+        recent = before - self.log.by_item.count(item, np.maximum(position - WINDOW, 0))
+        return recent.astype(np.float32)[None]
 
 
 @dataclass(frozen=True)
@@ -125,11 +126,8 @@ class Content:
     def of(vectors: np.ndarray) -> Content:
         return Content(np.round(vectors.astype(np.float64) * 2**SUM_BITS).astype(np.int32), Directions.of(vectors))
 
-    def scores(self, histories: UserHistories) -> np.ndarray:
-        return Directions.of(histories.summed(self.vectors)).cosines(self.directions)
-
-    def option_scores(self, histories: UserHistories, item: np.ndarray) -> np.ndarray:
-        return Directions.of(histories.summed(self.vectors)).cosines_of(self.directions, item)
+    def option_scores(self, histories: UserHistories, item: np.ndarray, decays: np.ndarray) -> np.ndarray:
+        return Directions.of(histories.summed(self.vectors)).cosines_of(self.directions, item)[None]
 
 
 @dataclass(frozen=True)
@@ -148,37 +146,56 @@ class GFCF:
     @staticmethod
     def of(fitted: Log) -> GFCF:
         """Fit on a log; each user counts an item once."""
-        chosen = user_item(fitted)
-        users, items = (np.asarray(chosen.sum(axis=axis)).ravel() for axis in (1, 0))
-        left, right = (1 / np.sqrt(np.maximum(degree, 1)) for degree in (users, items))
-        normalised = (sparse.diags(left) @ chosen @ sparse.diags(right)).tocsr().astype(np.float32)
-        # Only users and items with events are decomposed: items that appear later must not change a single bit.
-        vectors = np.zeros((fitted.items, RANK))
-        active = normalised[np.flatnonzero(users)][:, np.flatnonzero(items)]
-        rank = min(RANK, max(min(active.shape) - 1, 0))
-        if rank:
-            vectors[items > 0, :rank] = _right_vectors(active, rank)
-        into = np.round(vectors * right[:, None] * 2 ** (SUM_BITS + 6)).astype(np.int32)
+        vectors, degree = spectral_items(fitted)
+        into = np.round(vectors / np.sqrt(np.maximum(degree, 1))[:, None] * 2 ** (SUM_BITS + 6)).astype(np.int32)
         linear = Neighbours.of(co_occurrence(fitted, per_user=True), LINEAR_NEIGHBOURS)
-        return GFCF(linear, into, Directions.of(vectors * np.sqrt(items)[:, None]))
+        return GFCF(linear, into, Directions.of(vectors * np.sqrt(degree)[:, None]))
 
-    def scores(self, histories: UserHistories) -> np.ndarray:
-        user = self._user(histories)
-        cosine = user.cosines(self.directions)
-        cosine *= LOW_PASS_WEIGHT * user.length[:, None]
-        cosine *= self.directions.length
-        cosine += self.linear.scores(histories)
-        return cosine
+    def option_scores(self, histories: UserHistories, item: np.ndarray, decays: np.ndarray) -> np.ndarray:
+        scores = self.linear.option_scores(histories, item, decays)
+        for number, user in enumerate(self._users(histories, decays)):
+            cosine = user.cosines_of(self.directions, item)
+            cosine *= LOW_PASS_WEIGHT * user.length[:, None]
+            cosine *= self.directions.length[item]
+            scores[number] += cosine
+        return scores
 
-    def option_scores(self, histories: UserHistories, item: np.ndarray) -> np.ndarray:
-        user = self._user(histories)
-        cosine = user.cosines_of(self.directions, item)
-        cosine *= LOW_PASS_WEIGHT * user.length[:, None]
-        cosine *= self.directions.length[item]
-        return cosine + self.linear.option_scores(histories, item)
+    @cached_property
+    def _exact_into(self) -> np.ndarray:
+        """`into` as float64, in which products with whole weights are exact."""
+        return self.into.astype(np.float64)
 
-    def _user(self, histories: UserHistories) -> Directions:
-        return Directions.of(histories.summed(self.into) / 2.0 ** (SUM_BITS + 6))
+    def _users(self, histories: UserHistories, decays: np.ndarray) -> Iterator[Directions]:
+        """The users' vectors under each decay."""
+        unit = 2.0 ** (SUM_BITS + 6)
+        latest = histories.latest(LATEST)
+        for weights in decays:
+            if weights[LATEST]:  # the whole history counts
+                yield Directions.of(histories.summed(self.into) / unit)
+                continue
+            known = latest >= 0
+            ends = np.append(0, np.cumsum(known.sum(axis=1)))
+            decayed = np.broadcast_to(weights[:LATEST], known.shape)[known].astype(np.float64)
+            weighed = sparse.csr_matrix((decayed, latest[known], ends), shape=(len(latest), len(self.into)))
+            yield Directions.of(weighed @ self._exact_into / (unit * 2**DECAY_BITS))
+
+
+def spectral_items(fitted: Log) -> tuple[np.ndarray, np.ndarray]:
+    """Items by co-occurrence: the right singular vectors of D_U^-1/2 R D_I^-1/2, and degrees.
+
+    `(items, rank)` and `(items,)`. R is binary: each user counts an item once.
+    """
+    chosen = user_item(fitted)
+    users, items = (np.asarray(chosen.sum(axis=axis)).ravel() for axis in (1, 0))
+    left, right = (1 / np.sqrt(np.maximum(degree, 1)) for degree in (users, items))
+    normalised = (sparse.diags(left) @ chosen @ sparse.diags(right)).tocsr().astype(np.float32)
+    # Only users and items with events are decomposed: items that appear later must not change a single bit.
+    vectors = np.zeros((fitted.items, RANK))
+    active = normalised[np.flatnonzero(users)][:, np.flatnonzero(items)]
+    rank = min(RANK, max(min(active.shape) - 1, 0))
+    if rank:
+        vectors[items > 0, :rank] = _right_vectors(active, rank)
+    return vectors, items
 
 
 def _right_vectors(matrix: sparse.csr_matrix, rank: int) -> np.ndarray:
@@ -199,14 +216,15 @@ class Social:
     friends: Friends
 
     def scores(self, histories: UserHistories) -> np.ndarray:
+        """Counts for all items: float32 `(scenes, items)`."""
         row, friend = self.friends.of_users(histories.user)
         # A friend counts once for an item: by the first choice of the pair.
-        until = self.log.by_user.count(friend, histories.position[row])
+        until = self.log.by_user.count(friend, histories.shown_position[row])
         owner, event = self.log.by_user.between(friend, 0, until)
         kept = self.log.first_of_pair[event]
         cells = row[owner[kept]] * self.log.items + self.log.item[event[kept]]
         counts = np.bincount(cells, minlength=len(histories) * self.log.items)
         return counts.reshape(len(histories), self.log.items).astype(np.float32)
 
-    def option_scores(self, histories: UserHistories, item: np.ndarray) -> np.ndarray:
-        return np.take_along_axis(self.scores(histories), np.maximum(item, 0), axis=1)
+    def option_scores(self, histories: UserHistories, item: np.ndarray, decays: np.ndarray) -> np.ndarray:
+        return np.take_along_axis(self.scores(histories), np.maximum(item, 0), axis=1)[None]

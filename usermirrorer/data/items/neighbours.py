@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from scipy import sparse
 
-from usermirrorer.data.items.histories import UserHistories
+from usermirrorer.data.items.histories import NEVER, UserHistories
 from usermirrorer.data.items.ranking import highest
+from usermirrorer.data.items.recency import DECAY_BITS
 from usermirrorer.data.log.events import Log
 
 
@@ -42,35 +42,25 @@ class Neighbours:
             weights.append(np.round(values * 2**WEIGHT_BITS).astype(np.int32))
         return Neighbours(np.concatenate(items), np.concatenate(weights))
 
-    def scores(self, histories: UserHistories) -> np.ndarray:
-        """Sum of each item's weights to the items of the history: float32 `(scenes, items)`."""
-        return _as_float(histories.summed(self.matrix))
+    def option_scores(self, histories: UserHistories, item: np.ndarray, decays: np.ndarray) -> np.ndarray:
+        """Sum of each item's weights to the items of the history, times their decay: float32 `(decays, *item.shape)`.
 
-    def option_scores(self, histories: UserHistories, item: np.ndarray) -> np.ndarray:
-        """The same for the given items, 0 where `item` is -1: float32 `(scenes, options)`."""
-        sums = np.zeros(item.shape, dtype=np.int32)
-        chosen = histories.chosen.ravel()
-        for column in range(item.shape[1]):
-            rows = np.flatnonzero(item[:, column] >= 0)
-            shown = item[rows, column]
-            near = self.item[shown] + (rows * histories.log.items)[:, None]
-            # `wrap` skips the bounds check: no index is out of range.
-            weight = self.weight[shown] * chosen.take(near, mode="wrap")
-            sums[rows, column] = weight.sum(axis=1, dtype=np.int32)
-        return _as_float(sums)
-
-    @cached_property
-    def matrix(self) -> sparse.csr_matrix:
-        """int32 `(items, items)`: row h, column o is the weight of history item h for option o."""
-        count, width = self.item.shape
-        rows = np.repeat(np.arange(count), width)
-        kept = self.weight.ravel() > 0
-        cells = (self.item.ravel()[kept], rows[kept])
-        return sparse.csr_matrix((self.weight.ravel()[kept], cells), shape=(count, count), dtype=np.int32)
-
-
-def _as_float(sums: np.ndarray) -> np.ndarray:
-    return np.multiply(sums, np.float32(2.0**-WEIGHT_BITS), dtype=np.float32)
+        `item` is `(scenes, options)`; the score is 0 where it is -1. Each row of `decays` (see `recency.decay`) gives
+        the weight of an item by how many choices ago it was chosen.
+        """
+        shown = np.flatnonzero(item >= 0)
+        row, option = shown // item.shape[1], item.ravel()[shown]
+        ago = histories.recency.ravel().take(self.item[option] + (row * histories.log.items)[:, None]).ravel()
+        # Only neighbours that the user has chosen count, and they are few.
+        found = np.flatnonzero(ago != NEVER)
+        of, ago = found // self.item.shape[1], ago[found]
+        weight = self.weight.ravel()[option[of] * self.item.shape[1] + found % self.item.shape[1]].astype(np.float64)
+        scores = np.zeros((len(decays), item.size), dtype=np.float32)
+        for number, decay in enumerate(decays):
+            # Whole numbers below 2^53: these sums are exact.
+            sums = np.bincount(of, weight * decay[ago], minlength=len(shown))
+            scores[number, shown] = sums * 2.0 ** -(WEIGHT_BITS + DECAY_BITS)
+        return scores.reshape(len(decays), *item.shape)
 
 
 def user_item(log: Log) -> sparse.csr_matrix:

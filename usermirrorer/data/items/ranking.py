@@ -8,6 +8,9 @@ import numpy as np
 MANY_TIES = 4
 """A row is sorted in full if more than this many times `depth` items score as high as the last wanted one."""
 
+FEW = 8
+"""If no more than one in so many items has a score, all of these are sorted."""
+
 
 def highest(scores: np.ndarray, depth: int) -> np.ndarray:
     """The top `depth` items of each row, padded with -1: int64 `(rows, depth)`.
@@ -19,12 +22,16 @@ def highest(scores: np.ndarray, depth: int) -> np.ndarray:
     if depth >= items:
         _rank_whole(scores, np.arange(rows), ranked)
         return ranked
-    # Only items that score at least as high as the last wanted one are sorted.
-    least = np.partition(scores, items - depth, axis=1)[:, items - depth]
+    few = np.isfinite(scores).sum() * FEW <= scores.size
+    least = np.full(rows, -np.inf, dtype=scores.dtype)
+    if not few:
+        # Only items that score at least as high as the last wanted one are sorted. Among few items that would cost
+        # more than it saves: a partition is slow if most values are equal.
+        least = np.partition(scores, items - depth, axis=1)[:, items - depth]
     cells = np.flatnonzero(scores >= np.maximum(least, np.finfo(np.float32).min)[:, None])
     row, item = cells // items, cells % items
     count = np.bincount(row, minlength=rows)
-    tied = count > MANY_TIES * depth
+    tied = (count > MANY_TIES * depth) & (not few)
     if tied.any():
         _rank_whole(scores, np.flatnonzero(tied), ranked)
         kept = ~tied[row]

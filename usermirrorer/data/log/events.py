@@ -124,6 +124,10 @@ class Seen:
         at, known = self._find(user, item)
         return known & (self.time[self.first_event[at]] < time)
 
+    def ever(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
+        """Whether the user has an event with the item at any time; arrays broadcast together."""
+        return self._find(user, item)[1]
+
     def after(self, user: np.ndarray, item: np.ndarray, time: np.ndarray) -> np.ndarray:
         """Whether the user has an event with the item after the time; arrays broadcast together."""
         at, known = self._find(user, item)

@@ -173,12 +173,13 @@ def _one_line(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _items(items: pl.DataFrame, events: pl.DataFrame, template: str) -> pl.DataFrame:
-    """Items with `available_from` (release date or first event) and `text`, oldest first."""
+    """Items, oldest first, with `text`, `available_from` and whether that is a release date, `dated`."""
     first = events.group_by("item_id").agg(pl.col("timestamp").min().alias("_first"))
     released = pl.col("available_from") if "available_from" in items.columns else pl.lit(None, dtype=pl.Int64)
     dated = items.join(first, on="item_id", how="left", maintain_order="left").with_columns(
         # Without a release date an item exists from just after its first event: nobody can have been shown it earlier.
         available_from=pl.coalesce(released, pl.col("_first") + 1),
+        dated=released.is_not_null(),
         text=fill(template, items.to_dict(), len(items)),
     )
     return dated.drop("_first").filter(pl.col("available_from").is_not_null()).sort("available_from", "item_id")

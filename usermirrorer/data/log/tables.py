@@ -34,9 +34,9 @@ class Cuts:
 class Tables:
     """The cleaned log of a domain in memory.
 
-    `users` and `items` have one row per id (items: `item_id`, `available_from`, `text` and further fields). Items are
-    sorted by `available_from`, so those that exist at a time are a prefix. `event_columns`, such as ratings, has one
-    row per event, aligned with `log`.
+    `users` and `items` have one row per id (items: `item_id`, `available_from`, `dated`, `text` and further fields).
+    Items are sorted by `available_from`, so later ones change no row number. `event_columns`, such as ratings, has
+    one row per event, aligned with `log`.
     """
 
     domain: Domain
@@ -57,6 +57,11 @@ class Tables:
     def available_from(self) -> np.ndarray:
         """When each item came to exist, ascending: int64 `(items,)`."""
         return self.items["available_from"].to_numpy()
+
+    @cached_property
+    def released(self) -> np.ndarray:
+        """The known release time of each item, the earliest possible time if none is known: int64 `(items,)`."""
+        return np.where(self.items["dated"].to_numpy(), self.available_from, np.iinfo(np.int64).min)
 
     @cached_property
     def running_sums(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:

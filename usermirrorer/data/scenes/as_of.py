@@ -1,4 +1,8 @@
-"""Values of options as of a scene: counts, means, daily statistics, labels, friends. The future is never used."""
+"""Values of options as of a time: counts, means, daily statistics, labels, friends. The future is never used.
+
+In groups the time is that of the group's earliest choice: counts as of a member's own time would hold the other
+members' choices and not the member's own, which would give it away.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +28,11 @@ def user_free_numbers(tables: Tables, user: np.ndarray, item: np.ndarray, time: 
     kinds = {name: how for name, how in tables.domain.as_of.items() if how != "friends"}
     series = {name: pl.Series(_value(tables, how, user, item, time)) for name, how in kinds.items()}
     return {name: one.cast(pl.Float64).to_numpy() for name, one in series.items() if one.dtype.is_numeric()}
+
+
+def depends_on_user(tables: Tables) -> bool:
+    """Whether the text of an option says something about the user, so that people see one list in different words."""
+    return "friends" in tables.domain.as_of.values()
 
 
 def friends_before(tables: Tables, user: np.ndarray, item: np.ndarray, time: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Baselines on the same scenes: each candidate model, position, the probe, and a reference model over all of them."""
+"""Baselines on the same scenes: each model over items, position, the probe, and a reference model over all of them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import numpy as np
 import pyarrow as pa
 
 from usermirrorer.data.artefacts.schema import BASELINES, id_column, list_column
-from usermirrorer.data.scenes.features import Features, standardised
-from usermirrorer.data.scenes.probe import Fitted, boosted_trees, fit_all, matrix, softmax
+from usermirrorer.data.scenes.cross_fit import Fitted, fit_all, once_per_list
+from usermirrorer.data.scenes.features import KINDS, Features
+from usermirrorer.data.scenes.trees import boosted_trees
+from usermirrorer.data.scenes.within_lists import matrix, softmax, standardised
 from usermirrorer.measures import argmax_hit, choice_probability, column, scoped_intervals
 
 
@@ -22,12 +24,12 @@ SHARPNESS = (0.01, 30.0)
 
 @dataclass(frozen=True)
 class Baselines:
-    """Fitted parts of the baselines. Without train scenes, classifiers are fitted across halves of the users."""
+    """Fitted parts of the baselines. Without train scenes, classifiers are fitted across halves."""
 
     positions: Mapping[int, np.ndarray]
     """Number of options → share of choices at each position"""
     sharpness: Mapping[str, float]
-    """Candidate model → factor of its softmax"""
+    """Model over items → factor of its softmax"""
     probe: Fitted
     reference: Fitted
 
@@ -35,7 +37,7 @@ class Baselines:
 def fit_baselines(sample: Features, train: Features | None, probe: Fitted, workers: int) -> Baselines:
     """Fit on `train` or, without it, on the `sample` of scenes."""
     fitted_on = train if train is not None else sample
-    [reference] = fit_all([(partial(boosted_trees, kinds=["user_free", "scores"]), sample, train)], workers)
+    [reference] = fit_all([(partial(boosted_trees, kinds=list(KINDS)), sample, train)], workers)
     return Baselines(
         positions={int(n): _positions(fitted_on, int(n)) for n in np.unique(fitted_on.count)},
         sharpness={
@@ -55,7 +57,7 @@ def baseline_probs(features: Features, fitted: Baselines) -> dict[str, np.ndarra
     }
     for name, values in features.scores.items():
         probs[name] = softmax(fitted.sharpness[name] * standardised(values, features), features)
-    probs["exposure probe"] = fitted.probe(features)
+    probs["exposure probe"] = once_per_list(fitted.probe, features)
     probs["reference"] = fitted.reference(features)
     return {name: np.round(values, 6) for name, values in probs.items()}
 

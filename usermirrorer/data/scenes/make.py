@@ -1,8 +1,8 @@
-"""Tables → scenes: a choice among distractors, as of its time, rendered as text.
+"""Tables → scenes: a choice among options, rendered as text.
 
-`draw` decides what each scene holds (numbers only); text, features and baselines are computed and written shard by
-shard, which bounds memory. A scene depends only on (tables before its time, cuts, choice, seed): deleting every event
-at or after its time, and every item that did not exist by then, changes nothing but `later_chosen`.
+`draw` decides what each scene holds (numbers only); text and baselines are computed and written shard by shard, which
+bounds memory. Once it is decided who shares a list, a scene is a function of its group's choices, of what precedes the
+group, and of the user's own past: deleting everything else changes nothing but `later_chosen`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ import pyarrow as pa
 from usermirrorer.data.artefacts.schema import BASELINES, SCENES, id_column, list_column
 from usermirrorer.data.artefacts.store import SHARD_ROWS, Progress, Step, fingerprint, open_step
 from usermirrorer.data.items.embeddings import load_vectors
-from usermirrorer.data.log.tables import load_cuts, load_tables
+from usermirrorer.data.log.choices import USER_CAP, qualifying_choices
+from usermirrorer.data.log.tables import Tables, load_cuts, load_tables
+from usermirrorer.data.scenes.as_of import DAY_MS, depends_on_user
 from usermirrorer.data.scenes.baselines import (
     accuracies,
     baseline_names,
@@ -29,54 +31,68 @@ from usermirrorer.data.scenes.baselines import (
     fit_baselines,
     hits,
 )
-from usermirrorer.data.scenes.draw import draw_until, score_all
-from usermirrorer.data.scenes.features import Features, describe_options, feature_table, load_features
-from usermirrorer.data.scenes.probe import SAMPLE_SCENES, TRAIN_SAMPLE_SCENES, run_probe
-from usermirrorer.data.scenes.render import render
-from usermirrorer.data.scenes.targets import USER_CAP, Drawn, eligible_targets
+from usermirrorer.data.scenes.describe import describe_options
+from usermirrorer.data.scenes.draw import Drawn, draw
+from usermirrorer.data.scenes.features import Features, feature_table, load_features, whole_groups_within
+from usermirrorer.data.scenes.probe import SAMPLE_SCENES, TRAIN_SAMPLE_SCENES, item_words, run_probe
+from usermirrorer.data.scenes.render import option_texts, render
+from usermirrorer.data.scenes.scores import fit_half_lives, score_all
 from usermirrorer.data.scenes.window import Window, open_window
 from usermirrorer.errors import StepFailed
 from usermirrorer.steps import SceneSettings
 
+
+SPAN_QUANTILES = {"10 %": 0.1, "50 %": 0.5, "90 %": 0.9, "longest": 1.0}
 
 Result = TypeVar("Result")
 
 
 def scene_table(window: Window, drawn: Drawn, settings: SceneSettings, names: list[str]) -> pa.Table:
     """The rows of the scenes artefact. `names` are the sources' names."""
-    tables, targets, scenes = window.tables, drawn.targets, len(drawn)
+    tables, choices, scenes = window.tables, drawn.choices, len(drawn)
     user_ids, item_ids = tables.users["user_id"], tables.items["item_id"]
     width = drawn.options >= 0
     item = drawn.options[width]
-    earlier = tables.log.position(targets.time)
-    before = tables.log.by_user.count(targets.user, earlier)
+    before = tables.log.by_user.count(choices.user, tables.log.position(choices.time))
     scene = np.repeat(np.arange(scenes), drawn.count)
     later = np.zeros(width.shape, dtype=bool)
-    later[width] = tables.log.seen.after(targets.user[scene], item, targets.time[scene])
+    later[width] = tables.log.seen.after(choices.user[scene], item, choices.time[scene])
     later[np.arange(scenes), drawn.position] = False
-    source_names = pa.array(["choice", *names])
+    shown_before = tables.log.position(drawn.group_time)
+    sources = np.where(np.arange(width.shape[1]) == drawn.position[:, None], 0, drawn.source.astype(np.int64) + 1)
     columns = {
-        "scene_id": id_column(targets.scene_id),
+        "scene_id": id_column(choices.scene_id),
         "dataset": pa.repeat(tables.domain.name, scenes),
-        "user_id": user_ids.gather(targets.user).to_arrow(),
-        "item_id": item_ids.gather(targets.item).to_arrow(),
-        "timestamp": pa.array(targets.time),
-        "group_id": pa.nulls(scenes),
-        "group_time": pa.array(targets.time),
-        "text": render(tables, targets.user, targets.time, item, drawn.count, drawn.history_len),
+        "user_id": user_ids.gather(choices.user).to_arrow(),
+        "item_id": item_ids.gather(choices.item).to_arrow(),
+        "timestamp": pa.array(choices.time),
+        "group_id": id_column(drawn.group) if settings.grouped else pa.nulls(scenes),
+        "group_time": pa.array(drawn.group_time),
+        "text": _texts(tables, drawn),
         "impression_list": list_column(item_ids.gather(item).to_arrow(), drawn.count),
         "item_pos": pa.array(drawn.position),
         "choices": list_column(pa.array(drawn.position), np.ones(scenes, dtype=np.int64)),
         "choice_cnt": pa.array(drawn.count),
         "split": pa.repeat(settings.split, scenes),
         "exposure": pa.repeat(settings.exposure, scenes),
-        "sources": list_column(source_names.take(pa.array(drawn.source[width].astype(np.int64) + 1)), drawn.count),
+        "sources": list_column(pa.array(["choice", *names]).take(pa.array(sources[width])), drawn.count),
         "history_len": pa.array(np.minimum(drawn.history_len, before)),
         "user_cnt": pa.array(before),
-        "item_cnt": list_column(pa.array(tables.log.by_item.count(item, earlier[scene])), drawn.count),
+        "item_cnt": list_column(pa.array(tables.log.by_item.count(item, shown_before[scene])), drawn.count),
         "later_chosen": list_column(pa.array(np.nonzero(later)[1]), later.sum(axis=1)),
     }
     return pa.table([columns[field.name].cast(field.type) for field in SCENES], schema=SCENES)
+
+
+def _texts(tables: Tables, drawn: Drawn) -> pa.StructArray:
+    """What each scene shows: `(scenes,)`. A list is filled in once for all who see it in the same words."""
+    choices = drawn.choices
+    first, list_row = (np.arange(len(drawn)),) * 2 if depends_on_user(tables) else drawn.lists
+    shown = drawn.options[first]
+    options = option_texts(
+        tables, shown[shown >= 0], drawn.count[first], drawn.group_time[first], choices.user[first]
+    ).take(pa.array(list_row))
+    return render(tables, choices.user, choices.time, drawn.history_len, options)
 
 
 def make_scenes(
@@ -84,9 +100,9 @@ def make_scenes(
 ) -> dict[str, Any]:
     """Write `work/{scenes,features,baselines}/NAME/SPLIT`; returns the content of the scenes' manifest.
 
-    Scenes are drawn in the order of (seed, scene_id) until `num` are kept or the choices run out. `progress` gets
-    (done, total) over three passes: scenes drawn, written, and described by features and baselines. Raises UserError
-    for settings that the domain does not support, StepFailed if no choice gives a scene.
+    Choices are taken in an order drawn by seed, whole groups at a time, until `num` scenes are kept or the choices run
+    out. `progress` gets (done, total) over three passes: scenes drawn, written, and predicted by the baselines. Raises
+    UserError for settings that the domain does not support, StepFailed if no choice gives a scene.
     """
     from threadpoolctl import threadpool_limits
 
@@ -97,7 +113,7 @@ def make_scenes(
         "tables": fingerprint(work / "tables" / name), "embeddings": fingerprint(work / "embeddings" / name),
     }  # fmt: skip
     train_directory = work / "features" / name / "train"
-    train = load_features(train_directory, tables, SAMPLE_SCENES) if settings.split == "test" else None
+    train = load_features(train_directory, tables) if settings.split == "test" else None
     if train is not None:
         # The probe and the baselines of test scenes are fitted on these features.
         recipe["train_features"] = fingerprint(train_directory)
@@ -106,29 +122,48 @@ def make_scenes(
         if step.complete:
             return step.content
         place = f"{name} {settings.split}"
-        targets, counts = eligible_targets(tables, cuts, settings)
-        if not len(targets):
+        choices, counts = qualifying_choices(
+            tables, cuts, settings.split, settings.choice, settings.exposure, settings.seed
+        )
+        if not len(choices):
             raise StepFailed(f"{place}: no choice qualifies (counted: {counts}); loosen --choice or use a longer log")
         vectors = load_vectors(work, name, tables)
         window = open_window(tables, cuts, settings.split, settings.choice, vectors, workers)
-        drawn, names, tried = draw_until(window, targets, settings, workers, progress)
+        drawn, names, drawing = draw(window, choices, settings, workers, progress)
+        counts |= drawing | {"kept": len(drawn)}
         if not len(drawn):
-            raise StepFailed(f"{place}: no choice gave a scene (counted: {counts}); allow fewer options")
-        counts |= {"drawn": tried, "exposure_too_short": tried - len(drawn), "kept": len(drawn)}
-        drawn = drawn.take(np.argsort(drawn.targets.scene_id, kind="stable"))
+            remedy = "allow fewer options" + (" or a longer --max-span" if settings.max_span is not None else "")
+            raise StepFailed(f"{place}: no choice gave a scene (counted: {counts}); {remedy}")
         writer = SceneWriter(window, settings, names, drawn, workers, progress)
-        # The fits need scikit-learn, which takes a second to import: load it while scenes are written.
-        importing = ThreadPoolExecutor(1).submit(importlib.import_module, "sklearn.ensemble")
+        # The fits need LightGBM and scikit-learn, which take a second to import: load them while scenes are written.
+        importing = ThreadPoolExecutor(1).submit(importlib.import_module, "lightgbm")
         writer.write_scenes(step)
         importing.result()
         probe, baselines = writer.write_baselines(work, recipe, train)
-        step.finish(rows=len(drawn), asked=settings.num, counts=counts, probe=probe, baselines=baselines)
+        lengths = np.bincount(drawn.count)
+        step.finish(
+            rows=len(drawn),
+            asked=settings.num,
+            counts=counts,
+            lengths={str(n): int(lengths[n]) for n in np.flatnonzero(lengths)},
+            **({"groups": _groups(drawn)} if settings.grouped else {}),
+            probe=probe,
+            baselines=baselines,
+        )
         return step.content
+
+
+def _groups(drawn: Drawn) -> dict[str, Any]:
+    """How many groups there are, and quantiles of the days between the first and the last choice of one."""
+    start = drawn.lists[0]
+    days = (np.maximum.reduceat(drawn.choices.time, start) - drawn.group_time[start]) / DAY_MS
+    quantiles = np.quantile(days, list(SPAN_QUANTILES.values()))
+    return {"number": len(start), "span_days": dict(zip(SPAN_QUANTILES, quantiles.round(3).tolist(), strict=True))}
 
 
 @dataclass(frozen=True)
 class SceneWriter:
-    """Writes drawn scenes, sorted by id, with their features and baselines."""
+    """Writes drawn scenes, in order, with the baselines' predictions and the features that these are fitted on."""
 
     window: Window
     settings: SceneSettings
@@ -146,34 +181,41 @@ class SceneWriter:
         self._for_each_shard(write, 1)
 
     def write_baselines(
-        self, work: Path, recipe: Mapping[str, Any], train: Features | None
+        self, work: Path, recipe: Mapping[str, Any], train: tuple[Features, dict[str, Any]] | None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Fit the probe and the baselines, write features and baselines; returns the results of both."""
-        name, split = self.window.tables.domain.name, self.settings.split
-        scores = score_all(self.window, self.drawn, self.workers)
+        window, drawn, name, split = self.window, self.drawn, self.window.tables.domain.name, self.settings.split
+        fitted_on, decided = train if train is not None else (None, {})
         most = TRAIN_SAMPLE_SCENES if train is None else SAMPLE_SCENES
-        sample = self._features(scores, np.arange(min(most, len(self.drawn))))
-        summary, probe = run_probe(sample, train, self.workers)
-        fitted = fit_baselines(sample, train, probe, self.workers)
+        sample_rows = np.arange(whole_groups_within(drawn.group, most))
+        half_lives = decided.get("half_lives") or fit_half_lives(window, drawn.take(sample_rows), self.workers)
+        scores = score_all(window, drawn, half_lives, self.workers)
+        sample = self._features(scores, sample_rows)
+        words = item_words(window.tables.items["text"].to_list())
+        summary, probe = run_probe(sample, fitted_on, decided.get("classifier"), words, self.workers)
+        fitted = fit_baselines(sample, fitted_on, probe, self.workers)
         models = baseline_names(fitted)
         with (
             open_step(work / "features" / name / split, {**recipe, "step": "features"}) as features,
             open_step(work / "baselines" / name / split, {**recipe, "step": "baselines"}, BASELINES) as baselines,
         ):
+            kept = np.arange(whole_groups_within(drawn.group, SAMPLE_SCENES))
+            for part, begin in enumerate(range(0, len(kept), SHARD_ROWS)):
+                described = self._features(scores, kept[begin : begin + SHARD_ROWS])
+                features.write_shard(part, feature_table(described, window.tables))
 
             def write(shard: int, rows: np.ndarray) -> np.ndarray:
                 described = self._features(scores, rows)
                 probs = baseline_probs(described, fitted)
-                features.write_shard(shard, feature_table(described, self.window.tables))
                 table = baseline_table(described, probs)
                 for part, begin in enumerate(range(0, len(table), SHARD_ROWS)):
                     baselines.write_shard(shard * len(models) + part, table.slice(begin, SHARD_ROWS))
                 return hits(described, probs)
 
             found = np.concatenate(self._for_each_shard(write, 2))
-            accuracy = accuracies(found, self.drawn.targets.user, models)
-            features.finish(rows=len(self.drawn))
-            baselines.finish(rows=len(self.drawn) * len(models), accuracy=accuracy)
+            accuracy = accuracies(found, drawn.choices.user, models)
+            features.finish(rows=len(kept), classifier=summary["classifier"], half_lives=half_lives)
+            baselines.finish(rows=len(drawn) * len(models), half_lives=half_lives, accuracy=accuracy)
         return summary, accuracy
 
     def _features(self, scores: Mapping[str, np.ndarray], rows: np.ndarray) -> Features:

@@ -1,27 +1,32 @@
 """How much the exposure gives away: classifiers that know nothing of the user, fitted on train scenes, tested on test.
 
-The probe is the better of two: item identity (how often an item was the choice when it was shown) and boosted trees on
-recent popularity, age, mutual similarity, position and every number shown. With permuted labels both must be at
-chance. A third, `trees_with_log`, also gets how often each item was chosen in the whole log so far, which no reader of
-a scene can see; it is reported for test scenes and is not part of the probe.
+The probe is the best of three: item identity (how often an item was the choice when it was shown), boosted trees over
+everything user-free that can be counted, and the words of the options. Which is best is decided on halves of the train
+scenes. With permuted labels it must be at chance.
+
+In groups, everybody who sees a list is told the same by these classifiers, and each option is the choice of one of
+them, so their accuracy is the mean of 1/n exactly. What remains to be measured is what the time of the choice adds:
+trees that also read it are reported as `time_aware`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 
-from usermirrorer.data.scenes.features import Features, ranks, select_scenes, standardised
-from usermirrorer.measures import argmax_hit, column, scoped_intervals
+from usermirrorer.data.scenes.cross_fit import Fit, Fitted, Predict, fit_all, once_per_list
+from usermirrorer.data.scenes.features import Features
+from usermirrorer.data.scenes.trees import boosted_trees
+from usermirrorer.data.scenes.within_lists import matrix, softmax
+from usermirrorer.measures import Estimate, argmax_hit, column, scoped_intervals
 
 
 WARN_ABOVE_CHANCE = 0.05
-"""A probe whose accuracy is further above chance than this is a warning."""
+"""An interval that begins further above chance than this is a warning."""
 
 PRIOR = 2.0
 """Pseudo-observations at chance for each item."""
@@ -32,124 +37,74 @@ SAMPLE_SCENES = 12_288
 TRAIN_SAMPLE_SCENES = 4096
 """The same for the probe of train scenes, an early warning: the one that counts is tested on test scenes."""
 
-Predict = Callable[[Features], np.ndarray]
-Fit = Callable[[Features], Predict]
-"""Fits a classifier: features → a function from features to the probability of every option, `(options,)`."""
+MOST_WORDS = 4096
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """A classifier fitted on train scenes or, without any, two that each predict the half of users left out."""
+def classifiers(words: sparse.csr_matrix, grouped: bool) -> dict[str, Fit]:
+    """The three classifiers; `words` are those of the items, `(items, words)`.
 
-    halves: tuple[Predict, ...]
-
-    def __call__(self, features: Features) -> np.ndarray:
-        if len(self.halves) == 1:
-            return self.halves[0](features)
-        probs = np.empty(int(features.count.sum()))
-        half = features.user % 2
-        for number, predict in enumerate(self.halves):
-            scenes = np.flatnonzero(half == number)
-            if len(scenes):
-                probs[np.repeat(half == number, features.count)] = predict(select_scenes(features, scenes))
-        return probs
-
-
-def fit_all(fits: Iterable[tuple[Fit, Features, Features | None]], workers: int) -> list[Fitted]:
-    """Fit classifiers, each given as (fit, features to predict, train features).
-
-    Without train features they are fitted across halves of the users.
+    Without groups the trees also read when the user chose.
     """
-    with ThreadPoolExecutor(workers) as pool:
-        jobs = [
-            [pool.submit(fit, part) for part in ([train] if train is not None else _other_halves(features))]
-            for fit, features, train in fits
-        ]
-        return [Fitted(tuple(job.result() for job in halves)) for halves in jobs]
-
-
-def _other_halves(features: Features) -> list[Features]:
-    """For each half of the users the scenes of the other half, or all scenes if it has none."""
-    halves = [np.flatnonzero(features.user % 2 != half) for half in (0, 1)]
-    return [select_scenes(features, scenes) if len(scenes) else features for scenes in halves]
-
-
-def run_probe(features: Features, train: Features | None, workers: int = 1) -> tuple[dict[str, Any], Fitted]:
-    """Test the probe on `features`, fitted on `train` or, without it, across halves of the users.
-
-    Returns its results and the better classifier.
-    """
-    shuffled, shuffled_train = _permuted(features), _permuted(train) if train is not None else None
-    trees = partial(boosted_trees, kinds=["user_free"])
-    fits: dict[str, tuple[Fit, Features, Features | None]] = {
-        "identity": (identity, features, train),
-        "trees": (trees, features, train),
-        "permuted identity": (identity, shuffled, shuffled_train),
-        "permuted trees": (trees, shuffled, shuffled_train),
+    kinds = ["user_free"] if grouped else ["user_free", "scene_time"]
+    return {
+        "identity": identity,
+        "trees": partial(boosted_trees, kinds=kinds),
+        "words": partial(of_words, words=words),
     }
-    if train is not None:
-        fits["trees_with_log"] = (partial(boosted_trees, kinds=["user_free", "in_log"]), features, train)
-    fitted = dict(zip(fits, fit_all(fits.values(), workers), strict=True))
-    hits = [argmax_hit(matrix(fitted[name](shown), shown), shown.choice) for name, (_, shown, _) in fits.items()]
-    statistics = {name: column(number) for number, name in enumerate(fits)}
-    domain = np.zeros(len(features.user), dtype=np.int64)
-    found = scoped_intervals(np.stack(hits, axis=1), statistics, features.user, domain)["pooled"]
-    name = max(("identity", "trees"), key=lambda key: found[key]["value"])
+
+
+def run_probe(
+    features: Features, train: Features | None, best: str | None, words: sparse.csr_matrix, workers: int = 1
+) -> tuple[dict[str, Any], Fitted]:
+    """Test the probe on `features`, fitted on `train` or, without it, across halves.
+
+    `best` names the classifier that did best on train scenes; without it, on these. Returns the results and the best
+    classifier.
+    """
+    fits = classifiers(words, features.grouped)
+    jobs = dict(fits)
+    if features.grouped:
+        jobs["time_aware"] = partial(boosted_trees, kinds=["user_free", "scene_time"])
+    fitted = dict(zip(jobs, fit_all([(fit, features, train) for fit in jobs.values()], workers), strict=True))
+    hits = {name: _hits(fitted[name], features, once=name in fits) for name in jobs}
+    best = best or max(fits, key=lambda name: hits[name].mean())
+    shuffled, shuffled_train = _permuted(features), None if train is None else _permuted(train)
+    [permuted] = fit_all([(fits[best], shuffled, shuffled_train)], workers)
+    hits["permuted"] = _hits(permuted, shuffled, once=False)
+    found = _estimates(hits, features)
     chance = float((1 / features.count).mean())
+    if features.grouped:
+        # Not an estimate: whatever the sample, each list gives one hit.
+        found |= {name: {**found[name], "low": found[name]["value"], "high": found[name]["value"]} for name in fits}
+    accuracy = found[best]
     summary = {
-        "accuracy": found[name],
-        "classifier": name,
-        "identity": found["identity"],
-        "trees": found["trees"],
-        "permuted": {"identity": found["permuted identity"], "trees": found["permuted trees"]},
-        **({"trees_with_log": found["trees_with_log"]} if train is not None else {}),
+        "accuracy": accuracy,
+        "classifier": best,
+        "classifiers": {name: found[name] for name in fits},
+        "permuted": found["permuted"],
+        **({"time_aware": found["time_aware"]} if features.grouped else {}),
+        "exact": features.grouped,
         "chance": chance,
         "scenes": len(features.count),
-        "fitted_on": "train scenes" if train is not None else "the other half of the users",
-        "warning": bool(found[name]["value"] > chance + WARN_ABOVE_CHANCE),
+        "fitted_on": "train scenes" if train is not None else "the other half",
+        "warning": bool(_low(found.get("time_aware", accuracy)) > chance + WARN_ABOVE_CHANCE),
     }
-    return summary, fitted[name]
+    return summary, fitted[best]
 
 
-def boosted_trees(train: Features, kinds: Sequence[str]) -> Predict:
-    """Gradient-boosted trees on features of these kinds, with probabilities normalised within scenes."""
-    from sklearn.ensemble import HistGradientBoostingClassifier
-    from threadpoolctl import threadpool_limits
-
-    model = HistGradientBoostingClassifier(
-        max_iter=30, learning_rate=0.2, max_leaf_nodes=8, min_samples_leaf=40, l2_regularization=1.0,
-        early_stopping=False, random_state=0,
-    )  # fmt: skip
-    # OpenMP's limit is per thread. A single thread keeps the order of sums.
-    with threadpool_limits(1, user_api="openmp"):
-        model.fit(_with_relative(train, kinds), train.chosen)
-
-    def predict(features: Features) -> np.ndarray:
-        with threadpool_limits(1, user_api="openmp"):
-            return softmax(model.decision_function(_with_relative(features, kinds)), features)
-
-    return predict
+def _hits(predict: Predict, features: Features, once: bool) -> np.ndarray:
+    probs = once_per_list(predict, features) if once else predict(features)
+    return argmax_hit(matrix(probs, features), features.choice)
 
 
-def softmax(values: np.ndarray, features: Features) -> np.ndarray:
-    """Softmax within each scene: `(options,)`."""
-    start, scene = features.start, features.scene
-    weights = np.exp(values - np.maximum.reduceat(values, start)[scene])
-    return weights / np.add.reduceat(weights, start)[scene]
+def _estimates(hits: dict[str, np.ndarray], features: Features) -> dict[str, Estimate]:
+    statistics = {name: column(number) for number, name in enumerate(hits)}
+    domain = np.zeros(len(features.user), dtype=np.int64)
+    return scoped_intervals(np.stack(list(hits.values()), axis=1), statistics, features.user, domain)["pooled"]
 
 
-def _with_relative(features: Features, kinds: Sequence[str]) -> np.ndarray:
-    """Each feature as it is, standardised within its scene, and as a rank there: float32 `(options, columns)`.
-
-    Position and number of options mean nothing by comparison and stay as they are.
-    """
-    columns = []
-    for kind in kinds:
-        for name, values in getattr(features, kind).items():
-            columns.append(values)
-            if name not in ("position", "options"):
-                columns += [standardised(values, features), ranks(values, features)]
-    return np.stack(columns, axis=1, dtype=np.float32, casting="same_kind")
+def _low(estimate: Estimate) -> float:
+    return estimate["low"]
 
 
 def identity(train: Features) -> Predict:
@@ -166,15 +121,22 @@ def identity(train: Features) -> Predict:
     return predict
 
 
+def of_words(train: Features, words: sparse.csr_matrix) -> Predict:
+    """Logistic regression on the words of an option."""
+    from sklearn.linear_model import LogisticRegression
+
+    model = LogisticRegression(C=0.1, max_iter=200).fit(words[train.item], train.chosen)
+    return lambda features: softmax(model.decision_function(words)[features.item], features)
+
+
+def item_words(texts: list[str]) -> sparse.csr_matrix:
+    """Which words each item's text has: float64 `(items, MOST_WORDS)`; words are hashed."""
+    from sklearn.feature_extraction.text import HashingVectorizer
+
+    return HashingVectorizer(n_features=MOST_WORDS, binary=True, norm=None, alternate_sign=False).transform(texts)
+
+
 def _permuted(features: Features) -> Features:
     """The same scenes with a random option as the choice."""
     draws = np.random.default_rng(0).random(len(features.count))
     return replace(features, choice=(draws * features.count).astype(np.int64))
-
-
-def matrix(probs: np.ndarray, features: Features) -> np.ndarray:
-    """Flat probabilities as `(scenes, options)`, padded with zeros."""
-    width = np.arange(int(features.count.max())) < features.count[:, None]
-    padded = np.zeros(width.shape)
-    padded[width] = probs
-    return padded

@@ -32,27 +32,32 @@ def time_differences(milliseconds: np.ndarray) -> pl.Series:
 
 
 def render(
-    tables: Tables, user: np.ndarray, time: np.ndarray, item: np.ndarray, count: np.ndarray, history_len: np.ndarray
+    tables: Tables, user: np.ndarray, time: np.ndarray, history_len: np.ndarray, options: pa.ListArray
 ) -> pa.StructArray:
     """Texts {profile, history, action_list} of scenes: `(scenes,)`.
 
-    `user` (rows of the users table), `time`, `count` (options) and `history_len` (entries to show at most) are
-    `(scenes,)`; `item` holds the options of all scenes in order, `(sum of count,)`.
+    `user` (rows of the users table), `time` (of the choice), `history_len` (entries to show at most) and `options`
+    (from `option_texts`) are `(scenes,)`.
     """
     people, person = np.unique(user, return_inverse=True)
     shown = tables.users[people]
     profiles = fill_lines(tables.domain.profile, shown.to_dict(), len(people))[person]
-    scene = np.repeat(np.arange(len(user)), count)
-    values = {"item": tables.items["text"][item], **option_values(tables, user[scene], item, time[scene])}
-    options = fill(tables.domain.option, values, len(item)).to_arrow().cast(pa.string())
-    return pa.StructArray.from_arrays(
-        [
-            profiles.to_arrow().cast(pa.string()),
-            _histories(tables, user, time, history_len).to_arrow().cast(pa.string()),
-            list_column(options, count),
-        ],
-        names=["profile", "history", "action_list"],
-    )
+    history = _histories(tables, user, time, history_len)
+    columns = [profiles.to_arrow().cast(pa.string()), history.to_arrow().cast(pa.string()), options]
+    return pa.StructArray.from_arrays(columns, names=["profile", "history", "action_list"])
+
+
+def option_texts(
+    tables: Tables, item: np.ndarray, count: np.ndarray, time: np.ndarray, user: np.ndarray
+) -> pa.ListArray:
+    """Texts of the options of lists: `(lists,)`.
+
+    `item` holds the options of all lists in order, `(sum of count,)`; `count`, `time` (as of when options are
+    described) and `user` (whose friends count) are `(lists,)`.
+    """
+    row = np.repeat(np.arange(len(count)), count)
+    values = {"item": tables.items["text"][item], **option_values(tables, user[row], item, time[row])}
+    return list_column(fill(tables.domain.option, values, len(item)).to_arrow().cast(pa.string()), count)
 
 
 def _histories(tables: Tables, user: np.ndarray, time: np.ndarray, history_len: np.ndarray) -> pl.Series:

@@ -12,7 +12,7 @@ import polars as pl
 
 from usermirrorer.data.sources.templates import placeholders
 from usermirrorer.errors import UserError
-from usermirrorer.steps import SAMPLED_EXPOSURES
+from usermirrorer.steps import BUILT_EXPOSURES
 
 
 FieldKind = Literal["static", "as_of", "snapshot"]
@@ -93,7 +93,7 @@ class Domain:
     """Static numeric item columns that a prompt shows: features of the exposure probe."""
     repeats: bool = False
     """Whether a user can choose the same item again; if not, items already chosen are never options."""
-    exposures: tuple[str, ...] = SAMPLED_EXPOSURES
+    exposures: tuple[str, ...] = BUILT_EXPOSURES
     """Modes that the log supports; the first is the default."""
 
     @cached_property

@@ -25,7 +25,7 @@ from usermirrorer.data.sources.readers.delimited import parse_fields, read_field
 from usermirrorer.data.sources.readers.files import read_chunks
 from usermirrorer.data.sources.readers.text import one_line
 from usermirrorer.errors import UserError
-from usermirrorer.steps import SAMPLED_EXPOSURES
+from usermirrorer.steps import BUILT_EXPOSURES
 
 
 PUBLISHER = "https://msnews.github.io/"
@@ -136,7 +136,7 @@ MIND = Domain(
     item="{title}< (category: {category})>",
     history="{event} {item}, {time_diff}",
     repeats=True,
-    exposures=("logged", *SAMPLED_EXPOSURES),
+    exposures=("logged", *BUILT_EXPOSURES),
 )
 
 

@@ -18,7 +18,7 @@ import polars as pl
 from usermirrorer.data.sources.domain import Domain, RawTables
 from usermirrorer.errors import UserError
 from usermirrorer.llm.prompts import SceneText, history_entries
-from usermirrorer.steps import SAMPLED_EXPOSURES
+from usermirrorer.steps import BUILT_EXPOSURES
 
 
 TASTES = ("sweet", "salty", "sour", "bitter", "spicy", "smoky")
@@ -166,5 +166,5 @@ TOY_LOG = replace(
     name="toy-log",
     title="Toy without its impressions: exposures have to be constructed",
     read=lambda raw, seed: replace(generate(seed), impressions=None),
-    exposures=SAMPLED_EXPOSURES,
+    exposures=BUILT_EXPOSURES,
 )

@@ -26,7 +26,7 @@ from usermirrorer.data.sources.own.recbole import read_recbole
 from usermirrorer.data.sources.own.templates import check_optional, check_template, column_kinds
 from usermirrorer.data.sources.own.values import Kind, Unit
 from usermirrorer.settings import Places, closest, parse_settings, read_settings
-from usermirrorer.steps import SAMPLED_EXPOSURES
+from usermirrorer.steps import BUILT_EXPOSURES
 
 
 RESERVED = ("user_id", "item_id", "timestamp", "available_from", "text", "line", "dataset")
@@ -55,7 +55,7 @@ class DomainSettings:
     timestamps: Unit = ""
     clock: str = "1s"
     repeats: bool = False
-    exposures: list[str] = field(default_factory=lambda: list(SAMPLED_EXPOSURES))
+    exposures: list[str] = field(default_factory=lambda: list(BUILT_EXPOSURES))
     title: str = ""
     publisher: str = "your own log"
     licence: str = "not stated"
@@ -140,7 +140,7 @@ def _check_values(given: DomainSettings, refuse: Refuse) -> None:
     """Names, exposures and what must not be empty."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", given.name):
         refuse("name", f"{given.name!r} becomes the name of directories; use letters, digits, . _ and -")
-    allowed = (*SAMPLED_EXPOSURES, *(("logged",) if given.format == "interchange" else ()))
+    allowed = (*BUILT_EXPOSURES, *(("logged",) if given.format == "interchange" else ()))
     for exposure in given.exposures:
         if exposure not in allowed:
             refuse("exposures", f"{exposure!r} is not one of {', '.join(allowed)}")

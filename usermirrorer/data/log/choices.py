@@ -1,7 +1,4 @@
-"""Which choices become scenes: one per occasion, inside the window, with enough history, capped per user.
-
-`Targets` are these choices, `Drawn` the scenes around them as numbers.
-"""
+"""Which choices of a log qualify: one per occasion, inside the window, with enough history, capped per user."""
 
 from __future__ import annotations
 
@@ -10,12 +7,11 @@ from dataclasses import dataclass, fields
 import numpy as np
 import polars as pl
 
-from usermirrorer.data.log.events import Log, one_of_occasion, ragged_ranges
+from usermirrorer.data.log.events import Log, one_of_occasion
 from usermirrorer.data.log.tables import Cuts, Tables
 from usermirrorer.data.sources import choice_rule
 from usermirrorer.errors import UserError
 from usermirrorer.seeds import Order, number_keys, other_keys
-from usermirrorer.steps import SceneSettings
 
 
 MIN_OCCASIONS = 3
@@ -26,74 +22,25 @@ USER_CAP = {"train": 50, "test": 10}
 
 
 @dataclass(frozen=True)
-class Targets:
-    """The choices that scenes are built around, one row each.
-
-    A target's peers are the user's other items of the same occasion, stored flat in `peer_item`.
-    """
+class Choices:
+    """Choices that can become scenes, one row each."""
 
     user: np.ndarray
     item: np.ndarray
     time: np.ndarray
     scene_id: np.ndarray
-    """uint64 `(targets,)`: the 16 hex digits as a number"""
+    """uint64 `(choices,)`: the 16 hex digits as a number"""
     key: np.ndarray
-    """uint64 `(targets,)`: the seed of everything drawn for the scene"""
+    """uint64 `(choices,)`: the seed of everything drawn for the choice"""
     impression: np.ndarray
-    """int64 `(targets,)`: row of the impressions table, -1 if there is none"""
-    peer_count: np.ndarray
-    """int64 `(targets,)`"""
-    peer_item: np.ndarray
+    """int64 `(choices,)`: row of the impressions table, -1 if there is none"""
 
     def __len__(self) -> int:
         return len(self.user)
 
-    @property
-    def peer_row(self) -> np.ndarray:
-        """The target that each peer belongs to: int64 `(peers,)`."""
-        return np.repeat(np.arange(len(self)), self.peer_count)
-
-    def take(self, rows: np.ndarray) -> Targets:
-        """The selected targets with their peers."""
-        start = np.cumsum(self.peer_count) - self.peer_count
-        _, index = ragged_ranges(start[rows], self.peer_count[rows])
-        columns = {field.name: getattr(self, field.name)[rows] for field in fields(self)[:-1]}
-        return Targets(**columns, peer_item=self.peer_item[index])
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """Scenes as numbers, one row each; `options` and `source` are `(scenes, most options)`, padded with -1."""
-
-    targets: Targets
-    options: np.ndarray
-    source: np.ndarray
-    position: np.ndarray
-    count: np.ndarray
-    history_len: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.count)
-
-    def take(self, rows: np.ndarray) -> Drawn:
-        """The selected scenes."""
-        return Drawn(self.targets.take(rows), *(getattr(self, f.name)[rows] for f in fields(self)[1:]))
-
-    @staticmethod
-    def concatenate(parts: list[Drawn]) -> Drawn:
-        """Several of the same width as one."""
-        targets = [part.targets for part in parts]
-        joined = Targets(*(np.concatenate([getattr(t, f.name) for t in targets]) for f in fields(Targets)))
-        return Drawn(joined, *(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Drawn)[1:]))
-
-
-def _peers(log: Log, user: np.ndarray, item: np.ndarray, time: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What else each user chose on the same occasion: how many items, `(targets,)`, and the items, flat."""
-    first, until = (log.by_user.count(user, log.position(at)) for at in (time, time + 1))
-    row, event = log.by_user.between(user, first, until)
-    peer = log.item[event]
-    other = peer != item[row]
-    return np.bincount(row[other], minlength=len(user)), peer[other]
+    def take(self, rows: np.ndarray) -> Choices:
+        """The selected choices."""
+        return Choices(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
 def choice_rows(tables: Tables, choice: str) -> np.ndarray | slice:
@@ -103,43 +50,49 @@ def choice_rows(tables: Tables, choice: str) -> np.ndarray | slice:
     return slice(None) if chosen.all() else np.flatnonzero(chosen)
 
 
-def eligible_targets(tables: Tables, cuts: Cuts, settings: SceneSettings) -> tuple[Targets, dict[str, int]]:
-    """All choices of a window that can become scenes, in the order of their draw, and how many cannot, by reason.
+def qualifying_choices(
+    tables: Tables, cuts: Cuts, split: str, choice: str, exposure: str, seed: int
+) -> tuple[Choices, dict[str, int]]:
+    """All choices of a window that can become scenes, in an order drawn by seed, and how many cannot, by reason.
 
-    An occasion gives one target, drawn by (seed, scene_id); a user gives at most `USER_CAP`. If the exposure is
-    `logged`, choices are clicks in impressions instead of interactions. Raises UserError if the domain has none.
+    An occasion gives one choice, drawn by (seed, scene_id); a user gives at most `USER_CAP`. If the exposure is
+    `logged`, choices are clicks in impressions instead of interactions; if it is `published`, every interaction after
+    the user's first three is one. Raises UserError if the domain has no impressions.
     """
-    logged = settings.exposure == "logged"
-    found, counts = _clicks(tables) if logged else (_interactions(tables, settings.choice), {})
-    train = settings.split == "train"
-    low, high = (cuts.train, cuts.test) if train else (cuts.test, np.iinfo(np.int64).max)
+    logged, published = exposure == "logged", exposure == "published"
+    found, counts = _clicks(tables) if logged else (_interactions(tables, choice, published), {})
+    low, high = (cuts.train, cuts.test) if split == "train" else (cuts.test, np.iinfo(np.int64).max)
     kept = (found.time >= low) & (found.time < high)
     counts["choices_in_window"] = int(kept.sum())
     if not logged:
-        counts["item_not_yet_available"] = _narrow(kept, tables.available_from[found.item] <= found.time)
+        counts["item_not_yet_available"] = _narrow(kept, tables.released[found.item] <= found.time)
     counts["too_little_history"] = _narrow(kept, found.occasions >= MIN_OCCASIONS)
     if found.new is not None:
         counts["had_before"] = _narrow(kept, found.new)
     rows = np.flatnonzero(kept)
-    key = number_keys(settings.seed, found.scene_id[rows])
+    key = number_keys(seed, found.scene_id[rows])
     # Occasions and caps have their own orders: if the order of draws decided who stays, the first scenes would be
     # those of crowded occasions and busy people.
-    one = one_of_occasion(found.user[rows], found.time[rows], other_keys(key, Order.OCCASION))
-    counts["same_occasion"] = len(rows) - len(one)
-
-    rows, key = rows[one], key[one]
+    one = (
+        slice(None)
+        if published
+        else one_of_occasion(found.user[rows], found.time[rows], other_keys(key, Order.OCCASION))
+    )
+    rows, key, in_all = rows[one], key[one], len(rows)
+    counts["same_occasion"] = in_all - len(rows)
     order = np.argsort(key, kind="stable")
     rows, key = rows[order], key[order]
     by_user = np.lexsort((other_keys(key, Order.CAP), found.user[rows]))
     owner = found.user[rows][by_user]
     rank = np.empty(len(rows), dtype=np.int64)
     rank[by_user] = np.arange(len(rows)) - np.searchsorted(owner, owner, side="left")
-    within = rank < USER_CAP[settings.split]
+    within = rank < (len(rows) if published else USER_CAP[split])
     counts["over_user_cap"] = int((~within).sum())
     rows, key = rows[within], key[within]
+    counts["qualifying"] = len(rows)
     user, item, time, ids = (column[rows] for column in (found.user, found.item, found.time, found.scene_id))
     impression = np.full(len(rows), -1) if found.impression is None else found.impression[rows]
-    return Targets(user, item, time, ids, key, impression, *_peers(tables.log, user, item, time)), counts
+    return Choices(user, item, time, ids, key, impression), counts
 
 
 def _narrow(kept: np.ndarray, condition: np.ndarray) -> int:
@@ -160,13 +113,16 @@ class ChoiceEvents:
     occasions: np.ndarray
     """Number of the user's earlier occasions"""
     new: np.ndarray | None = None
-    """Whether the user had no earlier event with the item; None if the domain has repeats. Without repeats distractors
-    are always new to the user, so a choice that is not would stand out."""
+    """Whether the user had no earlier event with the item; None if the domain has repeats. Without repeats other
+    options are always new to the user, so a choice that is not would stand out."""
     impression: np.ndarray | None = None
 
 
-def _interactions(tables: Tables, choice: str) -> ChoiceEvents:
+def _interactions(tables: Tables, choice: str, published: bool) -> ChoiceEvents:
     log, rows = tables.log, choice_rows(tables, choice)
+    if published:  # an earlier interaction counts as an occasion
+        earlier = log.by_user.count(log.user, np.arange(len(log)))[rows]
+        return ChoiceEvents(log.user[rows], log.item[rows], log.time[rows], tables.scene_id[rows], earlier)
     occasions = log.occasions_before_event[rows]
     new = None if tables.domain.repeats else log.first_of_pair[rows]
     return ChoiceEvents(log.user[rows], log.item[rows], log.time[rows], tables.scene_id[rows], occasions, new)
@@ -174,10 +130,10 @@ def _interactions(tables: Tables, choice: str) -> ChoiceEvents:
 
 def _clicks(tables: Tables) -> tuple[ChoiceEvents, dict[str, int]]:
     if tables.impressions is None:
-        raise UserError(f"exposure 'logged': {tables.domain.name} has no impressions; use natural, hard or retrieved")
+        raise UserError(f"exposure 'logged': {tables.domain.name} has no impressions; use matched, hard or published")
     frame = tables.impressions.with_row_index("row")
     single = frame.filter((pl.col("clicked").list.len() == 1) & (pl.col("items").list.len() >= 2))
-    counts = {"not_one_click": len(frame) - len(single), "item_not_yet_available": 0}
+    counts = {"not_one_click": len(frame) - len(single)}
     known = single.with_columns(item_id=pl.col("clicked").list.first())
     for kind, table in (("user", tables.users), ("item", tables.items)):
         rows = table.select(f"{kind}_id").with_row_index(kind)
