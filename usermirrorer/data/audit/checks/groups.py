@@ -8,10 +8,8 @@ from usermirrorer.data.audit.checks.joins import scene_key
 from usermirrorer.data.audit.checks.result import MAX_BAD_ROWS, BadRow, Check, verdict
 from usermirrorer.data.audit.checks.rules import Rule, bad_rows
 from usermirrorer.data.audit.checks.splits import USER
+from usermirrorer.steps import GROUPED_EXPOSURES
 
-
-GROUPED = ("matched", "hard")
-"""Exposure modes whose scenes are in groups."""
 
 MEMBERS = {
     "group": pl.UInt64, "scene": pl.UInt64, "user": pl.UInt64, "list": pl.UInt64, "position": pl.Int64,
@@ -21,7 +19,7 @@ MEMBERS = {
 
 def group_rules(own: bool) -> list[Rule]:
     """Rules of each row's `group_id` and `group_time`; both may be missing from files that are not our `own`."""
-    group, time, grouped = pl.col("group_id"), pl.col("group_time"), pl.col("exposure").is_in(GROUPED)
+    group, time, grouped = pl.col("group_id"), pl.col("group_time"), pl.col("exposure").is_in(GROUPED_EXPOSURES)
     rules = [
         (grouped & group.is_null(), pl.format("a scene of {} has no group_id", "exposure")),
         (~grouped & group.is_not_null(), pl.format("a scene of {} has a group_id", "exposure")),
