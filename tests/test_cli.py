@@ -150,7 +150,7 @@ def test_a_step_before_its_time(tmp_path: Path) -> None:
 
 def test_an_exposure_that_the_log_does_not_have(work: Path, tmp_path: Path) -> None:
     assert "toy supports logged" in refused(
-        "scenes", "toy", "--work", work, "--split", "test", "--num", "5", "--exposure", "natural"
+        "scenes", "toy", "--work", work, "--split", "test", "--num", "5", "--exposure", "matched"
     )
 
 

@@ -46,5 +46,5 @@ def test_a_recipe_without_settings_has_the_defaults_of_the_steps() -> None:
 
 @pytest.mark.parametrize(("split", "lengths"), steps.LIST_LENGTHS.items())
 def test_a_split_has_its_own_list_lengths(split: str, lengths: tuple[int, int]) -> None:
-    settings = steps.SceneSettings(split, 1).for_domain("d", ("hard", "natural"), {"liked": None, "any": None})
+    settings = steps.SceneSettings(split, 12).for_domain("d", ("hard", "matched"), {"liked": None, "any": None})
     assert settings.lengths == lengths and (settings.exposure, settings.choice) == ("hard", "liked")

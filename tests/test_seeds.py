@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from usermirrorer.data.artefacts.schema import scene_id
-from usermirrorer.seeds import event_keys, scene_keys, uniforms
+from usermirrorer.seeds import number_keys, scene_keys, set_ids, uniforms
 
 
 ids = st.lists(st.integers(0, 2**64 - 1).map(lambda number: f"{number:016x}".encode()), min_size=1, max_size=20)
 
 GOLDEN_KEYS = [16021550261147218700, 7613755759174143445]
 GOLDEN_UNIFORMS = [[0.15829759852409797, 0.5689489392465578], [0.7348395578811031, 0.6449854234422048]]
-GOLDEN_EVENT = [966640441187516103]
+GOLDEN_SET = [3698557955396790121]
 GOLDEN_ID = "06f0d2c2b89df953"
 
 
@@ -23,7 +25,7 @@ def test_golden() -> None:
     keys = scene_keys(7, np.array([b"0123456789abcdef", b"ffffffffffffffff"], dtype="S16"))
     assert keys.tolist() == GOLDEN_KEYS
     np.testing.assert_allclose(uniforms(keys, 3, 2), GOLDEN_UNIFORMS, rtol=0, atol=1e-15)
-    assert event_keys(np.array([3]), np.array([5]), np.array([881250949000])).tolist() == GOLDEN_EVENT
+    assert set_ids(number_keys(0, np.arange(3, dtype=np.uint64)), np.array([0])).tolist() == GOLDEN_SET
     assert scene_id("ml-100k", "0012", "7", 881250949000) == GOLDEN_ID
 
 
@@ -53,3 +55,14 @@ def test_keys_of_different_scenes_and_seeds_differ() -> None:
     scenes = np.array([scene_id("d", str(number), "i", 0) for number in range(20_000)], dtype="S16")
     assert len(np.unique(scene_keys(0, scenes))) == 20_000
     assert (scene_keys(0, scenes) != scene_keys(1, scenes)).all()
+
+
+@given(st.lists(st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=6), min_size=1, max_size=6), st.randoms())
+def test_the_id_of_a_set_depends_on_its_members_alone(sets: list[list[int]], random: random.Random) -> None:
+    """Neither on their order nor on the sets around it."""
+    sizes = np.array([len(one) for one in sets])
+    flat = np.array([number for one in sets for number in one], dtype=np.uint64)
+    found = set_ids(flat, np.cumsum(sizes) - sizes)
+    for one, expected in zip(sets, found, strict=True):
+        shuffled = random.sample(one, len(one))
+        assert set_ids(np.array(shuffled, dtype=np.uint64), np.array([0]))[0] == expected

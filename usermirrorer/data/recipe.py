@@ -30,6 +30,8 @@ class DomainRecipe:
     scenes: SceneCounts
     exposure: str = SceneSettings.exposure
     choice: str = SceneSettings.choice
+    max_span: float | None = SceneSettings.max_span
+    alike: str = SceneSettings.alike
     raw: str = ""
     snapshot: bool = PrepareSettings.snapshot
 
@@ -38,7 +40,7 @@ class DomainRecipe:
         of = self.scenes
         sizes = (("train", of.train, of.min, of.max), ("test", of.test, of.test_min, of.test_max))
         return {
-            split: SceneSettings(split, num, self.exposure, self.choice, low, high, seed)
+            split: SceneSettings(split, num, self.exposure, self.choice, low, high, self.max_span, self.alike, seed)
             for split, num, low, high in sizes
         }
 

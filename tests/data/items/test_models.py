@@ -1,4 +1,4 @@
-"""Candidate models against their formulas, computed directly in float64, and against themselves in other blocks."""
+"""Models over items against their formulas, computed directly in float64, and against themselves in other blocks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import pytest
 
 from usermirrorer.data.items import histories as histories_module
 from usermirrorer.data.items.histories import histories_in_blocks
-from usermirrorer.data.items.models import LOW_PASS_WEIGHT, RANK, WINDOW, fit_models
+from usermirrorer.data.items.models import DECAYING, LOW_PASS_WEIGHT, RANK, WINDOW, fit_models
+from usermirrorer.data.items.recency import LATEST, decay
+from usermirrorer.data.log.events import Log
 from usermirrorer.data.log.side_tables import Friends
 
 
@@ -27,10 +29,12 @@ def world(ml_100k):
     return log, fitted, fit_models(fitted, log, ml_100k.vectors, friends), user, time, history, ml_100k.vectors
 
 
-def scores_of(model, log, user, time) -> np.ndarray:
+def scores_of(model, log, user, time, half_life: float | None = None) -> np.ndarray:
+    """Scores of all items, as if a list held them all."""
     found = np.empty((len(user), log.items), dtype=np.float32)
     for rows, histories in histories_in_blocks(log, user, time):
-        found[rows] = model.scores(histories)
+        every = np.broadcast_to(np.arange(log.items), (len(rows), log.items))
+        found[rows] = model.option_scores(histories, every, decay(half_life)[None])[0]
     return found
 
 
@@ -95,14 +99,52 @@ def test_popularity_counts_recent_choices_and_friends_count_once(world) -> None:
         assert set(social[query][had]) <= {1.0}
 
 
-def test_option_scores_and_other_blocks_have_the_same_bits(world, monkeypatch) -> None:
+@pytest.mark.parametrize("half_life", [1.0, 4.0])
+def test_recent_choices_count_more(world, half_life: float) -> None:
+    """Each of the last choices counts half as much as one that was made `half_life` choices later."""
+    log, _, models, user, time, _, _ = world
+    alone = {name: model_of_single_choices(models[name], log) for name in DECAYING}
+    for query in range(0, len(user), 30):
+        mine = log.item[(log.user == user[query]) & (log.time < time[query])][::-1][:LATEST]
+        weights = 0.5 ** (np.arange(len(mine)) / half_life)
+        for name in DECAYING:
+            [found] = scores_of(models[name], log, user[[query]], time[[query]], half_life)
+            expected = weights @ alone[name][mine] if len(mine) else np.zeros(log.items)
+            np.testing.assert_allclose(found, expected, atol=0.02 * max(np.abs(expected).max(), 1e-6))
+
+
+def model_of_single_choices(model, log) -> np.ndarray:
+    """Scores of all items for a user who chose one item, by that item: `(items, items)`."""
+    every = np.arange(log.items)
+    one_each = Log(every.astype(np.int32), every.astype(np.int32), np.zeros(log.items, np.int64), log.items, log.items)
+    return scores_of(model, one_each, every, np.ones(log.items, dtype=np.int64))
+
+
+def test_counts_are_as_of_the_time_of_the_list_and_histories_as_of_the_users(world) -> None:
+    log, _, models, user, time, _, _ = world
+    earlier = time - 5 * 86_400_000
+    item = np.random.default_rng(2).integers(0, log.items, (len(user), 5))
+    whole = decay(None)[None]
+    for name, model in models.items():
+        for rows, histories in histories_in_blocks(log, user, time, earlier):
+            shown = model.option_scores(histories, item[rows], whole)[0]
+            own = name in ("content", *DECAYING)
+            then = scores_of(model, log, user[rows], (time if own else earlier)[rows])
+            np.testing.assert_array_equal(shown, np.take_along_axis(then, item[rows], axis=1))
+
+
+def test_other_lists_and_blocks_have_the_same_bits(world, monkeypatch) -> None:
     log, _, models, user, time, _, _ = world
     whole = {name: scores_of(model, log, user, time) for name, model in models.items()}
+    recent = {name: scores_of(models[name], log, user, time, 2.0) for name in DECAYING}
     monkeypatch.setattr(histories_module, "BLOCK", 7)
     item = np.random.default_rng(1).integers(-20, log.items, size=(len(user), 4)).clip(-1)
+    both = np.stack([decay(None), decay(2.0)])
     for name, model in models.items():
-        np.testing.assert_array_equal(scores_of(model, log, user, time), whole[name])
         for rows, histories in histories_in_blocks(log, user, time):
             shown = item[rows]
-            expected = np.take_along_axis(whole[name][rows], np.maximum(shown, 0), axis=1)
-            np.testing.assert_array_equal(model.option_scores(histories, shown)[shown >= 0], expected[shown >= 0])
+            found = model.option_scores(histories, shown, both)
+            forms = [whole[name], recent[name]] if name in DECAYING else [whole[name]]
+            for one, expected in zip(found, forms, strict=True):
+                expected = np.take_along_axis(expected[rows], np.maximum(shown, 0), axis=1)
+                np.testing.assert_array_equal(one[shown >= 0], expected[shown >= 0])

@@ -16,7 +16,7 @@ from usermirrorer.data.log.choices import USER_CAP, Choices, qualifying_choices
 from usermirrorer.data.log.events import Log
 from usermirrorer.data.log.tables import Cuts, Tables
 from usermirrorer.data.scenes.draw import DAY_MS, Drawn, draw
-from usermirrorer.data.scenes.groups import find_cliques
+from usermirrorer.data.scenes.groups import Pick, find_cliques, hardest, widest
 from usermirrorer.data.scenes.make import scene_table
 from usermirrorer.data.scenes.window import Window, open_window
 from usermirrorer.data.sources.toy import TOY_LOG
@@ -168,13 +168,15 @@ def test_conditions_hold_for_every_ordered_pair(world: World, max_span: float | 
 
 
 @settings(max_examples=200)
-@given(st.integers(0, 40), st.floats(0, 1), st.integers(0, 2**32 - 1))
-def test_cliques_are_disjoint_compatible_and_of_the_wanted_size(rows: int, density: float, seed: int) -> None:
+@given(st.integers(0, 40), st.floats(0, 1), st.integers(0, 2**32 - 1), st.sampled_from([hardest, widest]))
+def test_cliques_are_disjoint_compatible_and_of_the_wanted_size(
+    rows: int, density: float, seed: int, pick: Pick
+) -> None:
     rng = np.random.default_rng(seed)
     compatible = np.triu(rng.random((rows, rows)) < density, 1)
     compatible |= compatible.T
     wanted = rng.integers(2, 6, rows)
-    groups, unused = find_cliques(compatible, wanted)
+    groups, unused = find_cliques(compatible, wanted, pick)
     assert sorted([*np.concatenate([*groups, []]).astype(int), *unused]) == list(range(rows))
     for group in groups:
         assert len(group) in wanted[group]

@@ -12,18 +12,19 @@ import pytest
 from scipy import stats
 
 from usermirrorer.data.artefacts.store import MANIFEST, read_manifest, read_parts
+from usermirrorer.data.log.choices import MIN_OCCASIONS
 from usermirrorer.data.scenes import draw as draw_module
 from usermirrorer.data.scenes import make as scenes_module
+from usermirrorer.data.scenes import scores as scores_module
 from usermirrorer.data.scenes.draw import draw
 from usermirrorer.data.scenes.make import make_scenes
-from usermirrorer.data.scenes.targets import MIN_OCCASIONS
 from usermirrorer.errors import StepFailed, UserError
 from usermirrorer.steps import SceneSettings
 
 
-MODELS = {"popularity", "content", "item-knn", "gf-cf"}
-SOURCES = {"natural": {"natural"}, "hard": MODELS, "retrieved": MODELS | {"random"}}
+SOURCES = {"matched": {"matched"}, "hard": {"hard"}, "published": {"random", "collaborative", "content"}}
 MODES = list(SOURCES)
+GROUPED = ["matched", "hard"]
 
 
 def copy_work(prepared, target: Path) -> Path:
@@ -35,10 +36,8 @@ def copy_work(prepared, target: Path) -> Path:
 
 def patch_batches(monkeypatch, size: int) -> None:
     """Draw and score in other blocks."""
-    monkeypatch.setattr(draw_module, "BATCH_LEAST", size)
-    monkeypatch.setattr(draw_module, "BATCH_MOST", 3 * size)
-    monkeypatch.setattr(draw_module, "NATURAL_BLOCK", size // 2)
-    monkeypatch.setattr(draw_module, "BLOCK", size // 4)
+    monkeypatch.setattr(draw_module, "BATCH", size)
+    monkeypatch.setattr(scores_module, "BLOCK", size // 4)
 
 
 def output(work: Path) -> dict[str, bytes]:
@@ -73,10 +72,10 @@ def events_of(prepared) -> dict[str, list[tuple[int, str]]]:
     return events
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", GROUPED)
 def test_scenes_hold_what_existed_and_nothing_of_their_own_occasion(small, written, mode: str) -> None:
     events = events_of(small)
-    dates = dict(zip(small.tables.items["item_id"], small.tables.items["available_from"], strict=True))
+    dates = dict(zip(small.tables.items["item_id"], small.tables.released, strict=True))
     item_text = dict(zip(small.tables.items["item_id"], small.tables.items["text"], strict=True))
     for scene in read(written[mode], "train") + read(written[mode], "test"):
         time = int(scene["timestamp"].replace(tzinfo=UTC).timestamp() * 1000)
@@ -85,7 +84,7 @@ def test_scenes_hold_what_existed_and_nothing_of_their_own_occasion(small, writt
         assert scene["choices"] == [scene["item_pos"]]
         assert len(set(options)) == len(options) == scene["choice_cnt"] == len(scene["text"]["action_list"])
         assert 2 <= scene["choice_cnt"] <= 8
-        assert all(dates[item] <= time for item in options)
+        assert all(dates[item] <= scene["group_time"].timestamp() * 1000 for item in options)
         others = set(options) - {scene["item_id"]}
         assert not others & {item for when, item in mine if when <= time}
         assert all(item_text[item] in line for item, line in zip(options, scene["text"]["action_list"], strict=True))
@@ -102,7 +101,7 @@ def test_scenes_hold_what_existed_and_nothing_of_their_own_occasion(small, writt
         assert set(scene["sources"]) - {"choice"} <= SOURCES[mode]
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", GROUPED)
 def test_one_occasion_gives_one_scene_in_one_split(small, written, mode: str) -> None:
     splits = {split: read(written[mode], split) for split in ("train", "test")}
     occasions = Counter((scene["user_id"], scene["timestamp"]) for rows in splits.values() for scene in rows)
@@ -110,7 +109,8 @@ def test_one_occasion_gives_one_scene_in_one_split(small, written, mode: str) ->
     ids = [scene["scene_id"] for rows in splits.values() for scene in rows]
     assert len(set(ids)) == len(ids)
     for split, rows in splits.items():
-        assert [scene["scene_id"] for scene in rows] == sorted(scene["scene_id"] for scene in rows)
+        order = [(scene["group_id"], scene["scene_id"]) for scene in rows]
+        assert order == sorted(order)
         assert {scene["split"] for scene in rows} == {split}
     cut = small.cuts.test / 1000
     assert max(scene["timestamp"].timestamp() for scene in splits["train"]) < cut
@@ -132,8 +132,10 @@ def test_counts_add_up(written) -> None:
             content = read_manifest(written[mode] / "scenes" / "ml-100k" / split)["content"]
             counts = content["counts"]
             left_out = ("item_not_yet_available", "too_little_history", "had_before", "same_occasion", "over_user_cap")
-            assert counts["choices_in_window"] - sum(counts[reason] for reason in left_out) == counts["drawn"]
-            assert counts["drawn"] - counts["exposure_too_short"] == counts["kept"] == content["rows"]
+            assert counts["choices_in_window"] - sum(counts[reason] for reason in left_out) == counts["qualifying"]
+            not_kept = sum(counts.get(reason, 0) for reason in ("left_over", "beyond_num", "exposure_too_short"))
+            assert counts["qualifying"] - not_kept == counts["kept"] == content["rows"]
+            assert sum(content["lengths"].values()) == content["rows"]
             assert content["rows"] == len(read(written[mode], split)) < content["asked"]
 
 
@@ -143,9 +145,9 @@ def test_the_position_of_the_choice_is_uniform(toy_log) -> None:
 
     values = []
     for mode in MODES:
-        settings = SceneSettings("train", 3000, mode, min_exposure=2, max_exposure=6)
+        settings = toy_log.filled_in(SceneSettings("train", 3000, mode, min_exposure=2, max_exposure=6))
         window = open_window(toy_log.tables, toy_log.cuts, "train", "any", toy_log.vectors)
-        drawn, _ = draw(window, toy_log.targets(settings).take(np.arange(3000)), settings)
+        drawn, _, _ = draw(window, toy_log.choices(settings), settings, 2, lambda done, total: None)
         for count in range(2, 7):
             positions = drawn.position[drawn.count == count]
             assert len(positions) > 200
@@ -192,8 +194,8 @@ def test_fewer_scenes_are_the_first_of_the_same_draw(small, written, tmp_path: P
     patch_batches(monkeypatch, 61)
     settings = SceneSettings("train", 200, min_exposure=2, max_exposure=8)
     content = make_scenes("ml-100k", copy_work(small, tmp_path), settings, workers=2)
-    some, every = read(tmp_path, "train"), {scene["scene_id"]: scene for scene in read(written["natural"], "train")}
-    assert content["counts"]["kept"] == len(some) == 200
+    some, every = read(tmp_path, "train"), {scene["scene_id"]: scene for scene in read(written["matched"], "train")}
+    assert content["counts"]["kept"] == len(some) and 192 < len(some) <= 200
     assert all(scene == every[scene["scene_id"]] for scene in some)
 
 
@@ -203,7 +205,7 @@ def test_a_second_run_does_nothing_and_other_settings_are_refused(small, tmp_pat
     times = {path: path.stat().st_mtime_ns for path in work.rglob("*.parquet")}
     assert make_scenes("ml-100k", work, settings) == first
     assert times == {path: path.stat().st_mtime_ns for path in work.rglob("*.parquet")}
-    for changed, named in (({"seed": 1}, "seed: 0 → 1"), ({"exposure": "hard"}, "exposure: natural → hard")):
+    for changed, named in (({"seed": 1}, "seed: 0 → 1"), ({"exposure": "hard"}, "exposure: matched → hard")):
         with pytest.raises(UserError, match=named):
             make_scenes("ml-100k", work, SceneSettings(**{**vars(settings), **changed}))
 
@@ -228,11 +230,16 @@ def test_a_killed_run_resumes_to_the_same_bytes(small, tmp_path: Path, monkeypat
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"exposure": "logged"}, "natural, hard, retrieved"),
+        ({"exposure": "logged"}, "matched, hard, published"),
         ({"exposure": "real"}, "choose one of"),
         ({"min_exposure": 1}, "min"),
         ({"max_exposure": 27}, "26"),
-        ({"num": 0}, "at least 1"),
+        ({"num": 4}, "at least 5, a whole group"),
+        ({"num": 0, "exposure": "published"}, "at least 1"),
+        ({"alike": "popularity"}, "with exposure hard"),
+        ({"exposure": "hard", "alike": "colour"}, "content or popularity"),
+        ({"max_span": 3, "exposure": "published"}, "matched or hard"),
+        ({"max_span": -1}, "0 or more"),
         ({"choice": "liked"}, "min_rating"),
         ({"choice": "min_rating=x"}, "not a number"),
     ],
@@ -252,7 +259,7 @@ def test_a_step_without_qualifying_choices_fails_and_leaves_no_settings_to_match
 def test_without_repeats_an_item_that_the_user_had_before_is_not_a_choice(
     small_raw: Path, ready, tmp_path: Path
 ) -> None:
-    """Distractors are new to the user there, so the history alone would give away a choice that is not."""
+    """Other options are new to the user there, so the history alone would give away a choice that is not."""
     raw = tmp_path / "raw"
     shutil.copytree(small_raw, raw)
     rows = [line.split("\t") for line in (raw / "u.data").read_text().splitlines()]
@@ -278,7 +285,9 @@ def test_choices_follow_their_rule(small, tmp_path: Path) -> None:
 
 def test_the_first_scenes_are_a_fair_sample_of_all(ml_100k) -> None:
     """Neither crowded occasions nor busy users come first, however their events were selected."""
-    targets = ml_100k.targets(SceneSettings("test", 1))
-    half = len(targets) // 2
-    for numbers in (targets.peer_count, np.bincount(targets.user)[targets.user]):
+    choices, log = ml_100k.choices(SceneSettings("test", 5)), ml_100k.tables.log
+    half = len(choices) // 2
+    crowd = log.by_user.count(choices.user, log.position(choices.time + 1))
+    crowd -= log.by_user.count(choices.user, log.position(choices.time))
+    for numbers in (crowd, np.bincount(choices.user)[choices.user]):
         assert stats.mannwhitneyu(numbers[:half], numbers[half:]).pvalue > 0.01

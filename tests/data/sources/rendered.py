@@ -12,7 +12,7 @@ from usermirrorer.data.items.embeddings import embed_items
 from usermirrorer.data.log.prepare import prepare
 from usermirrorer.data.log.tables import load_tables
 from usermirrorer.data.scenes.make import make_scenes
-from usermirrorer.data.scenes.render import render
+from usermirrorer.data.scenes.render import option_texts, render
 from usermirrorer.steps import SceneSettings
 
 
@@ -24,11 +24,9 @@ def rendered(
     name = prepare(name, raw, work, snapshot=snapshot)["recipe"]["domain"]
     tables = load_tables(work, name)
     users, items = tables.users["user_id"].to_list(), tables.items["item_id"].to_list()
-    texts = render(
-        tables, np.array([users.index(user_id)]), np.array([time]), np.array([items.index(item) for item in options]),
-        np.array([len(options)]), np.array([history]),
-    )  # fmt: skip
-    return texts.to_pylist()[0]
+    user, now, count = np.array([users.index(user_id)]), np.array([time]), np.array([len(options)])
+    listed = option_texts(tables, np.array([items.index(item) for item in options]), count, now, user)
+    return render(tables, user, now, np.array([history]), listed).to_pylist()[0]
 
 
 def scene_rows(name: str, raw: Path, work: Path) -> dict[str, int]:

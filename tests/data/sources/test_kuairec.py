@@ -17,7 +17,7 @@ from rendered import rendered, scene_rows
 
 from usermirrorer.data.log.prepare import prepare
 from usermirrorer.data.log.tables import load_tables
-from usermirrorer.data.scenes.render import render
+from usermirrorer.data.scenes.render import option_texts, render
 from usermirrorer.data.sources.domain import RawTables, choice_rule
 from usermirrorer.data.sources.kuairec import CAPTIONS, KUAIREC
 from usermirrorer.data.sources.readers import files
@@ -207,7 +207,8 @@ def test_end_of_crawl_values_are_hidden_unless_requested(tmp_path: Path) -> None
     prepare("kuairec", tmp_path, tmp_path / "work")
     tables = load_tables(tmp_path / "work", "kuairec")
     one = np.array([1])
-    (text,) = render(tables, one, np.array([ms(2020, 7, 24)]), one, one, one).to_pylist()
+    now = np.array([ms(2020, 7, 24)])
+    (text,) = render(tables, one, now, one, option_texts(tables, one, one, now, one)).to_pylist()
     assert text["profile"] == "Country: China"
 
 

@@ -67,8 +67,7 @@ def qualifying_choices(
     if not logged:
         counts["item_not_yet_available"] = _narrow(kept, tables.released[found.item] <= found.time)
     counts["too_little_history"] = _narrow(kept, found.occasions >= MIN_OCCASIONS)
-    if found.new is not None:
-        counts["had_before"] = _narrow(kept, found.new)
+    counts["had_before"] = 0 if found.new is None else _narrow(kept, found.new)
     rows = np.flatnonzero(kept)
     key = number_keys(seed, found.scene_id[rows])
     # Occasions and caps have their own orders: if the order of draws decided who stays, the first scenes would be

@@ -90,7 +90,7 @@ def accuracies(found: np.ndarray, user: np.ndarray, names: list[str]) -> dict[st
     measures = ("accuracy", "argmax_accuracy")
     labels = [f"{measure} {name}" for name in names for measure in measures]
     statistics = {label: column(number) for number, label in enumerate(labels)}
-    every = scoped_intervals(found, statistics, user, np.zeros(len(user), dtype=np.int64))["pooled"]
+    every = scoped_intervals(found.astype(np.float64), statistics, user, np.zeros(len(user), dtype=np.int64))["pooled"]
     return {name: {measure: every[f"{measure} {name}"] for measure in measures} for name in names}
 
 

@@ -79,16 +79,18 @@ def form_groups(
     fewest, most = lengths
     found: list[np.ndarray] = []
     left = _in_time_order(choices, np.arange(len(choices)))
-    size = min(max(LEAST_BLOCK, BLOCK_FACTOR * most**2), MOST_BLOCK)
+    size, pick = min(max(LEAST_BLOCK, BLOCK_FACTOR * most**2), MOST_BLOCK), hardest
     with ThreadPoolExecutor(workers) as pool:
         for number in range(MOST_PASSES):
             if len(left) < fewest:
                 break
 
-            def search(rows: np.ndarray, stream: int = Stream.LENGTH + number) -> tuple[list[np.ndarray], np.ndarray]:
+            def search(
+                rows: np.ndarray, stream: int = Stream.LENGTH + number, pick: Pick = pick
+            ) -> tuple[list[np.ndarray], np.ndarray]:
                 wanted = uniforms(choices.key[rows], stream, 1)[:, 0] * (most - fewest + 1)
                 compatible = _compatible(tables, choices.take(rows), max_span)
-                groups, unused = find_cliques(compatible, fewest + wanted.astype(np.int64))
+                groups, unused = find_cliques(compatible, fewest + wanted.astype(np.int64), pick)
                 return [rows[group] for group in groups], rows[unused]
 
             before = len(found)
@@ -99,7 +101,10 @@ def form_groups(
             last = size == MOST_BLOCK or size >= len(left)
             left, size = _in_time_order(choices, np.concatenate(unused)), min(2 * size, MOST_BLOCK)
             if last and len(found) == before:
-                break
+                if pick is widest:
+                    break
+                # Taking the hardest first uses up all choices best; the widest finds sets among the few that are left.
+                pick = widest
     return _ordered(choices, found, seed)
 
 
@@ -108,35 +113,56 @@ def in_time(rows: np.ndarray, size: int) -> list[np.ndarray]:
     return np.array_split(rows, max(-(-len(rows) // size), 1))
 
 
-def find_cliques(compatible: np.ndarray, wanted: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+Pick = Callable[[list[int], int], int]
+"""(each row's mates, candidates) → the candidate to take next; sets of rows are bits of whole numbers."""
+
+
+def hardest(mates: list[int], candidates: int) -> int:
+    """The first candidate: rows come in the order of how few others they are compatible with."""
+    return (candidates & -candidates).bit_length() - 1
+
+
+def widest(mates: list[int], candidates: int) -> int:
+    """The candidate that is compatible with most of the others."""
+    rows = [row for row, bit in enumerate(reversed(f"{candidates:b}")) if bit == "1"]
+    return max(rows, key=lambda row: (mates[row] & candidates).bit_count())
+
+
+def find_cliques(
+    compatible: np.ndarray, wanted: np.ndarray, pick: Pick = hardest
+) -> tuple[list[np.ndarray], np.ndarray]:
     """Disjoint sets of mutually compatible rows, and the rows left over.
 
-    `compatible` is symmetric, bool `(rows, rows)`. The row that is compatible with the fewest others goes first, takes
-    the next such rows until its set has the size that is `wanted` of it, `(rows,)`, and is left over if there are not
-    enough. Sets of rows are bits of whole numbers.
+    `compatible` is symmetric, bool `(rows, rows)`. The row that is compatible with the fewest others goes first and
+    picks rows until its set has the size that is `wanted` of it, `(rows,)`; without enough of them it is left over.
     """
-    hardest = np.argsort(compatible.sum(axis=1), kind="stable")
-    packed = np.packbits(compatible[hardest][:, hardest], axis=1, bitorder="little")
+    order = np.argsort(compatible.sum(axis=1), kind="stable")
+    packed = np.packbits(compatible[order][:, order], axis=1, bitorder="little")
     mates = [int.from_bytes(row.tobytes(), "little") for row in packed]
-    sizes = wanted[hardest].tolist()
+    sizes = wanted[order].tolist()
     free = (1 << len(mates)) - 1
     groups, unused = [], []
     while free:
         first = (free & -free).bit_length() - 1
-        members, taken = [first], 1 << first
-        candidates = mates[first] & free
-        while candidates and len(members) < sizes[first]:
-            bit = candidates & -candidates
-            members.append(bit.bit_length() - 1)
-            taken |= bit
-            candidates &= mates[members[-1]]
-        if len(members) == sizes[first]:
-            groups.append(hardest[members])
-            free &= ~taken
+        members = _clique(mates, first, free, sizes[first], pick)
+        if members:
+            groups.append(order[members])
         else:
-            unused.append(hardest[first])
-            free &= ~(1 << first)
+            unused.append(order[first])
+        for member in members or [first]:
+            free &= ~(1 << member)
     return groups, np.array(unused, dtype=np.int64)
+
+
+def _clique(mates: list[int], first: int, free: int, size: int, pick: Pick) -> list[int]:
+    """`size` mutually compatible rows among those that are free, `first` included; empty if too few are found."""
+    members, candidates = [first], mates[first] & free
+    while len(members) < size:
+        if candidates.bit_count() < size - len(members):
+            return []
+        members.append(pick(mates, candidates))
+        candidates &= mates[members[-1]]
+    return members
 
 
 def _compatible(tables: Tables, block: Choices, max_span: int | None) -> np.ndarray:

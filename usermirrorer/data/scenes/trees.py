@@ -26,6 +26,7 @@ PARAMETERS: dict[str, Any] = {
     # One thread keeps the order of sums; several fits run side by side.
     "num_threads": 1,
     "deterministic": True,
+    "feature_pre_filter": False,
     "force_row_wise": True,
     "seed": 0,
     "verbosity": -1,
@@ -39,14 +40,16 @@ def boosted_trees(train: Features, kinds: Sequence[str]) -> Predict:
     """Fit LightGBM on the features of these kinds; returns a function to the probability of every option."""
     import lightgbm
 
-    chosen = train.chosen
+    chosen, columns = train.chosen, _table(train, kinds)
+    if not (np.nanmax(columns, axis=0, initial=-np.inf) > np.nanmin(columns, axis=0, initial=np.inf)).any():
+        return lambda features: 1 / np.repeat(features.count, features.count)  # nothing to split on
 
     def listwise(scores: np.ndarray, data: lightgbm.Dataset) -> tuple[np.ndarray, np.ndarray]:
         """Gradient and curvature of the log loss of the choice under a softmax within its list."""
         probs = softmax(scores, train)
         return probs - chosen, np.maximum(probs * (1 - probs), LEAST_CURVATURE)
 
-    data = lightgbm.Dataset(_table(train, kinds), chosen)
+    data = lightgbm.Dataset(columns, chosen)
     model = lightgbm.train({**PARAMETERS, "objective": listwise}, data, ROUNDS)
     return lambda features: softmax(np.asarray(model.predict(_table(features, kinds), num_threads=1)), features)
 

@@ -131,6 +131,6 @@ def write_lists(directory: Path) -> None:
         )  # fmt: skip
     text = "".join(json.dumps(line) + "\n" for line in lists)
     (directory / "lists_impression.jsonl").write_text(text, encoding="utf-8")
-    yaml = INTERCHANGE.replace("name: market", "name: lists") + "exposures: [logged, natural, hard, retrieved]\n"
+    yaml = INTERCHANGE.replace("name: market", "name: lists") + "exposures: [logged, matched, hard, published]\n"
     (directory / "lists.yaml").write_text(yaml, encoding="utf-8")
     (directory / "market.yaml").unlink()

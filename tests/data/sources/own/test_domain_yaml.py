@@ -37,7 +37,7 @@ def refused(**changed: Any) -> str:
 
 def test_four_keys_are_enough() -> None:
     shop = domain()
-    assert (shop.title, shop.clock_ms, shop.exposures) == ("shop", 1000, ("natural", "hard", "retrieved"))
+    assert (shop.title, shop.clock_ms, shop.exposures) == ("shop", 1000, ("matched", "hard", "published"))
     assert (shop.option, shop.history, shop.profile) == ("{item}", "{event} {item}, {time_diff}", "")
     assert list(shop.choice_rules) == ["any"]
     assert shop.fields == {"title": "static"} and shop.numbers == ()
@@ -50,7 +50,7 @@ def test_every_key_reaches_the_domain() -> None:
         format="interchange", files="export", title="Our shop", publisher="us", licence="MIT", redistribute_text=True,
         item="{title}, {year}< - {price:.2f}>< ({seen:,} views)>", option="{item}<, {sold} sold>", repeats=True,
         history="{event} {item}<: {stars}/5>", profile="Age: {age}\n", as_of={"sold": "count"}, clock="1d",
-        numbers=["year"], fields={"seen": "snapshot"}, exposures=["logged", "natural"],
+        numbers=["year"], fields={"seen": "snapshot"}, exposures=["logged", "matched"],
         choices={"liked": "stars >= 4", "any": "any"},
     )  # fmt: skip
     assert (shop.title, shop.publisher, shop.licence, shop.redistribute_text) == ("Our shop", "us", "MIT", True)
@@ -60,7 +60,7 @@ def test_every_key_reaches_the_domain() -> None:
         "title": "static", "year": "static", "price": "static", "seen": "snapshot", "age": "static", "stars": "static",
         "sold": "as_of",
     }  # fmt: skip
-    assert (shop.clock_ms, shop.exposures, shop.repeats) == (86_400_000, ("logged", "natural"), True)
+    assert (shop.clock_ms, shop.exposures, shop.repeats) == (86_400_000, ("logged", "matched"), True)
     assert shop.profile == "Age: {age}"
     assert "export_impression.jsonl" in shop.raw_files
 
@@ -104,7 +104,7 @@ def test_every_key_reaches_the_domain() -> None:
         ({"clock": "1 week"}, "is not a length of time"),
         ({"clock": "0s"}, "is not a length of time"),
         ({"timestamps": "seconds"}, "is not one of s, ms"),
-        ({"exposures": ["logged"]}, "'logged' is not one of natural"),
+        ({"exposures": ["logged"]}, "'logged' is not one of matched"),
         ({"exposures": []}, "is empty"),
         ({"repeats": "no"}, "must be true or false"),
         ({"event": ""}, "is empty"),
