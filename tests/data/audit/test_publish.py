@@ -176,7 +176,7 @@ def test_load_dataset_reads_what_was_published(built_toy: Path, push: Callable, 
 
 
 def test_nothing_is_sent_if_a_check_fails(work: Path, hub: Hub, push: Callable) -> None:
-    edit(work / f"scenes/{NAME}/test", first_row(lambda row: row | {"item_pos": 4 - row["item_pos"] or 1}))
+    edit(work / f"scenes/{NAME}/test", first_row(lambda row: row | {"item_pos": (row["item_pos"] + 1) % 5}))
     error = push(work / "scenes", "me/films", status=1)
     assert "nothing was sent" in error and f"scenes/{NAME}/test: options" in error and hub.calls == []
     assert not (work / "publish").exists()
