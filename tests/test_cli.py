@@ -85,6 +85,12 @@ def test_domains_names_raw_files_and_publishers() -> None:
     assert "u.data" in done.stdout and "ratings.dat" in done.stdout and "https://grouplens.org" in done.stdout
 
 
+def test_one_domain_is_shown_with_its_directory() -> None:
+    shown = run("domains", "ml-100k").stdout
+    assert "RAW/\n  u.data " in shown and "zip_places.csv  optional" in shown and "ratings.dat" not in shown
+    assert "did you mean steam" in sentence(run("domains", "steem"))
+
+
 def test_an_unknown_domain(tmp_path: Path) -> None:
     assert "did you mean ml-100k" in sentence(run("prepare", "ml100k", "--work", tmp_path))
 

@@ -36,21 +36,23 @@ def usermirrorer(version: Version = False) -> None:
 
 
 @app.command()
-def domains() -> None:
-    """List the supported domains, the raw files each needs, and where their publishers offer them.
+def domains(
+    name: Annotated[str | None, typer.Argument(metavar="[DOMAIN]", help="Only this one, or your own .yaml.")] = None,
+) -> None:
+    """List the supported domains and where their publishers offer the raw files; of one, which files it needs.
 
-    Example: usermirrorer domains
+    Example: usermirrorer domains ml-100k
     """
     from usermirrorer.console import say
     from usermirrorer.data.sources import DOMAINS, load_domain
+    from usermirrorer.data.sources.sketch import about, directory_sketch
 
-    for name in [*DOMAINS, "amazon:Office_Products"]:
+    if name is not None:
         domain = load_domain(name)
-        say(f"{name}: {domain.title}\n  from {domain.publisher}\n  licence: {domain.licence}")
-        say(f"  exposures: {', '.join(domain.exposures)}; choices: {', '.join(domain.choice_rules)}")
-        hidden = [field for field, kind in domain.fields.items() if kind == "snapshot"]
-        if hidden:
-            say(f"  hidden without --snapshot: {', '.join(hidden)}")
+        say("\n".join([*about(domain), "", *directory_sketch(domain)]))
+        return
+    for domain in map(load_domain, [*DOMAINS, "amazon:Office_Products"]):
+        say("\n".join(about(domain)))
         for file, content in domain.raw_files.items():
             say(f"  {file}: {content}")
 
@@ -74,6 +76,8 @@ def prepare(
     content = run(domain, raw, work, settings.seed, settings.snapshot)
     name = content["recipe"]["domain"]
     say(f"prepare {name}: rows {content['rows']}, dropped {content['dropped']}, cuts {content['cuts']}")
+    for warning in content["warnings"]:
+        say(f"  WARNING: {warning}")
     vectors = embed_items(name, work, settings.embedder)
     say(f"embed {name}: {vectors['rows']:,} vectors, {vectors['width']} wide")
 

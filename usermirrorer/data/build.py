@@ -55,6 +55,8 @@ def _scenes(domain: DomainRecipe, recipe: DataRecipe, work: Path, raw: Path | No
     prepared = prepare(domain.name, source, work, recipe.seed, domain.snapshot)
     name = prepared["recipe"]["domain"]
     say(f"prepare {name}: {prepared['rows']}, dropped {sum(prepared['dropped'].values())}")
+    for warning in prepared["warnings"]:
+        say(f"  WARNING: {warning}")
     embed_items(name, work, recipe.embedder)
     for split, settings in domain.scene_settings(recipe.seed).items():
         with progress(f"scenes {name} {split}") as report:

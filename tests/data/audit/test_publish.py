@@ -106,7 +106,7 @@ def test_ids_go_and_text_stays(work: Path, hub: Hub, tmp_path: Path) -> None:
     assert set(rows(hub, f"data/decisions/{NAME}/strong", tmp_path)["text"]) == {""}
 
     everything = sent(hub)
-    for text in (b"Film ", "Cité".encode(), b"writer", b"I take", b"Occupation", TOKEN.encode()):
+    for text in (b"Film ", "Cité".encode(), b": writer", b"I take", b"Occupation", TOKEN.encode()):
         assert text not in everything, text
     assert hub.tokens == {f"Bearer {TOKEN}"}
 
@@ -122,7 +122,7 @@ def test_the_card_says_what_must_be_known(work: Path, hub: Hub, push: Callable) 
     for must in (
         "GroupLens: research use", "https://grouplens.org", "withheld", "may not be passed on", "## Windows",
         "too_little_history", f"{probe['accuracy']['value']:.3f} [", f"chance {probe['chance']:.3f}", "positions",
-        "cold items", "min_exposure: 5", f"usermirrorer scenes {NAME}", "fixed for ever: title",
+        "tells", "min_exposure: 5", f"usermirrorer scenes {NAME}", "fixed for ever: title",
     ):  # fmt: skip
         assert must in text, must
     assert "host" not in text and str(work) not in text
@@ -176,7 +176,7 @@ def test_load_dataset_reads_what_was_published(built_toy: Path, push: Callable, 
 
 
 def test_nothing_is_sent_if_a_check_fails(work: Path, hub: Hub, push: Callable) -> None:
-    edit(work / f"scenes/{NAME}/test", first_row(lambda row: row | {"item_pos": 4 - row["item_pos"] or 1}))
+    edit(work / f"scenes/{NAME}/test", first_row(lambda row: row | {"item_pos": (row["item_pos"] + 1) % 5}))
     error = push(work / "scenes", "me/films", status=1)
     assert "nothing was sent" in error and f"scenes/{NAME}/test: options" in error and hub.calls == []
     assert not (work / "publish").exists()

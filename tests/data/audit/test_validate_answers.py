@@ -24,8 +24,8 @@ ANSWER_FAULTS: dict[str, tuple[str, str, Callable[[pl.DataFrame], pl.DataFrame],
         SCORED, "probabilities", first_row(lambda r: r | {"probs": [*r["probs"], 0.0]}), "probabilities for",
     ),
     "a prediction that is missing": (SCORED, "decisions", lambda f: f[1:], ""),
-    "a baseline that is missing": (BASELINES, "each once", lambda f: f[1:], "not have each of 8 once"),
-    "a baseline twice": (BASELINES, "each once", lambda f: pl.concat([f[1:2], f[1:]]), "not have each of 8 once"),
+    "a baseline that is missing": (BASELINES, "each once", lambda f: f[1:], "not have each of"),
+    "a baseline twice": (BASELINES, "each once", lambda f: pl.concat([f[1:2], f[1:]]), "not have each of"),
 }  # fmt: skip
 
 

@@ -18,8 +18,8 @@ from usermirrorer.llm.prompts import conversation, shed_history
 
 
 def test_lengths_are_what_decide_and_train_see(built_films: Path) -> None:
-    counter = token_counter("tiny-base", None, 380)
-    limit = 380 - 16 - 190  # as in `decide`: half of the length for the answer, and room to close it
+    counter = token_counter("tiny-base", None, 350)
+    limit = 350 - 16 - 175  # as in `decide`: half of the length for the answer, and room to close it
     texts = rows_of(built_films, TRAIN)["text"].to_list()
     fitted = [shed_history(text, "plain", counter.model.count_tokens, limit) for text in texts]
     dropped, shed = sum(f is None for f in fitted), sum(f is not None and f[1] > 0 for f in fitted)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
 import pytest
-from built import edit, first_row
+from built import edit, edit_manifest, first_row
 from films import PAIRS, TEST, checks_of, failed, other_id, rows_of
 
 from usermirrorer.data.audit.validate import validate
@@ -55,6 +56,17 @@ def test_a_pair_of_a_test_scene(work: Path) -> None:
     scene = rows_of(work, TEST)["scene_id"][0]
     edit(work / PAIRS, first_row(lambda row: row | {"scene_id": scene}))
     assert (PAIRS, "disjoint") in failed(validate(work / PAIRS))
+
+
+def test_what_distill_found_and_warned_of(work: Path) -> None:
+    edit_manifest(work / PAIRS, warnings=[])
+    found = checks_of(work, PAIRS)["distill"]
+    assert found.result == "ok"
+    for rule in ("length", "popularity", "letter", "writer", "item", "words"):
+        assert re.search(rf"\b{rule} 0\.\d\d\b", found.summary), rule
+    edit_manifest(work / PAIRS, warnings=["uncertainty cannot select"])
+    found = checks_of(work, PAIRS)["distill"]
+    assert found.result == "warning" and found.summary.endswith("; uncertainty cannot select")
 
 
 def test_a_letter_that_tells_chosen_from_rejected(work: Path) -> None:

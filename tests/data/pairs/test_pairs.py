@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -17,9 +18,9 @@ from hypothesis import strategies as st
 from usermirrorer.data.artefacts.schema import DECISIONS, PAIRS, PREDICTIONS, SCENES, scene_id
 from usermirrorer.data.artefacts.store import fingerprint, open_step, read_parts
 from usermirrorer.data.pairs.candidates import chance_of, min_accepted, predicted_behaviour
-from usermirrorer.data.pairs.diagnostics import rule_accuracies
+from usermirrorer.data.pairs.diagnostics import rule_accuracies, word_accuracy
 from usermirrorer.data.pairs.distill import distill
-from usermirrorer.data.pairs.selection import quotas
+from usermirrorer.data.pairs.selection import balanced, quotas
 from usermirrorer.errors import StepFailed, UserError
 from usermirrorer.llm import prompts
 from usermirrorer.steps import DistillSettings
@@ -206,7 +207,9 @@ def test_letters_of_a_biased_writer_are_balanced(tmp_path: Path) -> None:
     position = content["diagnostics"]["positions"]["4"]
     assert position["chosen"] == [100, 100, 100, 100] and position["rejected"] == [100, 100, 100, 100]
     assert 0.4 < content["diagnostics"]["rules"]["letter"]["value"] < 0.55
-    assert content["warnings"] == []
+    assert content["diagnostics"]["uncertainty"]["read_as_named"] == 1.0
+    [warning] = content["warnings"]
+    assert warning == "uncertainty says little: the predictor names the writer's own option in 100.0% of decisions"
 
 
 @pytest.mark.parametrize("behaviour", ["argmax", "sample"])
@@ -222,6 +225,62 @@ def test_restart_and_order_of_inputs_give_the_same_bytes(tmp_path: Path, behavio
     assert distill(tmp_path / "a", ["demo"], wanted) == content and part.read_bytes() == first
     with pytest.raises(UserError, match="other settings"):
         distill(tmp_path / "a", ["demo"], DistillSettings(name="p", num=61, behaviour=behaviour, seed=3))
+
+
+def sure(rng: np.random.Generator, variant: str, choice: int, options: int) -> tuple[int | None, str, np.ndarray]:
+    """Both writers are right half of the time, and whatever they write, the predictor is as sure."""
+    label = choice if rng.random() < 0.5 else int(rng.integers(options))
+    predicted = label if rng.random() < 0.9 else int(rng.integers(options))
+    return label, "stop", peaked(options, predicted, rng.uniform(0.95, 0.952))
+
+
+def test_scores_that_do_not_differ_select_nothing(tmp_path: Path) -> None:
+    build(tmp_path, sizes=(5,), decide=sure)
+    content = distill(tmp_path, ["demo"], DistillSettings(name="p", num=50))
+    assert 0 < content["diagnostics"]["uncertainty"]["score_spread"] < 0.02
+    assert [line for line in content["warnings"] if line.startswith("uncertainty cannot select: scores spread by 0.0")]
+    content = distill(tmp_path, ["demo"], DistillSettings(name="drawn", num=50, selector="random"))
+    assert not [line for line in content["warnings"] if "uncertainty" in line]
+
+
+def guessed(rng: np.random.Generator, groups: int) -> pl.DataFrame:
+    """Candidate pairs of groups of 5 items out of 300: a writer who prefers some items is rejected for them."""
+    fame, rows = rng.normal(size=300), []
+    for group in range(groups):
+        items = rng.choice(300, 5, replace=False)
+        for position in range(5):
+            labels = np.flatnonzero(rng.gumbel(size=5) + 1.5 * fame[items] > 1.0)
+            score = 0.15 * rng.normal()
+            rows += [
+                {"scene": 5 * group + position, "choice": position, "label": label, "chosen": items[position],
+                 "rejected": items[label], "value": score, "group": group}
+                for label in labels if label != position
+            ]  # fmt: skip
+    return pl.DataFrame(rows)
+
+
+def test_items_are_chosen_as_often_as_rejected_and_letters_stay_balanced() -> None:
+    """A selection by letters and score alone rejects preferred items more often than it chooses them."""
+    pairs = guessed(np.random.default_rng(0), 600)
+    scene, choice, label, value = (pairs[name].to_numpy() for name in ("scene", "choice", "label", "value"))
+    items, far = pairs.select("chosen", "rejected").to_numpy(), np.arange(2 * len(pairs)).reshape(-1, 2)
+    imbalance, scores = {}, {}
+    for name, shown in (("letters", far), ("items", items)):
+        kept = balanced(scene, choice, label, shown, value, 500, np.arange(5), np.zeros(shown.max() + 1))
+        assert np.bincount(choice[kept]).tolist() == np.bincount(label[kept]).tolist() == [100] * 5
+        assert len(np.unique(scene[kept])) == 500
+        net = np.bincount(items[kept, 0], minlength=300) - np.bincount(items[kept, 1], minlength=300)
+        imbalance[name], scores[name] = np.abs(net).sum() / 500, value[kept].mean()
+    assert imbalance["letters"] > 0.9 and imbalance["items"] < 0.5
+    assert scores["letters"] - scores["items"] < 0.02, "a balanced pair is worth as much as a score higher by 0.02"
+
+
+def test_items_balance_over_all_strata() -> None:
+    """An item that another stratum chose once more than it rejected it is now rejected, at the same score."""
+    scene, none = np.array([0, 1]), np.zeros(2, dtype=int)
+    items, owed = np.array([[0, 1], [0, 2]]), np.array([0.0, 0.0, 1.0])
+    assert balanced(scene, none, none + 1, items, np.zeros(2), 1, np.arange(2), owed).tolist() == [1]
+    assert balanced(scene, none, none + 1, items, np.zeros(2), 1, np.arange(2), owed[[0, 2, 1]]).tolist() == [0]
 
 
 def test_training_reads_the_directory(tmp_path: Path) -> None:
@@ -330,8 +389,35 @@ def test_rules_find_what_is_there_and_nothing_else() -> None:
         {"length": (noise[0] + 20, noise[1]), "popularity": (noise[0], noise[1])},
         {"writer": (np.zeros(2000, dtype=int), (rng.random(2000) < 0.5).astype(int)), "letter": (noise[0], noise[1])},
         users,
+        users,
     )
     assert rules["length"]["value"] == pytest.approx((noise[0] + 20 > noise[1]).mean(), abs=0.02)
     assert rules["writer"]["value"] == pytest.approx(0.75, abs=0.03), "half of the pairs tie"
     assert rules["popularity"]["low"] < 0.5 < rules["popularity"]["high"] + 0.02
     assert 0.45 < rules["letter"]["value"] < 0.55
+
+
+def test_items_of_a_group_are_judged_together() -> None:
+    """Where nothing tells, a rule that knows a part of a group is misled: its items are chosen once each."""
+    rng = np.random.default_rng(0)
+    items = np.argsort(rng.random((400, 100)), axis=1)[:, :4]
+    rejected = np.take_along_axis(items, (np.arange(4) + rng.integers(1, 4, (400, 1))) % 4, axis=1)
+    group, users, sides = np.repeat(np.arange(400), 4), rng.integers(0, 90, 1600), (items.ravel(), rejected.ravel())
+    whole, divided = (rule_accuracies({}, {"item": sides}, users, unit)["item"]["value"] for unit in (group, users))
+    assert divided < 0.4 and 0.47 < whole < 0.53
+    liked = rng.random(100) < 0.5  # now a chosen item is liked, a rejected one is not, in three of four pairs
+    keep = (liked[sides[0]] & ~liked[sides[1]]) | (rng.random(1600) < 0.15)
+    found = rule_accuracies({}, {"item": tuple(side[keep] for side in sides)}, users[keep], group[keep])["item"]
+    assert found["low"] > 0.6
+
+
+def test_words_of_the_text_are_read() -> None:
+    rng = np.random.default_rng(0)
+    words, users = np.array([f"word{i}" for i in range(60)]), np.arange(1000) % 80
+    texts = [[" ".join(row) for row in words[rng.integers(0, 60, (1000, 12))]] for _ in range(2)]
+    plain = word_accuracy(pl.Series(texts[0]), pl.Series(texts[1]), users, users)
+    assert plain["low"] < 0.5 < plain["high"]
+    because = pl.Series([text + " Because" * (i % 2) for i, text in enumerate(texts[0])])
+    assert 0.7 < word_accuracy(because, pl.Series(texts[1]), users, users)["value"] < 0.8, "half of the pairs tell"
+    once = pl.Series(words[rng.integers(0, 60, 1000)])
+    assert word_accuracy(once + " " + once, once, users, users)["value"] == 1.0, "words count as often as they occur"

@@ -197,7 +197,7 @@ def test_a_scene_reads_well(tmp_path: Path) -> None:
     ]
     assert text["action_list"] == [
         "视频 0 #话题 | 封面 | 美食 / 家常 | 52 s | last counted day: 1,173 plays, 173 likes, 0 comments, 2 shares",
-        '第一行 第二行, "引号" | 宠物 / 家常 | 40 s | last counted day: 2,173 plays, 173 likes, 1 comments, 2 shares',
+        '第一行 第二行, "引号" | 宠物 / 家常 | 40 s | last counted day: 2,173 plays, 173 likes, 1 comment, 2 shares',
         "视频 8 #话题 | 美食 / 家常 | last counted day: 9,173 plays, 173 likes, 8 comments, 2 shares",
     ]
 

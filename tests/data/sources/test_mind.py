@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -121,6 +122,18 @@ def test_folders_are_found_under_the_names_of_the_archives(tmp_path: Path, names
     assert "N5" in MIND.read(tmp_path, 0).items["item_id"].to_list()
     for pattern in MIND.raw_files:
         assert len(list(tmp_path.glob(pattern))) == 1
+
+
+def test_train_alone_will_do(tmp_path: Path) -> None:
+    """The news of dev and its clicks are missed; cut times come from the one file."""
+    whole = read(tmp_path)
+    shutil.rmtree(tmp_path / "dev")
+    tables = MIND.read(tmp_path, 0)
+    assert tables.impressions is not None and whole.impressions is not None
+    assert tables.impressions.equals(whole.impressions[:3])
+    assert tables.items["item_id"].to_list() == ["N1", "N2", "N3"]
+    content = prepare("mind", tmp_path, tmp_path / "work")
+    assert content["rows"]["impressions"] == 3 and content["cuts"]["train"] <= content["cuts"]["test"]
 
 
 def test_two_folders_of_one_split_are_refused(tmp_path: Path) -> None:

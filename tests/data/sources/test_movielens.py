@@ -64,6 +64,14 @@ def test_ml_1m(tmp_path: Path) -> None:
     assert tables.interactions.row(0) == ("1", "1193", 978300760000, 5)
 
 
+@pytest.mark.parametrize(("domain", "file"), [("ml-100k", "u.item"), ("ml-1m", "movies.dat")])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_films_saved_as_utf_8_read_as_published(tmp_path: Path, domain: str, file: str, encoding: str) -> None:
+    published = read(domain, tmp_path).items
+    saved = FILES[domain][file].decode("latin-1").encode(encoding)
+    assert read(domain, tmp_path, **{file: saved}).items.equals(published)
+
+
 def test_places_come_only_from_a_table(tmp_path: Path) -> None:
     (tmp_path / "zip_places.csv").write_text('zip,city,state\n70072,"Marrero, La",LA\n')
     assert read("ml-1m", tmp_path).users["location"].to_list() == [None, "Marrero, La, LA"]

@@ -60,9 +60,10 @@ def test_prices(tmp_path: Path, price: object, shown: str | None) -> None:
     [("1970-01-03", 2 * DAY), ("Coming Soon", None), ("2018", None), ("2018-02-30", None), ("", None), (None, None)],
 )
 def test_a_release_that_is_no_day_is_not_known(tmp_path: Path, released: str | None, ms: int | None) -> None:
-    items = read_lines(tmp_path, [{**game(0), "release_date": released}], [review(0, 0, 0)]).items
-    assert items["available_from"].to_list() == [ms]
-    assert (items["release_date"][0] is None) == (ms is None)
+    tables = read_lines(tmp_path, [{**game(0), "release_date": released}], [review(0, 0, 0)])
+    assert tables.items["available_from"].to_list() == [ms]
+    assert tables.item_labels is not None
+    assert tables.item_labels.rows() == ([("0", ms, released)] if ms is not None else [])
 
 
 def test_the_first_review_of_a_game_stays_whatever_the_order_of_lines(tmp_path: Path) -> None:
@@ -156,10 +157,10 @@ def test_a_scene_reads_well(tmp_path: Path) -> None:
     assert text["action_list"] == [
         "[New Release] Game 4 [Design & Illustration, Casual] | by Studio 4 | published by House 4 | Single-player, "
         "Steam Cloud",
-        "Game 10 [Action, Casual] | by Studio 1 | published by House 3 | released 2012-07-19 | Single-player, Steam "
-        "Cloud",
-        'Böse 3: it\'s "Game" ™ [Strategy, Casual] | by Studio 3 | published by House 3 | released 2012-03-01 | '
-        "Single-player, Steam Cloud",
+        "Game 10 [Action, Casual] | by Studio 1 | published by House 3 | Single-player, Steam Cloud | released "
+        "2012-07-19",
+        'Böse 3: it\'s "Game" ™ [Strategy, Casual] | by Studio 3 | published by House 3 | Single-player, Steam Cloud '
+        "| released 2012-03-01",
     ]
 
 
@@ -168,11 +169,23 @@ def test_a_scene_with_end_of_crawl_values_reads_well(tmp_path: Path) -> None:
     text = rendered("steam", tmp_path, tmp_path / "work", "player 8", TIME, ["2", "10"], 1, snapshot=True)
     assert lines(text) == (
         "Games owned: 18\n\n"
-        "reviewed 6 days ago: Game 1 [Indie, Casual] | published by House 1 | released 2012-01-21 | Single-player, "
-        "Steam "
+        "reviewed 6 days ago: Game 1 [Indie, Casual] | published by House 1 | Single-player, Steam "
         "Cloud | tags: Puzzle, 2D | player reviews: Mostly Positive | Free to Play | played 20.7 hours | review: Runs "
         "well. The music is lovely. The last level is too hard. My friends play it too.\n\n"
-        "Game 2 | by Studio 2 | published by House 2 | released 2012-02-10 | player reviews: Mostly Positive\n"
-        "Game 10 [Action, Casual] | by Studio 1 | published by House 3 | released 2012-07-19 | Single-player, Steam "
-        "Cloud | tags: Puzzle, 2D | player reviews: Mostly Positive | $14.99"
+        "Game 2 | by Studio 2 | published by House 2 | player reviews: Mostly Positive | released 2012-02-10\n"
+        "Game 10 [Action, Casual] | by Studio 1 | published by House 3 | Single-player, Steam "
+        "Cloud | tags: Puzzle, 2D | player reviews: Mostly Positive | $14.99 | released 2012-07-19"
     )
+
+
+def test_a_release_date_is_shown_once_it_is_past(tmp_path: Path) -> None:
+    """Game 5 is reviewed before its release on 30 September 2015."""
+    raw_steam.write(tmp_path)
+    release = 1_443_571_200_000
+    before, after = (
+        rendered("steam", tmp_path, tmp_path / "work", "player 8", time, ["5"], 10)
+        for time in (release, release + DAY)
+    )
+    assert "released" not in before["action_list"][0] and "released" not in before["history"] + after["history"]
+    assert after["action_list"][0].endswith(" | released 2015-09-30")
+    assert "Game 5" in before["history"]

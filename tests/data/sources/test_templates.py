@@ -40,6 +40,15 @@ def test_one_value_for_all_rows_and_no_values_at_all() -> None:
     assert fill("{x}", {"x": pl.Series([], dtype=pl.String)}, 0).to_list() == []
 
 
+def test_a_count_brings_its_noun() -> None:
+    columns = {"n": pl.Series([1, 0, 2, 1200, None]), "h": np.array([1.0, 0.5, 1.5, np.nan, 1.0])}
+    assert fill("{n:,|review|reviews}<, {h:g|hour|hours}>", columns, 5).to_list() == [
+        "1 review, 1 hour", "0 reviews, 0.5 hours", "2 reviews, 1.5 hours", "1,200 reviews", "unknown, 1 hour",
+    ]  # fmt: skip
+    assert fill("{h:,.0f|play|plays}", {"h": np.array([1.0, 2.0])}, 2).to_list() == ["1 play", "2 plays"]
+    assert placeholders("{n:,|box|boxes}") == [("n", ",|box|boxes")]
+
+
 def test_lines_with_unknown_values_are_left_out() -> None:
     columns = {"age": pl.Series([3, None]), "town": pl.Series(["Bern", "Ulm"])}
     assert fill_lines("Age: {age}\nTown: {town}", columns, 2).to_list() == ["Age: 3\nTown: Bern", "Town: Ulm"]

@@ -125,7 +125,7 @@ def _percent(probs: Sequence[float | None]) -> list[str]:
     return ["" if p is None else f"{p:.2f}" for p in probs]
 
 
-def print_table(columns: dict[str, list[Any]]) -> None:
+def print_table(columns: Mapping[str, Sequence[Any]]) -> None:
     """Columns side by side: boxed on a terminal, aligned text elsewhere."""
     rows = list(zip_longest(*(list(map(str, column)) for column in columns.values()), fillvalue=""))
     if sys.stdout.isatty():

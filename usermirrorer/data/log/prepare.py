@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ from usermirrorer.steps import PrepareSettings
 
 FIT_SHARE, TRAIN_SHARE = 0.2, 0.7
 """Shares of the interactions, by global time, before and inside the train window; the rest is the test window."""
+
+MOST_UNKNOWN = 0.2
+"""A larger share of rows whose user or item is in no table is a warning: the files hardly belong together."""
 
 
 def prepare(
@@ -55,7 +59,8 @@ def prepare(
         frames, dropped, undated = _frames(tables, domain)
         events = frames["interactions"]
         if not len(events):
-            raise StepFailed(f"{name}: no usable interaction in {raw} (dropped: {dropped}); check the raw files")
+            remedy = "; ".join(_unknown_ids(tables, dropped)) or "check the raw files"
+            raise StepFailed(f"{name}: no usable interaction in {raw} (dropped: {dropped}); {remedy}")
         cuts = cut_times(events["timestamp"].to_numpy()[undated:])
         for table, frame in frames.items():
             write_parquet(frame.to_arrow(), step.directory / f"{table}.parquet")
@@ -66,6 +71,7 @@ def prepare(
             cuts={"train": cuts.train, "test": cuts.test},
             shown={field: kind for field, kind in domain.fields.items() if field not in hidden},
             hidden=hidden,
+            warnings=_unknown_ids(tables, dropped),
             licence=domain.licence,
             publisher=domain.publisher,
         )
@@ -94,6 +100,20 @@ def _frames(tables: RawTables, domain: Domain) -> tuple[dict[str, pl.DataFrame],
     if tables.item_labels is not None:
         frames["item_labels"] = tables.item_labels.with_columns(times).sort("item_id", "timestamp", "label")
     return frames, dropped, undated
+
+
+def _unknown_ids(tables: RawTables, dropped: Mapping[str, int]) -> list[str]:
+    """A warning for each table that lacks the ids of many interactions, with the files that both come from."""
+    rows, warnings = len(tables.interactions), []
+    for kind in ("user", "item"):
+        unknown = dropped[f"unknown_{kind}"]
+        if unknown > MOST_UNKNOWN * rows:
+            source, lacking = (tables.files.get(table, table) for table in ("interactions", f"{kind}s"))
+            warnings.append(
+                f"{unknown:,} of {rows:,} rows of {source} were dropped: {lacking} lacks their {kind}_id; check that "
+                f"both are of one release, and write ids alike"
+            )
+    return warnings
 
 
 def cut_times(times: np.ndarray) -> Cuts:

@@ -76,8 +76,8 @@ def pair_candidates(work: Path, name: str, settings: DistillSettings) -> PairCan
     """All candidate pairs of a domain. Raises UserError if predictions do not match the decisions and scenes."""
     directory = work / "scenes" / name / "train"
     scenes = _read_frame(
-        directory, ["scene_id", "dataset", "user_id", "item_id", "timestamp", "item_pos", "choices", "choice_cnt",
-                    "item_cnt", "later_chosen"]
+        directory, ["scene_id", "dataset", "user_id", "item_id", "timestamp", "group_id", "impression_list",
+                    "item_pos", "choices", "choice_cnt", "item_cnt", "later_chosen"]
     )  # fmt: skip
     counts: dict[str, Any] = {"scenes": len(scenes)}
     scenes = scenes.filter(pl.col("choices").list.len() > 0).sort("scene_id")
@@ -112,6 +112,7 @@ def pair_candidates(work: Path, name: str, settings: DistillSettings) -> PairCan
         sample_rejected="sample", entropy_rejected="entropy",
     )  # fmt: skip
     pairs = enough.join(best, on="scene_id").join(rejected, on="scene_id").sort("scene_id", "label")
+    pairs = pairs.with_columns(item_rejected=pl.col("impression_list").list.get("label")).drop("impression_list")
     counts["nothing_to_reject"] = len(enough) - pairs["scene_id"].n_unique()
     return PairCandidates(scenes, pairs, counts)
 
@@ -154,6 +155,8 @@ def _scored(
         predicted=pl.Series(named, dtype=pl.Int64),
         entropy=pl.Series(entropy(probs)),
     )
+    usable = predicted.filter("usable")
+    counts |= {"usable": len(usable), "read_as_named": len(usable.filter(pl.col("behavior") == pl.col("predicted")))}
     return predicted, _uncertainty(rows["scene_id"], probs, variant), counts
 
 

@@ -18,11 +18,15 @@ import pyarrow as pa
 from usermirrorer.data.artefacts.schema import PAIRS, VARIANTS
 from usermirrorer.data.artefacts.store import SHARD_ROWS, fingerprint, finished_content, open_step
 from usermirrorer.data.pairs.candidates import KEY, PairCandidates, pair_candidates
-from usermirrorer.data.pairs.diagnostics import WARN_ABOVE, letter_positions, rule_accuracies
-from usermirrorer.data.pairs.selection import select
+from usermirrorer.data.pairs.diagnostics import WARN_ABOVE, letter_positions, rule_accuracies, word_accuracy
+from usermirrorer.data.pairs.selection import SMALL, item_numbers, select
 from usermirrorer.errors import StepFailed, UserError
 from usermirrorer.llm.prompts import LABELS, SceneText, answered, conversation, history_entries, join_history
 from usermirrorer.steps import DistillSettings
+
+
+REPEATED = 0.95
+"""A predictor that names the writer's own option more often only repeats it: its entropy says little of the text."""
 
 
 def distill(work: Path, domains: Sequence[str], settings: DistillSettings) -> dict[str, Any]:
@@ -55,7 +59,7 @@ def distill(work: Path, domains: Sequence[str], settings: DistillSettings) -> di
         for shard, begin in enumerate(range(0, len(kept), SHARD_ROWS)):
             rows = _rows(work, kept[begin : begin + SHARD_ROWS], prompt, inputs)
             step.write_shard(shard, pa.Table.from_pylist(rows, schema=PAIRS))
-        diagnostics = _diagnostics(kept, candidates)
+        diagnostics = _diagnostics(kept, candidates) | {"uncertainty": _uncertainty(candidates, counts)}
         step.finish(
             rows=len(kept),
             prompt=prompt,
@@ -64,7 +68,7 @@ def distill(work: Path, domains: Sequence[str], settings: DistillSettings) -> di
             counts=counts,
             strata=strata,
             diagnostics=diagnostics,
-            warnings=_warnings(len(kept), settings.num, diagnostics),
+            warnings=_warnings(len(kept), settings, diagnostics),
             probe={name: one["probe"] for name, one in inputs.items()},
             licences={name: one["licence"] for name, one in inputs.items()},
         )
@@ -141,16 +145,21 @@ def _rows(work: Path, kept: pl.DataFrame, prompt: str, inputs: Mapping[str, dict
 
 
 def _diagnostics(kept: pl.DataFrame, candidates: pl.DataFrame) -> dict[str, Any]:
-    """What tells chosen from rejected without reading, the balance of letters, and where the rejected come from."""
+    """What tells chosen from rejected, the balance of letters, and where the rejected come from."""
     choice, label = kept["item_pos"].to_numpy(), kept["label"].to_numpy()
     shown = [kept.select(pl.col("item_cnt").list.get(pl.col(c)))["item_cnt"].to_numpy() for c in ("item_pos", "label")]
     lengths = [kept[side].str.len_chars().cast(pl.Int64).to_numpy() for side in ("chosen", "rejected")]
     weak = (kept["rejected_from"] == "weak").to_numpy().astype(np.int64)
+    items = item_numbers(kept)
+    users = kept.select(pl.struct("dataset", "user_id").rank("dense")).to_series()
+    together = kept.select(pl.coalesce("group_id", users.cast(pl.String))).to_series()
     rules = rule_accuracies(
         {"length": (lengths[0], lengths[1]), "popularity": (shown[0], shown[1])},
-        {"letter": (choice, label), "writer": (np.zeros_like(weak), weak)},
-        kept["user_id"].to_numpy(),
+        {"letter": (choice, label), "writer": (np.zeros_like(weak), weak), "item": (items[:, 0], items[:, 1])},
+        users.to_numpy(),
+        together.to_numpy(),
     )
+    rules["words"] = word_accuracy(kept["chosen"], kept["rejected"], users.to_numpy(), together.to_numpy())
     return {
         "rules": rules,
         "positions": letter_positions(kept, candidates.unique("scene_id")),
@@ -158,6 +167,16 @@ def _diagnostics(kept: pl.DataFrame, candidates: pl.DataFrame) -> dict[str, Any]
         "rejected_reads_otherwise": float((label != kept["predicted_rejected"].to_numpy()).mean()),
         "warning": any(rule["value"] > WARN_ABOVE for rule in rules.values()),
     }
+
+
+def _uncertainty(candidates: pl.DataFrame, counts: Mapping[str, dict[str, Any]]) -> dict[str, float]:
+    """Whether uncertainty can select: the standard deviation of the score over the scenes that give a pair, and the
+    share of decisions whose own option is the one that the predictor names.
+    """
+    decided = [one[variant] for one in counts.values() for variant in VARIANTS]
+    alike, usable = (sum(one[key] for one in decided) for key in ("read_as_named", "usable"))
+    spread = candidates.unique("scene_id")["score"].to_numpy().std()
+    return {"score_spread": float(spread), "read_as_named": alike / max(usable, 1)}
 
 
 def _funnel(found: Mapping[str, PairCandidates], kept: pl.DataFrame) -> dict[str, dict[str, int]]:
@@ -175,11 +194,17 @@ def _funnel(found: Mapping[str, PairCandidates], kept: pl.DataFrame) -> dict[str
     }
 
 
-def _warnings(kept: int, num: int, diagnostics: Mapping[str, Any]) -> list[str]:
+def _warnings(kept: int, settings: DistillSettings, diagnostics: Mapping[str, Any]) -> list[str]:
     """One line for each problem of these pairs."""
     lines = []
-    if kept < num:
-        lines.append(f"{kept:,} pairs where {num:,} were asked for: no more scenes give one")
+    if kept < settings.num:
+        lines.append(f"{kept:,} pairs where {settings.num:,} were asked for: no more scenes give one")
+    found = diagnostics["uncertainty"]
+    if settings.selector == "uncertainty" and found["score_spread"] < SMALL:
+        lines.append(f"uncertainty cannot select: scores spread by {found['score_spread']:.4f}, less than {SMALL}")
+    if settings.selector == "uncertainty" and found["read_as_named"] > REPEATED:
+        share = f"{found['read_as_named']:.1%}"
+        lines.append(f"uncertainty says little: the predictor names the writer's own option in {share} of decisions")
     for name, rule in diagnostics["rules"].items():
         if rule["value"] > WARN_ABOVE:
             remedy = "; fewer pairs from more scenes can be balanced better" if name == "letter" else ""

@@ -1,8 +1,9 @@
-"""Which pairs are kept: quotas over strata, and balanced letters within each.
+"""Which pairs are kept: quotas over strata, balanced letters within each, and balanced items over all of them.
 
 A stratum is (dataset, number of options). Its quota follows its share of the scenes. Within it, letters of the choice
 are equally frequent as far as the pairs allow, and letters of the rejected option match them, so that no preference
-for a letter tells chosen from rejected. Number and balance come first, the rank of the scene second.
+for a letter tells chosen from rejected. Number and balance of letters come first. Then the rank of the scene counts,
+and that an item is chosen as often as it is rejected, so that no preference for an item tells the two apart either.
 """
 
 from __future__ import annotations
@@ -19,6 +20,11 @@ from usermirrorer.steps import DistillSettings
 
 REJECTED_ENTROPY_WEIGHT = 1e-3
 """Weight of a rejected decision's normalised entropy beside the scene's rank: small enough to only break ties."""
+
+SMALL = 0.02
+"""Scores that differ by less are as good as equal: about the difference between a predictor that is 99 % sure and one
+that is 99.5 % sure. To have an item chosen and rejected equally often is worth as much for every pair out of balance,
+and a selection among scores that spread less than this follows nothing."""
 
 
 def quotas(weights: np.ndarray, caps: np.ndarray, num: int, tie: np.ndarray | None = None) -> np.ndarray:
@@ -65,6 +71,8 @@ def select(
     )
     value = rank - REJECTED_ENTROPY_WEIGHT * normalised(entropy, options)
 
+    items = item_numbers(candidates)
+    net = np.zeros(int(items.max(initial=-1)) + 1)
     weights = strata["scenes"].to_numpy()
     available = np.array([len(np.unique(scene[of == s])) for s in range(len(strata))], dtype=np.int64)
     given = quotas(weights, available, settings.num)
@@ -72,7 +80,11 @@ def select(
     for s in np.flatnonzero(given).tolist():
         rows = np.flatnonzero(of == s)
         letters = np.random.default_rng([settings.seed, s]).permutation(strata["choice_cnt"][s])
-        kept.append(rows[balanced(scene[rows], choice[rows], label[rows], value[rows], int(given[s]), letters)])
+        sides = scene[rows], choice[rows], label[rows], items[rows]
+        found = rows[balanced(*sides, value[rows], int(given[s]), letters, net)]
+        for side, sign in enumerate((1, -1)):
+            np.add.at(net, items[found, side], sign)
+        kept.append(found)
     chosen = np.concatenate(kept)
     report = strata.with_columns(
         quota=quotas(weights, np.full(len(strata), settings.num), settings.num), available=available, kept=given
@@ -80,35 +92,77 @@ def select(
     return candidates[chosen[np.lexsort((scene[chosen], keys[scene[chosen]]))]], report.to_dicts()
 
 
+def item_numbers(pairs: pl.DataFrame) -> np.ndarray:
+    """The chosen and the rejected item of each pair as numbers from 0: `(pairs, 2)`."""
+    sides = [pairs.select("dataset", item=name) for name in ("item_id", "item_rejected")]
+    numbers = pl.concat(sides).select(pl.struct("dataset", "item").rank("dense").cast(pl.Int64) - 1)
+    return numbers.to_series().to_numpy().reshape(2, -1).T
+
+
 def balanced(
-    scene: np.ndarray, choice: np.ndarray, label: np.ndarray, value: np.ndarray, quota: int, tie: np.ndarray
+    scene: np.ndarray,
+    choice: np.ndarray,
+    label: np.ndarray,
+    items: np.ndarray,
+    value: np.ndarray,
+    quota: int,
+    tie: np.ndarray,
+    net: np.ndarray,
 ) -> np.ndarray:
-    """The `quota` rows of one stratum, one per scene, with balanced letters and then the highest sum of `value`.
+    """The `quota` rows of one stratum, one per scene, with balanced letters, then by `value` and balance of items.
 
     Choices get equal quotas by letter, as far as the scenes allow; ties follow `tie`, a seeded order of the letters
     `(options,)`, so that no letter gains over many small strata. Rejected letters get the same counts: every excess
-    costs more than any rearrangement of `value` can gain. This is a transportation problem, whose optimal vertices are
-    integral, and dual simplex ends in a vertex.
+    costs more than any rearrangement of the rest can gain. `items` `(rows, 2)` are the numbers of the chosen and the
+    rejected item, and `net` `(items,)` is how much more often each was chosen than rejected in other strata; every
+    pair by which the two differ in the end costs `SMALL`.
+
+    With letters alone this is a transportation problem, whose optimal vertices are integral, and dual simplex ends in
+    a vertex. With items a few rows come out as fractions, so the letters' problem is solved again, for the selection
+    that shares most with them.
+    """
+    from scipy.sparse import csr_array
+
+    scenes, first, of_scene = np.unique(scene, return_index=True, return_inverse=True)
+    target = quotas(np.ones(len(tie)), np.bincount(choice[first], minlength=len(tie)), quota, tie)
+    rows, ones = np.arange(len(scene)), np.ones(len(scene))
+    counts = tuple(
+        csr_array((ones, (index, rows)), shape=(kinds, len(rows)))
+        for index, kinds in ((of_scene, len(scenes)), (choice, len(tie)), (label, len(tie)))
+    )
+    shown, index = np.unique(items, return_inverse=True)
+    signs = np.tile([1.0, -1.0], len(rows))
+    by_item = csr_array((signs, (index.ravel(), np.repeat(rows, 2))), shape=(len(shown), len(rows)))
+    shares = _best_shares(value, counts, target, by_item, net[shown])
+    return np.flatnonzero(_best_shares(shares, counts, target, by_item[:0], net[:0]) > 0.5)
+
+
+def _best_shares(
+    value: np.ndarray, counts: tuple[Any, Any, Any], target: np.ndarray, by_item: Any, net: np.ndarray
+) -> np.ndarray:
+    """How much of each row to take, `(rows,)` in 0 to 1, for the highest sum of `value` less what imbalance costs.
+
+    `counts` count rows by scene, letter of the choice and rejected letter; `by_item` counts chosen − rejected.
     """
     from scipy.optimize import linprog
     from scipy.sparse import block_array, csr_array, eye_array
 
-    options = len(tie)
-    scenes, first, of_scene = np.unique(scene, return_index=True, return_inverse=True)
-    target = quotas(np.ones(options), np.bincount(choice[first], minlength=options), quota, tie)
-
-    rows, ones = np.arange(len(scene)), np.ones(len(scene))
-    once = csr_array((ones, (of_scene, rows)), shape=(len(scenes), len(scene)))
-    by_choice = csr_array((ones, (choice, rows)), shape=(options, len(scene)))
-    by_label = csr_array((ones, (label, rows)), shape=(options, len(scene)))
+    once, by_choice, by_label = counts
+    options, items = len(target), len(net)
     penalty = 4.0 * options * (1.0 + np.ptp(value))
+    none = csr_array((once.shape[0], 2 * items))
     solved = linprog(
-        np.concatenate([-value, np.full(options, penalty)]),
-        A_ub=block_array([[once, None], [by_label, -eye_array(options)]]),
-        b_ub=np.concatenate([np.ones(len(scenes)), target]),
-        A_eq=block_array([[by_choice, csr_array((options, options))]]),
-        b_eq=target,
+        np.concatenate([-value, np.full(options, penalty), np.full(2 * items, SMALL)]),
+        A_ub=block_array([[once, None, none], [by_label, -eye_array(options), None]]),
+        b_ub=np.concatenate([np.ones(once.shape[0]), target]),
+        A_eq=block_array(
+            [
+                [by_choice, csr_array((options, options)), None],
+                [by_item, None, block_array([[-eye_array(items), eye_array(items)]])],
+            ]
+        ),
+        b_eq=np.concatenate([target, -net]),
         bounds=(0, None),
         method="highs-ds",
     )
-    return np.flatnonzero(solved.x[: len(scene)] > 0.5)
+    return solved.x[: len(value)]

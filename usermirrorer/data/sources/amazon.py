@@ -8,6 +8,8 @@ Raw files as distributed, one object a line, gzip or not:
 * 2014: `reviews_CATEGORY.json.gz` or `reviews_CATEGORY_5.json.gz` with the same keys, and `meta_CATEGORY.json.gz`, a
   printed Python dictionary a line.
 
+Reviews and items must be of one release. Files keep the names that their publisher gave them.
+
 A review is an event; every review is a choice unless `min_rating=N` says otherwise. Dropped and counted are a second
 review of an item by the same person, reviews without an id or a time, and items whose title is missing or a script
 from the page. An item exists from its first review. Average rating and number of reviews are computed from the log as
@@ -33,11 +35,15 @@ from usermirrorer.errors import UserError
 
 
 PUBLISHER = "https://amazon-reviews-2023.github.io/"
+PUBLISHER_2018 = "https://nijianmo.github.io/amazon/"
+PUBLISHER_2014 = "https://jmcauley.ucsd.edu/data/amazon/"
 TITLE_WORDS, SUMMARY_WORDS, REVIEW_WORDS = 10, 12, 30
 CATEGORY_LEVELS = 4
 """Levels of a category path that are shown: in the release of 2018, what follows may not be categories."""
 LATEST_SECOND = 2**33
 """A later time cannot be that of a review."""
+
+WITHOUT_ITEMS = "for reviews without it, describe a log of your own: docs/your_own_log.md"
 
 _REVIEW: Mapping[str, ColumnType] = {
     **dict.fromkeys("user_id reviewerID parent_asin asin title summary text reviewText".split(), pl.String),
@@ -52,14 +58,17 @@ _ITEM: Mapping[str, ColumnType] = {
 
 def review_files(category: str) -> dict[str, str]:
     """Names under which the reviews of a category have been distributed, newest release first."""
-    older = (category, f"{category}_5", f"reviews_{category}", f"reviews_{category}_5")
-    names = [f"{category}.jsonl", *(f"{stem}.json" for stem in older)]
-    return {f"{name}{packed}": "reviews, one object a line" for name in names for packed in (".gz", "")}
+    names = {f"{category}.jsonl": "reviews, release of 2023"}
+    for start, release in (("", f"2018 ({PUBLISHER_2018})"), ("reviews_", f"2014 ({PUBLISHER_2014})")):
+        names[f"{start}{category}.json"] = f"reviews, release of {release}"
+        names[f"{start}{category}_5.json"] = f"its 5-core, release of {release}"
+    return {f"{name}{packed}": content for name, content in names.items() for packed in (".gz", "")}
 
 
 def item_files(category: str, ending: str) -> dict[str, str]:
     """Names of the file of items beside reviews that end in `.jsonl` (2023) or `.json`."""
-    return {f"meta_{category}{ending}{packed}": "items, one object a line" for packed in (".gz", "")}
+    release = "release of 2023" if ending == ".jsonl" else "release of 2018 or 2014, as the reviews"
+    return {f"meta_{category}{ending}{packed}": f"items, {release}" for packed in (".gz", "")}
 
 
 def read(raw: Path | None, seed: int, category: str) -> RawTables:
@@ -67,11 +76,13 @@ def read(raw: Path | None, seed: int, category: str) -> RawTables:
     name = f"amazon:{category}"
     reviews_file = find_file(raw, list(review_files(category)), name, PUBLISHER)
     newest = ".jsonl" in reviews_file.suffixes
-    items_file = find_file(raw, list(item_files(category, ".jsonl" if newest else ".json")), name, PUBLISHER)
+    found_beside = list(item_files(category, ".jsonl" if newest else ".json"))
+    items_file = find_file(raw, found_beside, name, PUBLISHER, WITHOUT_ITEMS)
     dropped: dict[str, int] = {}
     reviews = _reviews(reviews_file, dropped)
     items = _items(items_file, newest, reviews, dropped)
-    return RawTables(users=users_of(reviews), items=items, interactions=reviews, dropped=dropped)
+    files = {"items": items_file.name, "interactions": reviews_file.name}
+    return RawTables(users=users_of(reviews), items=items, interactions=reviews, dropped=dropped, files=files)
 
 
 def _reviews(path: Path, dropped: dict[str, int]) -> pl.DataFrame:
@@ -144,12 +155,13 @@ def amazon(category: str) -> Domain:
         publisher=PUBLISHER,
         licence="none assigned by the publisher, who offers it for research",
         raw_files=review_files(category) | items,
+        alternatives=(tuple(review_files(category)), tuple(items)),
         read=partial(read, category=category),
         event="reviewed",
         choice_rules={**EVERY_EVENT, **MIN_RATING},
         clock_ms=1000,
         item="{title}< | {category}>< | {price}>",
-        option="{item}< | rated {average_rating:.1f}/5>< | {reviews:,.0f} reviews>",
+        option="{item}< | rated {average_rating:.1f}/5>< | {reviews:,.0f|review|reviews}>",
         history="{event} {time_diff}: {item}< | rating: {rating:g}/5>< | review: {summary}>< | {review}>",
         as_of={"average_rating": "mean:rating", "reviews": "count"},
         snapshots=("price",),

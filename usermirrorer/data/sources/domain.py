@@ -47,6 +47,8 @@ class RawTables:
     """`item_id`, `timestamp`, `label`: somebody gave the item this label at that time"""
     dropped: Mapping[str, int] = field(default_factory=dict)
     """Reason -> number of raw rows left out"""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Table -> name of the raw file that lists its rows; a warning about ids that one file lacks names both"""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,10 @@ class Domain:
     option: str = "{item}"
     profile: str = ""
     """Empty if nothing is known about users."""
+    optional: tuple[str, ...] = ()
+    """Raw files that may be missing; the others are needed."""
+    alternatives: tuple[tuple[str, ...], ...] = ()
+    """Names of raw files of which one is enough, the usual one first."""
     choice_rules: ChoiceRules = field(default_factory=lambda: EVERY_EVENT)
     """Which interactions count as choices; the first rule is the default and takes no value."""
     as_of: Mapping[str, str] = field(default_factory=dict)

@@ -60,7 +60,11 @@ def read(raw: Path | None, seed: int) -> RawTables:
     dropped: dict[str, int] = {}
     interactions = _interactions(raw, dropped)
     return RawTables(
-        users=users_of(interactions), items=_books(raw, dropped), interactions=interactions, dropped=dropped
+        users=users_of(interactions),
+        items=_books(raw, dropped),
+        interactions=interactions,
+        dropped=dropped,
+        files={"items": BOOKS, "interactions": INTERACTIONS},
     )
 
 
@@ -156,10 +160,10 @@ GOODREADS = Domain(
     choice_rules={"read": lambda _: pl.col("action") == "read", **EVERY_EVENT, **MIN_RATING},
     clock_ms=1000,
     item=(
-        "{title}< by {authors}>< | {genres}>< | published {publication_year}>< | {publisher}>< | {num_pages} pages>"
-        "< | {description}>"
+        "{title}< by {authors}>< | {genres}>< | published {publication_year}>< | {publisher}>"
+        "< | {num_pages:|page|pages}>< | {description}>"
     ),
-    option="{item}< | rated {average_rating:.2f}/5>< | on {shelves:,.0f} shelves>",
+    option="{item}< | rated {average_rating:.2f}/5>< | on {shelves:,.0f|shelf|shelves}>",
     history="{action} {time_diff}: {item}< | rating: {rating}/5>< | review: {review}>",
     as_of={"average_rating": "mean:rating", "shelves": "count"},
     numbers=("publication_year", "num_pages"),

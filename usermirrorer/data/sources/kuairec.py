@@ -77,6 +77,7 @@ def read(raw: Path | None, seed: int) -> RawTables:
         friends=read_friends(raw / "social_network.csv"),
         item_statistics=daily.select("item_id", "timestamp", *COUNTS),
         dropped={"missing_time": missing_time, "broken_caption": broken},
+        files={"users": "user_features.csv", "items": "item_daily_features.csv", "interactions": "big_matrix.csv"},
     )
 
 
@@ -221,8 +222,8 @@ KUAIREC = Domain(
     clock_ms=1,
     item="{title}< | {cover_text}>< | {category}>< | {duration:.0f} s>",
     option=(
-        "{item}< | last counted day: {plays:,.0f} plays, {likes:,.0f} likes, {comments:,.0f} comments, "
-        "{shares:,.0f} shares>"
+        "{item}< | last counted day: {plays:,.0f|play|plays}, {likes:,.0f|like|likes}, "
+        "{comments:,.0f|comment|comments}, {shares:,.0f|share|shares}>"
     ),
     history="{event} {item}, {time_diff}: {outcome} {seconds:.0f} s",
     profile=(

@@ -77,6 +77,7 @@ def read(raw: Path | None, seed: int) -> RawTables:
         friends=friends,
         item_labels=assignments.select("timestamp", "label", "item_id"),
         dropped=dropped,
+        files={"items": "artists.dat", "interactions": "user_taggedartists.dat"},
     )
 
 

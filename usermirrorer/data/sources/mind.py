@@ -1,9 +1,9 @@
 """MIND: lists shown by Microsoft News and the clicks on them, 9 to 15 November 2019; 2.6 million (large) or 230,000.
 
-Raw files as distributed, unzipped: folders `train` and `dev` (or `MINDlarge_train`, `MINDsmall_dev`, …) with
-`behaviors.tsv` and `news.tsv`: UTF-8, tab-separated, no header, no quoting: a quotation mark is text. Times such as
-`11/15/2019 8:55:22 AM` have no zone and are taken as UTC. Of a folder `test` only the news are read: its clicks are
-not published.
+Raw files as distributed, unzipped: folders `train` and, if you have it, `dev` (or `MINDlarge_train`, `MINDsmall_dev`,
+…) with `behaviors.tsv` and `news.tsv`: UTF-8, tab-separated, no header, no quoting: a quotation mark is text. Times
+such as `11/15/2019 8:55:22 AM` have no zone and are taken as UTC. Of a folder `test` only the news are read: its
+clicks are not published.
 
 An interaction is a click, at the time of its impression; each is a choice, and the impression is the exposure. A
 user's click history, from before the log, is the same in all the user's rows, so it gives no label away; that of the
@@ -35,7 +35,7 @@ FILES = {
     f"*{split}/{file}.tsv": f"{columns} (tab); in a folder {split}, MINDlarge_{split} or MINDsmall_{split}"
     for split in ("train", "dev")
     for file, columns in {"behaviors": " ".join(BEHAVIORS), "news": " ".join(NEWS)}.items()
-}
+} | {"*test/news.tsv": f"{' '.join(NEWS)} (tab)"}
 
 TIME = "%m/%d/%Y %I:%M:%S %p"
 SHOWN = r"^\S+-[01]( \S+-[01])*$"
@@ -43,13 +43,16 @@ SHOWN = r"^\S+-[01]( \S+-[01])*$"
 
 
 def read(raw: Path | None, seed: int) -> RawTables:
-    """Parse train and dev. Raises UserError with file:line at the first malformed line.
+    """Parse train and, if it is there, dev. Raises UserError with file:line at the first malformed line.
 
     Dropped and counted: `duplicate_impression` and `untitled_news`.
     """
-    train, dev = folder(raw, "train"), folder(raw, "dev")
-    tests = [path for path in _folders(train.parent, "test") if (path / "news.tsv").is_file()]
-    chunks = [*read_behaviors(train / "behaviors.tsv", "train"), *read_behaviors(dev / "behaviors.tsv", "dev")]
+    logs = {"train": folder(raw, "train")}
+    directory = logs["train"].parent
+    if _folders(directory, "dev"):
+        logs["dev"] = folder(directory, "dev")
+    tests = [path for path in _folders(directory, "test") if (path / "news.tsv").is_file()]
+    chunks = [chunk for split, path in logs.items() for chunk in read_behaviors(path / "behaviors.tsv", split)]
     rows, appeared, histories = (pl.concat(frames) for frames in zip(*chunks, strict=True))
     once = rows["digest"].is_first_distinct()
     # Filtering copies all lists, so it is skipped if it would remove nothing.
@@ -60,7 +63,7 @@ def read(raw: Path | None, seed: int) -> RawTables:
     clicks = impressions.select("user_id", "clicked", "timestamp").rename({"clicked": "item_id"})
     clicks = clicks.explode("item_id", empty_as_null=False)
 
-    news = pl.concat([_news(directory / "news.tsv") for directory in (train, dev, *tests)])
+    news = pl.concat([_news(directory / "news.tsv") for directory in (*logs.values(), *tests)])
     news = news.unique("item_id", keep="first", maintain_order=True)
     titled = news.drop_nulls("title")
     start = pl.lit(impressions["timestamp"].min(), dtype=pl.Int64)
@@ -72,6 +75,7 @@ def read(raw: Path | None, seed: int) -> RawTables:
         interactions=pl.concat([past, clicks]),
         impressions=impressions.select("impression_id", "user_id", "timestamp", "items", "clicked"),
         dropped={"duplicate_impression": len(rows) - len(impressions), "untitled_news": len(news) - len(titled)},
+        files={"items": "news.tsv", "interactions": "behaviors.tsv"},
     )
 
 
@@ -125,6 +129,7 @@ MIND = Domain(
     publisher=PUBLISHER,
     licence="Microsoft Research License Terms: research use, no redistribution",
     raw_files=FILES,
+    optional=("*dev/behaviors.tsv", "*dev/news.tsv", "*test/news.tsv"),
     read=read,
     event="clicked",
     clock_ms=1000,

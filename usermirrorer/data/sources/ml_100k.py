@@ -1,7 +1,8 @@
 """MovieLens 100K: 100,000 ratings of 1,682 films by 943 people, September 1997 to April 1998.
 
-Raw files as distributed: `u.data` (tab), `u.item` (`|`, Latin-1), `u.user` (`|`). A film exists from its release
-date, the one without a date from its first rating. Every rating is a choice unless `min_rating=N` says otherwise.
+Raw files as distributed: `u.data` (tab), `u.item` (`|`, Latin-1), `u.user` (`|`); a copy saved as UTF-8 is read too.
+A table of places may lie beside them (`readers/places.py`). A film exists from its release date, the one without a
+date from its first rating. Every rating is a choice unless `min_rating=N` says otherwise.
 """
 
 from __future__ import annotations
@@ -15,13 +16,17 @@ from usermirrorer.data.sources.domain import EVERY_EVENT, MIN_RATING, Domain, Ra
 from usermirrorer.data.sources.readers.checks import as_integers, one_of, refuse, unique_ids
 from usermirrorer.data.sources.readers.delimited import read_fields
 from usermirrorer.data.sources.readers.files import require_files
-from usermirrorer.data.sources.readers.places import with_places
+from usermirrorer.data.sources.readers.places import CONTENT, TABLE, with_places
 
 
 GENRES = (
     "unknown Action Adventure Animation Children's Comedy Crime Documentary Drama Fantasy Film-Noir Horror Musical "
     "Mystery Romance Sci-Fi Thriller War Western"
 ).split()
+
+UTF_8_OR_LATIN_1 = ("utf-8-sig", "latin-1")
+"""Films are published as Latin-1; read as that, a copy saved as UTF-8 would say "CitÃ©" for "Cité". A text of Latin-1
+with a letter beyond ASCII is hardly ever valid UTF-8."""
 
 PUBLISHER = "https://grouplens.org/datasets/movielens/100k/"
 FILES = {
@@ -35,7 +40,7 @@ def read(raw: Path | None, seed: int) -> RawTables:
     """Parse the three files. Raises UserError with file:line at the first malformed line."""
     raw = require_files(raw, tuple(FILES), "ml-100k", PUBLISHER)
     item_columns = ("item_id", "title", "release_date", "video_date", "url", *GENRES)
-    items = unique_ids(read_fields(raw / "u.item", "|", item_columns, "latin-1"), "item_id", raw / "u.item")
+    items = unique_ids(read_fields(raw / "u.item", "|", item_columns, *UTF_8_OR_LATIN_1), "item_id", raw / "u.item")
     for genre in GENRES:
         one_of(items, genre, raw / "u.item", ("0", "1"))
     genres = pl.concat_list(
@@ -58,6 +63,7 @@ def read(raw: Path | None, seed: int) -> RawTables:
         users=users.select("user_id", "gender", "age", "occupation", "location"),
         items=items,
         interactions=read_ratings(raw / "u.data", "\t"),
+        files={"users": "u.user", "items": "u.item", "interactions": "u.data"},
     )
 
 
@@ -82,7 +88,8 @@ ML_100K = Domain(
     title="MovieLens 100K",
     publisher=PUBLISHER,
     licence="GroupLens: research use, no redistribution without permission",
-    raw_files=FILES,
+    raw_files={**FILES, TABLE: CONTENT},
+    optional=(TABLE,),
     read=read,
     event="rated",
     choice_rules={**EVERY_EVENT, **MIN_RATING},

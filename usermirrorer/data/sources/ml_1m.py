@@ -1,7 +1,8 @@
 """MovieLens 1M: 1,000,209 ratings of 3,883 films by 6,040 people, April 2000 to February 2003.
 
-Raw files as distributed: `ratings.dat`, `users.dat`, `movies.dat` (`::`, Latin-1). A film exists from the first day
-of the year in its title. Every rating is a choice unless `min_rating=N` says otherwise.
+Raw files as distributed: `ratings.dat`, `users.dat`, `movies.dat` (`::`, Latin-1); a copy saved as UTF-8 is read
+too. A table of places may lie beside them (`readers/places.py`). A film exists from the first day of the year in its
+title. Every rating is a choice unless `min_rating=N` says otherwise.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from pathlib import Path
 import polars as pl
 
 from usermirrorer.data.sources.domain import RawTables
-from usermirrorer.data.sources.ml_100k import ML_100K, read_ratings, read_users
+from usermirrorer.data.sources.ml_100k import ML_100K, UTF_8_OR_LATIN_1, read_ratings, read_users
 from usermirrorer.data.sources.readers.checks import as_integers, one_of, unique_ids
 from usermirrorer.data.sources.readers.delimited import read_fields
 from usermirrorer.data.sources.readers.files import require_files
+from usermirrorer.data.sources.readers.places import CONTENT, TABLE
 
 
 AGES = {
@@ -40,7 +42,7 @@ FILES = {
 def read(raw: Path | None, seed: int) -> RawTables:
     """Parse the three files. Raises UserError with file:line at the first malformed line."""
     raw = require_files(raw, tuple(FILES), "ml-1m", PUBLISHER)
-    movies = read_fields(raw / "movies.dat", "::", ("item_id", "title", "genres"), "latin-1")
+    movies = read_fields(raw / "movies.dat", "::", ("item_id", "title", "genres"), *UTF_8_OR_LATIN_1)
     movies = unique_ids(movies, "item_id", raw / "movies.dat")
     year = pl.col("title").str.extract(r"\((\d{4})\)\s*$").cast(pl.Int32)
     items = movies.select(
@@ -61,8 +63,15 @@ def read(raw: Path | None, seed: int) -> RawTables:
         pl.col("occupation").replace_strict(dict(enumerate(OCCUPATIONS))),
         "location",
     )
-    return RawTables(users=users, items=items, interactions=read_ratings(raw / "ratings.dat", "::"))
+    return RawTables(
+        users=users,
+        items=items,
+        interactions=read_ratings(raw / "ratings.dat", "::"),
+        files={"users": "users.dat", "items": "movies.dat", "interactions": "ratings.dat"},
+    )
 
 
 # Users, films and ratings have the same columns as in the smaller release; only the files and their layout differ.
-ML_1M = replace(ML_100K, name="ml-1m", title="MovieLens 1M", publisher=PUBLISHER, raw_files=FILES, read=read)
+ML_1M = replace(
+    ML_100K, name="ml-1m", title="MovieLens 1M", publisher=PUBLISHER, raw_files={**FILES, TABLE: CONTENT}, read=read
+)

@@ -39,7 +39,8 @@ def read(raw: Path | None, seed: int) -> RawTables:
     dropped: dict[str, int] = {}
     reviews = _reviews(raw / INTERACTIONS, dropped)
     items = _apps(raw / META, dropped)
-    return RawTables(users=users_of(reviews), items=items, interactions=reviews, dropped=dropped)
+    files = {"items": META, "interactions": INTERACTIONS}
+    return RawTables(users=users_of(reviews), items=items, interactions=reviews, dropped=dropped, files=files)
 
 
 def _reviews(path: Path, dropped: dict[str, int]) -> pl.DataFrame:
@@ -89,9 +90,9 @@ MOBILEREC = Domain(
     clock_ms=86_400_000,
     item=(
         "{app_name}< | {app_category}>< | by {developer_name}>< | {content_rating}>< | {price}>"
-        "< | {store_rating:.1f}/5 in the store>< | {store_reviews:,} reviews in the store>< | {description}>"
+        "< | {store_rating:.1f}/5 in the store>< | {store_reviews:,|review|reviews} in the store>< | {description}>"
     ),
-    option="{item}< | rated {average_rating:.1f}/5>< | {reviews:,.0f} reviews>",
+    option="{item}< | rated {average_rating:.1f}/5>< | {reviews:,.0f|review|reviews}>",
     history="{event} {time_diff}: {item}< | rating: {rating:g}/5>< | review: {review}>",
     as_of={"average_rating": "mean:rating", "reviews": "count"},
     snapshots=("price", "store_rating", "store_reviews"),

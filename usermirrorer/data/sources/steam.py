@@ -7,7 +7,9 @@ YYYY-MM-DD. The date of a review is a day.
 
 A review is an event and every event is a choice. Dropped and counted are further reviews of a game by the same user
 name, and games and reviews without an id, a name or a date. A game exists from its release date; if that is not a day
-("Coming Soon"), from its first review. Tags, player reviews, prices, hours played and games owned date from the crawl.
+("Coming Soon"), from its first review. Games in early access are reviewed before their release, when nobody knew its
+date: an option shows the date once it is past, a history never. Tags, player reviews, prices, hours played and games
+owned date from the crawl.
 The published system kept only users with 5 to 20 reviews; here nobody is left out.
 """
 
@@ -54,7 +56,15 @@ def read(raw: Path | None, seed: int) -> RawTables:
     items = _games(games_file, dropped)
     reviews = _reviews(reviews_file, dropped)
     users = reviews.group_by("user_id", maintain_order=True).agg(products=pl.col("products").max())
-    return RawTables(users=users, items=items, interactions=reviews.drop("products"), dropped=dropped)
+    dates = items.select("item_id", timestamp="available_from", label="release_date").drop_nulls()
+    return RawTables(
+        users=users,
+        items=items.drop("release_date"),
+        interactions=reviews.drop("products"),
+        item_labels=dates,
+        dropped=dropped,
+        files={"items": games_file.name, "interactions": reviews_file.name},
+    )
 
 
 def _games(path: Path, dropped: dict[str, int]) -> pl.DataFrame:
@@ -96,16 +106,17 @@ STEAM = Domain(
     publisher=PUBLISHER,
     licence="none stated by the publisher; research use, please cite Kang and McAuley (ICDM 2018)",
     raw_files=FILES,
+    alternatives=tuple(tuple(f"{stem}{ending}" for ending in ENDINGS) for stem in CONTENT),
     read=read,
     event="reviewed",
     clock_ms=86_400_000,
     item=(
-        "{app_name}< [{genres}]>< | by {developer}>< | published by {publisher}>< | released {release_date}>"
-        "< | {specs}>< | tags: {tags}>< | player reviews: {sentiment}>< | {price}>"
+        "{app_name}< [{genres}]>< | by {developer}>< | published by {publisher}>< | {specs}>< | tags: {tags}>"
+        "< | player reviews: {sentiment}>< | {price}>"
     ),
-    option="<[{new_release}] >{item}",
-    history="{event} {time_diff}: {item}< | played {hours:g} hours>< | review: {review}>",
+    option="<[{new_release}] >{item}< | released {release_date}>",
+    history="{event} {time_diff}: {item}< | played {hours:g|hour|hours}>< | review: {review}>",
     profile="Games owned: {products}",
-    as_of={"new_release": "new_release"},
+    as_of={"new_release": "new_release", "release_date": "labels:1"},
     snapshots=("tags", "sentiment", "price", "products", "hours"),
 )

@@ -1,7 +1,7 @@
 """Templates of a domain, filled column by column.
 
 A template is a format string. A part in <angle brackets> is left out if one of its values is unknown; elsewhere an
-unknown value reads "unknown".
+unknown value reads "unknown". A count brings its nouns: `{sold:,|order|orders}` reads "1 order" or "1,200 orders".
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from string import Formatter
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -84,6 +85,21 @@ def fill_lines(template: str, columns: Mapping[str, pl.Series], rows: int) -> pl
     return fill(lines, columns, rows).str.strip_chars_end("\n")
 
 
+def formatted(value: Any, spec: str) -> str:
+    """A value in a format spec, or in FORMAT|ONE|MANY with the noun that goes with a count: "1 review", "2 reviews".
+
+    Raises ValueError for a spec that is neither.
+    """
+    form, *nouns = spec.split("|")
+    text = format(value, form)
+    if not nouns:
+        return text
+    if len(nouns) != 2:
+        raise ValueError(f"{spec!r} has {len(nouns)} nouns; a count has two, as in ,|review|reviews")
+    one, many = nouns
+    return f"{text} {one if text == '1' else many}"
+
+
 def as_text(values: pl.Series | np.ndarray, spec: str) -> pl.Series:
     """Values as text in a format, null where unknown: `(rows,)`. Equal values are formatted once."""
     series = pl.Series(values) if isinstance(values, np.ndarray) else values
@@ -92,5 +108,5 @@ def as_text(values: pl.Series | np.ndarray, spec: str) -> pl.Series:
     if series.dtype.is_float():
         series = series.fill_nan(None)
     distinct = series.unique().drop_nulls()
-    texts = [format(value, spec) for value in distinct.to_list()]
+    texts = [formatted(value, spec) for value in distinct.to_list()]
     return series.replace_strict(distinct, pl.Series(texts, dtype=pl.String), default=None, return_dtype=pl.String)

@@ -80,6 +80,7 @@ def test_every_key_reaches_the_domain() -> None:
         ({"item": "{title[0]}"}, "is not a column name"),
         ({"item": "{}"}, "is not a column name"),
         ({"item": "{title:q}"}, "is not a format for numbers"),
+        ({"item": "{title}, {seen:,|view}"}, "is not a format for numbers"),
         ({"item": "{title}\n{kind}"}, "put it on one line"),
         ({"item": "{text}"}, "my_text: text"),
         ({"option": "{item} - {title}"}, "columns of the item belong in `item`"),

@@ -128,7 +128,7 @@ def _check_manifest(artefact: Artefact) -> list[Check]:
         warned = any(probe["warning"] for probe in probes.values())
         checks = [Check(artefact.name, "probe", "warning" if warned else "ok", summary)]
     warnings = artefact.content.get("warnings") or []
-    summary = "length, letter, writer and popularity don't give the chosen side away"
-    if warnings:
-        summary = f"distill warned: {'; '.join(warnings)}"
-    return [*checks, Check(artefact.name, "shortcuts", "warning" if warnings else "ok", summary)]
+    rules = artefact.content.get("diagnostics", {}).get("rules", {})
+    found = ", ".join(f"{name} {rule['value']:.2f}" for name, rule in rules.items()) or "no rule was tried"
+    summary = "; ".join(["chosen told from rejected, where one half is chance: " + found, *warnings])
+    return [*checks, Check(artefact.name, "distill", "warning" if warnings else "ok", summary)]

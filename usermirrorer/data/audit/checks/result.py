@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
+
+from usermirrorer.data.audit.display import print_table
 
 
 Result = Literal["ok", "warning", "failed", "skipped"]
@@ -34,6 +36,8 @@ class Check:
     result: Result
     summary: str
     bad_rows: tuple[BadRow, ...] = ()
+    table: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Heading -> cells: more than the summary has room for, printed under it"""
 
 
 def verdict(artefact: str, name: str, bad: Sequence[BadRow], summary: str, result: Result = "failed") -> Check:
@@ -54,6 +58,9 @@ def print_checks(checks: Sequence[Check]) -> None:
         for row in check.bad_rows:
             scene = f" (scene {row.scene_id})" if row.scene_id else ""
             print(f"{check.artefact}, {check.name}: {row.place}{scene}: {row.reason}")
+        if check.table:
+            print(f"{check.artefact}, {check.name}:")
+            print_table(check.table)
     counts = {result: sum(check.result == result for check in checks) for result in COLOURS}
     print("validate: " + ", ".join(f"{count} {result}" for result, count in counts.items() if count))
 

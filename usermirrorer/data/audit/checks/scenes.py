@@ -1,4 +1,4 @@
-"""Checks of scenes: each row on its own, then what only all rows show: repeats, order, cold items."""
+"""Checks of scenes: each row on its own, then what only all rows show: repeats, order, groups, tells."""
 
 from __future__ import annotations
 
@@ -7,19 +7,14 @@ import polars as pl
 
 from usermirrorer.data.artefacts.find import Artefact
 from usermirrorer.data.artefacts.schema import scene_id
-from usermirrorer.data.audit.checks.result import MAX_BAD_ROWS, Check, verdict
-from usermirrorer.data.audit.checks.rules import RowRules, Rule, bad_rows, check_rows, missing_values, repeats
+from usermirrorer.data.audit.checks.groups import MEMBERS, check_groups, check_order, group_rules, members
+from usermirrorer.data.audit.checks.result import Check
+from usermirrorer.data.audit.checks.rules import RowRules, Rule, check_rows, missing_values, repeats
 from usermirrorer.data.audit.checks.splits import KEYS, check_positions, check_probe, check_splits, scene_keys
+from usermirrorer.data.audit.checks.tells import VALUES, added, check_tells, domain_of, personal_pattern, value_counts
 from usermirrorer.llm.prompts import LABELS
+from usermirrorer.steps import EXPOSURES
 
-
-COLD_GAP = 0.05
-"""A larger difference between the shares of cold items, choices against distractors, is a warning …"""
-STANDARD_ERRORS = 3
-"""… if it also exceeds this many standard errors."""
-
-COLD_BELOW = {1: "never chosen before", 5: "fewer than 5 times"}
-"""An item is cold if it has fewer earlier interactions than this."""
 
 IDS = ("scene_id", "dataset", "user_id", "item_id")
 REQUIRED = ("dataset", "user_id", "item_id", "timestamp", "item_pos", "choice_cnt")
@@ -33,29 +28,38 @@ def check_scenes(artefact: Artefact) -> list[Check]:
     logged = pl.scan_parquet(impressions) if impressions and impressions.is_file() else None
     wrong_id = pl.lit("scene_id is not the hash of dataset, user, item, time and impression")
     windows = _window_rules(artefact.part, cuts) if cuts else []
-    rules = RowRules([Rule("ids", pl.col("wrong_id"), wrong_id), *_row_rules(), *windows])
+    rules = RowRules(
+        [Rule("ids", pl.col("wrong_id"), wrong_id), *_row_rules(), *group_rules(bool(artefact.content)), *windows]
+    )
     batches = [pl.DataFrame(schema={**KEYS, "text": pl.UInt64})]
+    grouped, values = [pl.DataFrame(schema=MEMBERS)], pl.DataFrame(schema=VALUES)
     positions = np.zeros((len(LABELS) + 1, len(LABELS)), dtype=np.int64)
-    cold = np.zeros((2, 1 + len(COLD_BELOW)), dtype=np.int64)
+    personal = personal_pattern(domain_of(artefact))
     for frame in artefact.rows():
         rules.add(frame.with_columns(_wrong_ids(frame, logged)))
         batches.append(scene_keys(frame).with_columns(_text_key(frame)))
-        _add_counts(frame, positions, cold)
-    name, keys = artefact.name, pl.concat(batches)
+        grouped.append(members(frame))
+        values = added(pl.concat([values, value_counts(frame, personal)]))
+        _add_positions(frame, positions)
+    name, keys, rows = artefact.name, pl.concat(batches), pl.concat(grouped)
+    keys = keys.with_columns(rows["group"])
     checks = rules.checks(name)
     if not cuts:
         checks.append(Check(name, "windows", "skipped", "no tables beside it"))
     checks.append(check_rows(name, "unique", keys, repeats("scene"), "has the scene_id of an earlier row"))
     if artefact.content:
-        lower = keys.filter(pl.col("scene") < pl.col("scene").shift()).head(MAX_BAD_ROWS)
-        bad = bad_rows(lower, pl.lit("has a lower scene_id than the row before"))
-        checks.append(verdict(name, "order", bad, f"{len(keys):,} rows by scene_id"))
+        checks.append(check_order(name, rows))
+    checks.append(check_groups(name, rows))
     second = "is the user's second scene at one time"
     checks.append(check_rows(name, "occasions", keys, repeats("occasion"), second, "warning"))
+    # Scenes of a group show one list, so people without history and profile are shown the same.
+    mate = (pl.col("group") != 0) & ~pl.struct("text", "group").is_first_distinct()
     same_text = "shows the same text as an earlier row"
-    checks.append(check_rows(name, "content", keys, repeats("text"), same_text, "warning"))
+    checks.append(check_rows(name, "content", keys, repeats("text") & ~mate, same_text, "warning"))
     checks += check_splits(artefact, keys)
-    return [*checks, check_positions(name, positions), _check_cold(name, cold), check_probe(artefact)]
+    return [
+        *checks, check_positions(name, positions), check_tells(artefact, values, len(keys)), check_probe(artefact)
+    ]  # fmt: skip
 
 
 def _row_rules() -> list[Rule]:
@@ -89,6 +93,7 @@ def _row_rules() -> list[Rule]:
     return [
         *missing_values(*REQUIRED),
         *(Rule("values", pl.col(name).str.strip_chars() == "", pl.lit(f"{name} is empty")) for name in IDS),
+        Rule("values", ~pl.col("exposure").is_in(EXPOSURES), pl.format("exposure is {}", "exposure")),
         Rule("text", shown.is_null(), pl.lit("text or its action_list is missing")),
         Rule("text", shown.list.eval(blank).list.any(), pl.lit("an option is blank, as in withheld text")),
         *(Rule("options", bad, reason) for bad, reason in options),
@@ -132,33 +137,8 @@ def _text_key(frame: pl.DataFrame) -> pl.Series:
     return frame.select(text=pl.struct("dataset", *shown).hash())["text"]
 
 
-def _add_counts(frame: pl.DataFrame, positions: np.ndarray, cold: np.ndarray) -> None:
-    """Add a batch to the counts of choices `(options, position)` and of items, as `_check_cold` has them."""
+def _add_positions(frame: pl.DataFrame, positions: np.ndarray) -> None:
+    """Add a batch to the counts of choices, `(options, position)`."""
     count, position = pl.col("choice_cnt"), pl.col("item_pos")
     usable = frame.filter(count.is_between(2, len(LABELS)), position.is_between(0, count - 1))
     np.add.at(positions, (usable["choice_cnt"].to_numpy(), usable["item_pos"].to_numpy()), 1)
-    counted = usable.filter(pl.col("item_cnt").list.len() > position)
-    of_choices = counted.select(pl.col("item_cnt").list.get(position)).to_series().to_numpy()
-    of_options = counted["item_cnt"].explode().to_numpy()
-    for column, below in enumerate((np.inf, *COLD_BELOW)):
-        choices = (of_choices < below).sum()
-        cold[:, column] += (choices, (of_options < below).sum() - choices)
-
-
-def _check_cold(name: str, cold: np.ndarray) -> Check:
-    """Whether cold items are as frequent among choices as among distractors; a gap tells the two apart.
-
-    `cold` counts items, `(choices and distractors, all and below each of COLD_BELOW)`.
-    """
-    if not cold[:, 0].all():
-        return Check(name, "cold items", "skipped", "no item_cnt")
-    shares = cold[:, 1:] / cold[:, :1]
-    summary = "; ".join(
-        f"{words}: {choices:.1%} of choices, {distractors:.1%} of distractors"
-        for words, choices, distractors in zip(COLD_BELOW.values(), *shares, strict=True)
-    )
-    gap = np.abs(shares[0] - shares[1])
-    pooled = cold[:, 1:].sum(axis=0) / cold[:, 0].sum()
-    error = np.sqrt(pooled * (1 - pooled) * (1 / cold[:, 0]).sum())
-    warned = bool(((gap > COLD_GAP) & (gap > STANDARD_ERRORS * error)).any())
-    return Check(name, "cold items", "warning" if warned else "ok", summary)

@@ -115,6 +115,7 @@ def _domain(given: DomainSettings, places: Places) -> Domain:
         licence=given.licence,
         redistribute_text=given.redistribute_text,
         raw_files=_raw_files(log, recbole),
+        optional=() if users else (_user_file(log, recbole),),
         read=partial(read_recbole if recbole else read_interchange, log=log),
         event=given.event,
         choice_rules=rules,
@@ -194,18 +195,22 @@ def _clock(text: str, refuse: Refuse) -> int:
     return int(found[1] or 1) * _UNITS[found[2]]
 
 
+def _user_file(log: OwnLog, recbole: bool) -> str:
+    return f"{log.files}.user" if recbole else interchange_paths(Path(), log.files)["user"].name
+
+
 def _raw_files(log: OwnLog, recbole: bool) -> dict[str, str]:
     """File name -> its columns, for the files that are read."""
     if recbole:
         return {
             f"{log.files}.inter": "user_id:token, item_id:token, timestamp:float and more (tab)",
             f"{log.files}.item": "item_id:token and more (tab)",
-            f"{log.files}.user": "user_id:token and more (tab); optional if no profile is shown",
+            _user_file(log, recbole): "user_id:token and more (tab)",
         }
     about = {
         "item": "item_id, item_description, item_features",
         "interaction": "user_id, item_id, timestamp, behavior_features",
-        "user": "user_id, user_description, user_features; optional if no profile is shown",
+        "user": "user_id, user_description, user_features",
         "impression": "impression_id, user_id, timestamp, items, clicked",
     }
     paths = interchange_paths(Path(), log.files)

@@ -53,6 +53,7 @@ def read_interchange(raw: Path | None, seed: int, log: OwnLog) -> RawTables:
         interactions=events.drop("line"),
         impressions=_impressions(paths["impression"], log) if log.impressions else None,
         dropped=dropped,
+        files={"users": paths["user"].name, "items": paths["item"].name, "interactions": paths["interaction"].name},
     )
 
 

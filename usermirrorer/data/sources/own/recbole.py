@@ -38,7 +38,13 @@ def read_recbole(raw: Path | None, seed: int, log: OwnLog) -> RawTables:
         users = unique_ids(_read(user, ("user_id",), log.users, log), "user_id", user).drop("line")
     else:
         users = users_of(events)
-    return RawTables(users=users, items=items.drop("line"), interactions=events.drop("line"), dropped=dropped)
+    return RawTables(
+        users=users,
+        items=items.drop("line"),
+        interactions=events.drop("line"),
+        dropped=dropped,
+        files={"users": user.name, "items": item.name, "interactions": inter.name},
+    )
 
 
 def _read(

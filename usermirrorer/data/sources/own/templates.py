@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from usermirrorer.data.sources.own.values import Kind
-from usermirrorer.data.sources.templates import field_names, placeholders, required_names
+from usermirrorer.data.sources.templates import field_names, formatted, placeholders, required_names
 
 
 def check_template(template: str, one_line: bool) -> None:
@@ -18,10 +18,11 @@ def check_template(template: str, one_line: bool) -> None:
         if not re.fullmatch(r"[^\W\d][\w -]*", name):
             raise ValueError(f"{{{name}}} is not a column name; use letters, digits and _, and rename with `columns`")
         try:
-            format(1, spec), format(1.5, spec)
+            formatted(1, spec), formatted(1.5, spec)
         except ValueError:
             raise ValueError(
-                f"{{{name}:{spec}}} is not a format for numbers; write {{{name}}} or for example {{{name}:.1f}}"
+                f"{{{name}:{spec}}} is not a format for numbers; write {{{name}}}, or for example {{{name}:.1f}} or "
+                f"{{{name}:,.0f|review|reviews}}"
             ) from None
     if not one_line and ("<" in template or ">" in template):
         raise ValueError("has < or >; delete them: lines with an unknown value are left out anyway")
@@ -57,7 +58,7 @@ def _fields(template: str) -> list[tuple[str, str]]:
 
 def _only_for_numbers(spec: str) -> bool:
     try:
-        format("text", spec)
+        formatted("text", spec)
     except ValueError:
         return True
     return False

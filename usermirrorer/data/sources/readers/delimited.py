@@ -13,19 +13,20 @@ from usermirrorer.data.sources.readers.files import decoded
 from usermirrorer.errors import UserError, shorten
 
 
-def read_fields(path: Path, separator: str, columns: Sequence[str], encoding: str = "utf-8") -> pl.DataFrame:
+def read_fields(path: Path, separator: str, columns: Sequence[str], *encodings: str) -> pl.DataFrame:
     """All lines of `path` as string columns, plus `line` (1-based). Blank lines are skipped.
 
-    Raises UserError with file:line if a line has another number of fields or bytes that are not `encoding`.
+    The text is in the first of `encodings` that it is valid in, utf-8 by default. Raises UserError with file:line if a
+    line has another number of fields or bytes that are in none.
     """
-    return parse_fields(path, 1, path.read_bytes(), separator, columns, encoding)
+    return parse_fields(path, 1, path.read_bytes(), separator, columns, *encodings)
 
 
 def parse_fields(
-    path: Path, first_line: int, content: bytes, separator: str, columns: Sequence[str], encoding: str = "utf-8"
+    path: Path, first_line: int, content: bytes, separator: str, columns: Sequence[str], *encodings: str
 ) -> pl.DataFrame:
     """What `read_fields` returns, for the part of a file that begins at `first_line`."""
-    text = decoded(path, first_line, content, encoding)
+    text = decoded(path, first_line, content, *encodings)
     lines = pl.DataFrame({"text": _lines(text.encode())}).with_row_index("line", offset=first_line)
     lines = lines.with_columns(pl.col("text").str.strip_chars_end("\r\n"))
     lines = lines.filter(pl.col("text").str.strip_chars() != "")

@@ -6,6 +6,7 @@ import gzip
 import zlib
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -31,15 +32,16 @@ def require_files(raw: Path | None, names: Sequence[str], domain: str, publisher
     return raw
 
 
-def find_file(raw: Path | None, names: Sequence[str], domain: str, publisher: str) -> Path:
-    """The first of `names` in the directory of raw files. Raises UserError if none is in it."""
+def find_file(raw: Path | None, names: Sequence[str], domain: str, publisher: str, instead: str = "") -> Path:
+    """The first of `names` in the directory of raw files. Raises UserError if none is in it; `instead` ends it."""
     if raw is None:
         raise UserError(f"{domain} needs its raw files: add --raw DIR with {names[0]} (from {publisher})")
     for name in names:
         if (raw / name).is_file():
             return raw / name
     others = f"; {', '.join(names[1:])} will do as well" if names[1:] else ""
-    raise UserError(f"{raw / names[0]} is missing: {domain} needs it (from {publisher}){others}")
+    otherwise = f"; {instead}" if instead else ""
+    raise UserError(f"{raw / names[0]} is missing: {domain} needs it (from {publisher}){others}{otherwise}")
 
 
 def read_chunks(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -69,13 +71,20 @@ def filled_lines(first_line: int, chunk: bytes) -> tuple[pl.Series, list[bytes]]
     return pl.Series("line", filled, dtype=pl.Int64) + first_line, [lines[row] for row in filled]
 
 
-def decoded(path: Path, first_line: int, content: bytes, encoding: str = "utf-8") -> str:
-    """The text of a chunk. Raises UserError with file:line at the first byte that is not `encoding`."""
+def decoded(path: Path, first_line: int, content: bytes, *encodings: str) -> str:
+    """The text of a chunk in the first of `encodings` (utf-8 if none is given) that it is valid in.
+
+    Raises UserError with file:line at the first byte that is not of the last.
+    """
+    *tried, last = encodings or ("utf-8",)
+    for encoding in tried:
+        with suppress(UnicodeDecodeError):
+            return content.decode(encoding)
     try:
-        return content.decode(encoding)
+        return content.decode(last)
     except UnicodeDecodeError as error:
         line = first_line + content.count(b"\n", 0, error.start)
-        raise UserError(f"{path}:{line}: not {encoding} text; save the file as {encoding}") from None
+        raise UserError(f"{path}:{line}: not {last} text; save the file as {last}") from None
 
 
 def first_bad(rows: Sequence[T], parse: Callable[[Sequence[T]], object]) -> int:

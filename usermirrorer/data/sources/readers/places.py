@@ -1,4 +1,8 @@
-"""Places of ZIP codes, from a table that you may put beside the raw files: `zip_places.csv` (zip,city,state)."""
+"""Places of ZIP codes, from a table that you may put beside the raw files.
+
+`zip_places.csv` is UTF-8 with the header `zip,city,state` and a row such as `94703,Berkeley,CA` for each code; other
+columns are not read, and of several rows of one code the first counts. A code is looked up by its first five digits.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from usermirrorer.data.sources.readers.csv_files import read_records
 
 
 TABLE = "zip_places.csv"
+CONTENT = "zip,city,state with this header: places of ZIP codes, shown as `Location: Berkeley, CA`"
 
 
 def with_places(users: pl.DataFrame, raw: Path) -> pl.DataFrame:
