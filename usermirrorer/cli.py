@@ -69,15 +69,13 @@ def prepare(
 
     Example: usermirrorer prepare toy --work runs/toy
     """
-    from usermirrorer.console import say
+    from usermirrorer.console import say, show_tables
     from usermirrorer.data.items.embeddings import embed_items
     from usermirrorer.data.log.prepare import prepare as run
 
     content = run(domain, raw, work, settings.seed, settings.snapshot)
     name = content["recipe"]["domain"]
-    say(f"prepare {name}: rows {content['rows']}, dropped {content['dropped']}, cuts {content['cuts']}")
-    for warning in content["warnings"]:
-        say(f"  WARNING: {warning}")
+    show_tables(content)
     vectors = embed_items(name, work, settings.embedder)
     say(f"embed {name}: {vectors['rows']:,} vectors, {vectors['width']} wide")
 

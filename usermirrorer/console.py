@@ -41,6 +41,22 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
     yield report
 
 
+def show_tables(content: Mapping[str, Any]) -> None:
+    """What a finished `prepare` step holds, what it dropped, and how many scenes it can give."""
+    say(f"prepare {content['recipe']['domain']}: {_listed(content['rows'])}; dropped: {_listed(content['dropped'])}")
+    for split, counts in content["choices"].items():
+        lost = {reason: count for reason, count in counts.items() if reason not in ("choices_in_window", "qualifying")}
+        within = f"{counts['qualifying']:,} of {counts['choices_in_window']:,} choices in its window"
+        say(f"  {split}: {within} can become scenes; lost: {_listed(lost)}")
+    for warning in content["warnings"]:
+        say(f"  WARNING: {warning}")
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    """`users 943, items 1,682`; `none` if all are 0."""
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items() if count) or "none"
+
+
 def show_scenes(content: Mapping[str, Any], directory: Path) -> None:
     """Counts, the exposure probe and the baselines of a finished `scenes` step."""
     from rich.console import Console
@@ -48,7 +64,7 @@ def show_scenes(content: Mapping[str, Any], directory: Path) -> None:
 
     recipe, probe = content["recipe"], content["probe"]
     say(f"scenes {recipe['domain']} {recipe['split']} ({recipe['exposure']}): {content['rows']:,} in {directory}")
-    say("  counted: " + ", ".join(f"{reason} {count:,}" for reason, count in content["counts"].items()))
+    say(f"  counted: {_listed(content['counts'])}")
     if "groups" in content:
         spans = ", ".join(f"{share} {days:g}" for share, days in content["groups"]["span_days"].items())
         say(f"  {content['groups']['number']:,} groups; days between a group's first and last choice: {spans}")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from usermirrorer.console import progress, say, show_pairs, show_scenes
+from usermirrorer.console import progress, show_pairs, show_scenes, show_tables
 from usermirrorer.data.decisions.decide import decide
 from usermirrorer.data.decisions.score import score
 from usermirrorer.data.items.embeddings import embed_items
@@ -54,9 +54,7 @@ def _scenes(domain: DomainRecipe, recipe: DataRecipe, work: Path, raw: Path | No
     source = raw or (Path(domain.raw).expanduser() if domain.raw else None)
     prepared = prepare(domain.name, source, work, recipe.seed, domain.snapshot)
     name = prepared["recipe"]["domain"]
-    say(f"prepare {name}: {prepared['rows']}, dropped {sum(prepared['dropped'].values())}")
-    for warning in prepared["warnings"]:
-        say(f"  WARNING: {warning}")
+    show_tables(prepared)
     embed_items(name, work, recipe.embedder)
     for split, settings in domain.scene_settings(recipe.seed).items():
         with progress(f"scenes {name} {split}") as report:

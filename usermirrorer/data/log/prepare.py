@@ -12,13 +12,14 @@ import polars as pl
 
 from usermirrorer.data.artefacts.schema import SEPARATOR, scene_numbers
 from usermirrorer.data.artefacts.store import file_digest, open_step, write_bytes, write_parquet
-from usermirrorer.data.log.tables import Cuts
+from usermirrorer.data.log.choices import qualifying_choices
+from usermirrorer.data.log.tables import Cuts, read_tables
 from usermirrorer.data.sources import OWN, Domain, RawTables, is_own, load_domain
 from usermirrorer.data.sources.readers.places import TABLE as PLACES
 from usermirrorer.data.sources.readers.text import one_line
 from usermirrorer.data.sources.templates import fill
 from usermirrorer.errors import StepFailed
-from usermirrorer.steps import PrepareSettings
+from usermirrorer.steps import LIST_LENGTHS, PrepareSettings, SceneSettings
 
 
 FIT_SHARE, TRAIN_SHARE = 0.2, 0.7
@@ -71,11 +72,19 @@ def prepare(
             cuts={"train": cuts.train, "test": cuts.test},
             shown={field: kind for field, kind in domain.fields.items() if field not in hidden},
             hidden=hidden,
+            choices=_qualifying(step.directory, domain, undated, cuts),
             warnings=_unknown_ids(tables, dropped),
             licence=domain.licence,
             publisher=domain.publisher,
         )
         return step.content
+
+
+def _qualifying(directory: Path, domain: Domain, undated: int, cuts: Cuts) -> dict[str, dict[str, int]]:
+    """How many choices each split gives under the domain's defaults, and how many are lost, by reason."""
+    tables, choice = read_tables(directory, domain, undated), next(iter(domain.choice_rules))
+    exposure, seed = domain.exposures[0], SceneSettings.seed
+    return {split: qualifying_choices(tables, cuts, split, choice, exposure, seed)[1] for split in LIST_LENGTHS}
 
 
 def _frames(tables: RawTables, domain: Domain) -> tuple[dict[str, pl.DataFrame], dict[str, int], int]:

@@ -87,6 +87,11 @@ def load_tables(work: Path, name: str) -> Tables:
     """The tables that `prepare` wrote. Raises UserError if it has not run."""
     directory = work / "tables" / name
     content = finished_content(directory, f"prepare {name} --work {work}")
+    return read_tables(directory, load_domain(name, work), content["undated"])
+
+
+def read_tables(directory: Path, domain: Domain, undated: int) -> Tables:
+    """The tables in a directory; the first `undated` events have no recorded time."""
     users, items = (pl.read_parquet(directory / f"{table}.parquet") for table in ("users", "items"))
     events = pq.read_table(directory / "interactions.parquet", read_dictionary=["user_id", "item_id"])
     log = Log(
@@ -101,7 +106,7 @@ def load_tables(work: Path, name: str) -> Tables:
         for table in ("impressions", "friends", "item_statistics", "item_labels")
     )
     return Tables(
-        domain=load_domain(name, work),
+        domain=domain,
         users=users,
         items=items,
         log=log,
@@ -111,7 +116,7 @@ def load_tables(work: Path, name: str) -> Tables:
         friends=Friends.of(friends, users["user_id"]) if friends is not None else None,
         item_statistics=ItemRecords.of(statistics, items["item_id"]) if statistics is not None else None,
         item_labels=ItemRecords.of(labels, items["item_id"]) if labels is not None else None,
-        undated=content["undated"],
+        undated=undated,
     )
 
 
