@@ -86,5 +86,6 @@ def show_pairs(content: Mapping[str, Any], directory: Path) -> None:
             say(f"  {title}: {content[title]}")
 
 
-def _estimate(value: Mapping[str, float]) -> str:
-    return f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+def _estimate(value: Mapping[str, Any]) -> str:
+    interval = "" if value["low"] is None else f" [{value['low']:.3f}, {value['high']:.3f}]"
+    return f"{value['value']:.3f}{interval}"

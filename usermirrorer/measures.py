@@ -11,6 +11,7 @@ An arg-max can be shared: options within `TIE` of the highest probability split 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypedDict
 
 import numpy as np
@@ -22,16 +23,19 @@ TIE = 1e-12
 FLOOR = 1e-10
 """Lowest probability in a log loss (as published); a scene costs at most 33.2 bits."""
 
-TEMPERATURES = (0.02, 50.0)
-"""Range of fitted temperatures; a predictor that knows nothing gets the upper end."""
+FEWEST_USERS = 20
+"""An interval from fewer users than this would promise more than it can hold, so there is none."""
+
+NULL_DRAWS = 200
+"""Draws of hits behind `expected_ece`; its standard error is a hundredth of its value or less."""
 
 
 class Estimate(TypedDict):
-    """A value, its 95 % interval and the number of scenes behind it."""
+    """A value, its 95 % interval (None from fewer than `FEWEST_USERS` users) and the number of scenes behind it."""
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     n: int
 
 
@@ -69,11 +73,6 @@ def entropy_expected(probs: np.ndarray, group: np.ndarray) -> np.ndarray:
 def entropy_total(probs: np.ndarray, group: np.ndarray) -> np.ndarray:
     """H of the mean prediction of each scene, `(groups,)`."""
     return entropy(mean_by(probs, group))
-
-
-def disagreement(probs: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """entropy_total − entropy_expected of each scene, `(groups,)`, never negative. The paper calls it aleatoric."""
-    return np.maximum(entropy_total(probs, group) - entropy_expected(probs, group), 0.0)
 
 
 def normalised(bits: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -142,82 +141,38 @@ def ece(probs: np.ndarray, choice: np.ndarray, bins: int = 15) -> float:
     return float(ece_of(calibration_gaps(probs, choice, bins).mean(axis=0)))
 
 
+def expected_ece(probs: np.ndarray, bin_of: np.ndarray) -> float:
+    """The `ece` that these predictions would show on average if they were perfectly calibrated: its null.
+
+    The mean over `NULL_DRAWS` seeded draws of every hit from the row's own probabilities, independently. `bin_of`,
+    `(scenes,)`, comes from `confidence_bins`.
+    """
+    confidence = probs.max(axis=1)
+    tied = (probs >= confidence[:, None] - TIE).sum(axis=1)
+    in_bin = np.zeros((len(probs), bin_of.max(initial=0) + 1))
+    in_bin[np.arange(len(probs)), bin_of] = 1
+    rng = np.random.default_rng(0)
+    errors = []
+    for _ in range(NULL_DRAWS):
+        hits = (rng.random(len(probs)) < tied * confidence) / tied
+        errors.append(np.abs((confidence - hits) @ in_bin).sum() / len(probs))
+    return float(np.mean(errors))
+
+
 def position_bias_of(means: np.ndarray) -> np.ndarray:
     """Total variation from uniform of mean predictions `(…, options)` without padding, to `(…)`; 0…1 − 1/n."""
     return np.abs(means - 1 / means.shape[-1]).sum(axis=-1) / 2
 
 
-def position_bias(probs: np.ndarray, counts: np.ndarray) -> dict[int, float]:
-    """For every list length, how far the mean predicted position is from uniform."""
-    return {int(n): float(position_bias_of(probs[counts == n, :n].mean(axis=0))) for n in np.unique(counts) if n > 0}
+# --- error bars: users and groups as crossed clusters ---
 
 
-# --- temperature ---
+@dataclass(frozen=True)
+class Statistic:
+    """A function of means of columns, `(…, columns)` to `(…)`, and the least value it can take."""
 
-
-def apply_temperature(probs: np.ndarray, counts: np.ndarray, temperature: float) -> np.ndarray:
-    """p^(1/T), renormalised over the real options of each row; p is at least `FLOOR`."""
-    real = np.arange(probs.shape[1]) < counts[:, None]
-    logits = np.where(real, np.log(np.maximum(probs, FLOOR)) / temperature, -np.inf)
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
-
-
-def fit_temperature(probs: np.ndarray, choice: np.ndarray, counts: np.ndarray) -> float:
-    """The temperature with the lowest log loss over these scenes, within `TEMPERATURES`.
-
-    The loss is convex in 1/T, so bisection finds the zero of its slope, the mean of E_T[log p] − log p(choice).
-    """
-    logs = np.log(np.maximum(probs, FLOOR))
-    chosen = choice_probability(logs, choice)
-
-    def slope(inverse: float) -> float:
-        return float(((apply_temperature(probs, counts, 1 / inverse) * logs).sum(axis=1) - chosen).mean())
-
-    low, high = 1 / TEMPERATURES[1], 1 / TEMPERATURES[0]
-    if slope(low) >= 0:
-        return TEMPERATURES[1]
-    if slope(high) <= 0:
-        return TEMPERATURES[0]
-    for _ in range(60):
-        middle = (low * high) ** 0.5
-        low, high = (middle, high) if slope(middle) < 0 else (low, middle)
-    return 1 / (low * high) ** 0.5
-
-
-# --- error bars: users resampled within domain ---
-
-
-def resample(
-    values: np.ndarray, users: np.ndarray, domains: np.ndarray, draws: int = 2000, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Bootstrap sums over scenes: `(domains, draws, columns)`, and the number of scenes drawn, `(domains, draws)`.
-
-    `values` is `(scenes, columns)`, `users` and `domains` are labels `(scenes,)`. In each domain a draw takes as many
-    users as there are, with replacement, and all scenes of each. The same users, domains and seed give the same draws,
-    so comparisons are paired.
-    """
-    names = np.unique(domains)
-    sums, scenes = np.empty((len(names), draws, values.shape[1])), np.empty((len(names), draws))
-    for d, name in enumerate(names):
-        inside = domains == name
-        _, user = np.unique(users[inside], return_inverse=True)
-        per_user = np.zeros((user.max() + 1, values.shape[1] + 1))
-        np.add.at(per_user, user, np.column_stack([values[inside], np.ones(inside.sum())]))
-        rng = np.random.default_rng([seed, len(per_user)])
-        block = max(1, 4_000_000 // len(per_user))  # bounds the memory of the weights, draws × users
-        for start in range(0, draws, block):
-            size = min(block, draws - start)
-            drawn = rng.integers(len(per_user), size=(size, len(per_user)))
-            drawn += np.arange(size)[:, None] * len(per_user)
-            weights = np.bincount(drawn.ravel(), minlength=size * len(per_user)).reshape(size, -1)
-            total = weights @ per_user
-            sums[d, start : start + size], scenes[d, start : start + size] = total[:, :-1], total[:, -1]
-    return sums, scenes
-
-
-Statistic = Callable[[np.ndarray], np.ndarray]
-"""Maps means of columns `(…, columns)` to `(…)`."""
+    of: Callable[[np.ndarray], np.ndarray]
+    least: float = -np.inf
 
 
 class Scoped(TypedDict):
@@ -230,7 +185,7 @@ class Scoped(TypedDict):
 
 def column(index: int) -> Statistic:
     """The mean of one column."""
-    return lambda means: means[..., index]
+    return Statistic(lambda means: means[..., index])
 
 
 def scoped_intervals(
@@ -238,35 +193,45 @@ def scoped_intervals(
     statistics: Mapping[str, Statistic],
     users: np.ndarray,
     domains: np.ndarray,
-    draws: int = 2000,
-    seed: int = 0,
+    groups: np.ndarray | None = None,
 ) -> Scoped:
-    """Statistics of means over scenes with 95 % percentile intervals, users resampled within domain.
+    """Statistics of means over scenes with 95 % intervals that allow for users and shared lists.
 
-    `columns` is `(scenes, columns)`. Statistics that are sums of absolute values (ECE, position bias) are biased
-    upwards in a bootstrap: near 0 the interval can lie above the value.
+    `columns` is `(scenes, columns)`; `users`, `domains` and `groups` are labels `(scenes,)`. Users of two domains are
+    different people. Scenes with the same group show the same list; a scene without a group has a label of its own.
+
+    The variance is V_user + V_group − V_scene (Cameron, Gelbach and Miller, 2011), with V_user by the jackknife; a
+    statistic that is not a mean is linearised. V_group < V_scene, which people who compete for the items of a list
+    bring about, is not counted on, with one exception: a total that is the same in every group, as that of the hits
+    of a predictor blind to the user, has no error. So the variance is at most the sum over groups of total² × scenes
+    of the group's busiest user. The quantile is Student's with (Σ n_u)² / Σ n_u² − 1 degrees of freedom, n_u being the
+    scenes of a user (Carter, Schnepel and Steigerwald, 2017). `benchmarks/intervals.py` measures the coverage.
     """
-    names = np.unique(domains)
-    sums, scenes = resample(columns, users, domains, draws, seed)
-    means, drawn = np.stack([columns[domains == name].mean(axis=0) for name in names]), sums / scenes[..., None]
-    sizes = [int((domains == name).sum()) for name in names]
-    total, drawn_total = columns.mean(axis=0), sums.sum(axis=0) / scenes.sum(axis=0)[:, None]
-    return {
-        "macro": {key: _estimate(f(means).mean(), f(drawn).mean(axis=0), len(users)) for key, f in statistics.items()},
-        "pooled": {key: _estimate(f(total), f(drawn_total), len(users)) for key, f in statistics.items()},
-        "domains": {
-            str(name): {key: _estimate(f(means[d]), f(drawn[d]), sizes[d]) for key, f in statistics.items()}
-            for d, name in enumerate(names)
-        },
-    }
+    names, domain = np.unique(domains, return_inverse=True)
+    own = np.arange(len(users)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    person = np.unique(np.unique(users, return_inverse=True)[1] * len(names) + domain, return_inverse=True)[1]
+    masks = [domain == d for d in range(len(names))]
+    parts = [_Part(columns[inside], person[inside], own[inside]) for inside in masks]
+    alone = {str(name): _estimates([part], statistics) for name, part in zip(names, parts, strict=True)}
+    if len(parts) == 1:
+        [only] = alone.values()
+        return {"macro": {**only}, "pooled": {**only}, "domains": alone}
+    pooled = _estimates([_Part(columns, person, own)], statistics)
+    return {"macro": _estimates(parts, statistics), "pooled": pooled, "domains": alone}
+
+
+def pooled_intervals(
+    columns: np.ndarray, statistics: Mapping[str, Statistic], users: np.ndarray, groups: np.ndarray | None = None
+) -> dict[str, Estimate]:
+    """`scoped_intervals` of the scenes of one domain."""
+    return scoped_intervals(columns, statistics, users, np.zeros(len(users), dtype=np.int64), groups)["pooled"]
 
 
 def interval(
     values: np.ndarray,
     users: np.ndarray,
-    draws: int = 2000,
-    seed: int = 0,
     domains: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
     pooled: bool = False,
     statistic: Statistic | None = None,
 ) -> Estimate:
@@ -276,23 +241,82 @@ def interval(
     """
     columns = values[:, None] if values.ndim == 1 else values
     labels = np.zeros(len(users), dtype=np.int64) if domains is None else domains
-    scoped = scoped_intervals(columns, {"": statistic or column(0)}, users, labels, draws, seed)
+    scoped = scoped_intervals(columns, {"": statistic or column(0)}, users, labels, groups)
     return (scoped["pooled"] if pooled else scoped["macro"])[""]
-
-
-def _estimate(value: np.ndarray, drawn: np.ndarray, scenes: int) -> Estimate:
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return {"value": float(value), "low": float(low), "high": float(high), "n": scenes}
 
 
 def paired_interval(
     a: np.ndarray,
     b: np.ndarray,
     users: np.ndarray,
-    draws: int = 2000,
-    seed: int = 0,
     domains: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
     pooled: bool = False,
 ) -> Estimate:
-    """Mean of a − b over the same scenes, `(scenes,)` each, with its interval; users resampled within domain."""
-    return interval(np.asarray(a) - np.asarray(b), users, draws, seed, domains, pooled)
+    """Mean of a − b over the same scenes, `(scenes,)` each, with its interval."""
+    return interval(np.asarray(a) - np.asarray(b), users, domains, groups, pooled)
+
+
+class _Part:
+    """The scenes of one domain: means, and what the variance of any statistic of them needs."""
+
+    def __init__(self, columns: np.ndarray, users: np.ndarray, groups: np.ndarray) -> None:
+        self.means, self.scenes = columns.mean(axis=0, dtype=np.float64), len(columns)
+        self._columns, self._users, self._groups = columns, _Clusters(users), _Clusters(groups)
+        self.users = len(self._users.sizes)
+        self.freedom = self.scenes**2 / (self._users.sizes**2).sum() - 1
+
+    def variance(self, statistic: Statistic) -> float:
+        """Of the statistic of these means."""
+        scenes, users, groups = self.scenes, self._users, self._groups
+        influence = (self._columns - self.means) @ _gradient(statistic, self.means) / scenes
+        left_out = users.sums(influence) * scenes / (scenes - users.sizes)
+        variance = (left_out**2).sum() * (1 - 1 / self.users)
+        if len(groups.sizes) < scenes:
+            totals = groups.sums(influence) ** 2
+            variance += max(totals.sum() - (influence**2).sum(), 0.0)
+            busiest = groups.most(users.sizes[users.index])
+            variance = min(variance, (totals * busiest).sum() / (1 - 1 / self.users))
+        return float(variance)
+
+
+class _Clusters:
+    """Scenes sorted by a label, so that sums and maxima by cluster are fast."""
+
+    def __init__(self, labels: np.ndarray) -> None:
+        _, self.index, self.sizes = np.unique(labels, return_inverse=True, return_counts=True)
+        self._order = np.argsort(self.index, kind="stable")
+        self._start = np.concatenate([[0], np.cumsum(self.sizes)[:-1]])
+
+    def sums(self, values: np.ndarray) -> np.ndarray:
+        return np.add.reduceat(values[self._order], self._start)
+
+    def most(self, values: np.ndarray) -> np.ndarray:
+        return np.maximum.reduceat(values[self._order], self._start)
+
+
+def _gradient(statistic: Statistic, means: np.ndarray, step: float = 1e-6) -> np.ndarray:
+    """Central differences: exact for means, and 0 for an absolute value at 0."""
+    steps = np.eye(len(means)) * step
+    return (statistic.of(means + steps) - statistic.of(means - steps)) / (2 * step)
+
+
+def _estimates(parts: Sequence[_Part], statistics: Mapping[str, Statistic]) -> dict[str, Estimate]:
+    return {key: _estimate(parts, statistic) for key, statistic in statistics.items()}
+
+
+def _estimate(parts: Sequence[_Part], statistic: Statistic) -> Estimate:
+    """The mean of a statistic over these parts, which share no users."""
+    from scipy.special import stdtrit
+
+    value = float(np.mean([statistic.of(part.means) for part in parts]))
+    scenes = sum(part.scenes for part in parts)
+    if min(part.users for part in parts) < FEWEST_USERS:
+        return {"value": value, "low": None, "high": None, "n": scenes}
+    variances = np.array([part.variance(statistic) for part in parts]) / len(parts) ** 2
+    total = variances.sum()
+    half = 0.0
+    if total > 0:  # Satterthwaite's degrees of freedom for a sum
+        freedom = total**2 / (variances**2 / [max(part.freedom, 1.0) for part in parts]).sum()
+        half = float(stdtrit(freedom, 0.975) * total**0.5)
+    return {"value": value, "low": max(value - half, statistic.least), "high": value + half, "n": scenes}

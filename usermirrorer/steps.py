@@ -182,7 +182,6 @@ class EvalSettings(Sampling):
     )
     anonymise_items: bool = setting(False, "Replace titles by neutral names.")
     prompt: str | None = setting(None, "Instruction; default: as trained, else ekb.")
-    calibrate: str | None = setting(None, "Train scenes to fit one temperature on.")
     seed: int = setting(0, "The same seed gives the same bytes.")
 
 

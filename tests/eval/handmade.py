@@ -37,6 +37,36 @@ def frame(rows: list[dict]) -> pl.DataFrame:
     return pl.from_arrow(pa.Table.from_pylist(sorted(rows, key=lambda row: row["scene_id"]), schema=SCENES))
 
 
+def groups(number: int, options: int = 5, users: int = 40, dataset: str = "shop", seed: int = 0) -> pl.DataFrame:
+    """Whole groups: the same list in the same order for `options` different users, each of whom took another item."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for group in range(number):
+        members = rng.choice(users, size=options, replace=False)
+        items = [f"{group}-{i}" for i in range(options)]
+        shared = {
+            "group_id": f"{group:016x}",
+            "group_time": datetime(2020, 1, 1, tzinfo=UTC),
+            "impression_list": items,
+            "exposure": "matched",
+        }
+        for position, user in enumerate(members):
+            rows.append(scene(f"u{user}", items[position], position, options, dataset, **shared))
+            rows[-1]["text"]["action_list"] = [f"thing {item}" for item in items]
+    return frame(rows)
+
+
+def blind(scenes: pl.DataFrame, model: str = "m") -> pl.DataFrame:
+    """Rows as `predict` gives them, from a model that reads the list and not the user."""
+    rng = np.random.default_rng(0)
+    lists = {key: rng.dirichlet(np.ones(5)).tolist() for key in scenes["group_id"].unique().sort()}
+    rows = predictions(scenes, 0.0, model, samples=1)
+    probs = rows.join(scenes, on="scene_id", maintain_order="left")["group_id"].replace_strict(
+        lists, return_dtype=pl.List(pl.Float64)
+    )
+    return rows.with_columns(probs=probs)
+
+
 def predictions(
     scenes: pl.DataFrame, skill: float, model: str = "m", context: str = "full", samples: int = 2, seed: int = 0
 ) -> pl.DataFrame:

@@ -100,11 +100,11 @@ def test_baselines_and_train_scenes_of_the_same_work_directory_are_found(engine,
         {"tiny": engine.name},
         str(split["test"]),
         tmp_path / "out",
-        EvalSettings(repeat=1, prompt="plain", calibrate=str(split["train"]), **asdict(SHORT)),
+        EvalSettings(repeat=1, prompt="plain", **asdict(SHORT)),
     )
     assert list(metrics["baselines"]) == ["popularity"] and metrics["probe"] == probe and metrics["notes"] == []
     model = metrics["models"]["tiny"]
-    assert model["calibrated"]["temperature"] > 0 and model["against"]["popularity"]["accuracy"]["n"] == 6
+    assert len(model["calibrated"]["halves"]) == 2 and model["against"]["popularity"]["accuracy"]["n"] == 6
     assert model["parts"]["warm_users"]["accuracy"]["n"] == 6
     page = report([tmp_path / "out"], tmp_path / "report").read_text()
     assert "the exposure gives the choice away" in page
@@ -119,5 +119,3 @@ def test_wrong_use_fails_before_any_model_is_loaded(kitchen, tmp_path):
     with pytest.raises(UserError, match="no model at '/not/there'"):
         run_eval({"m": f"vllm:{tmp_path}", "lost": "vllm:/not/there"}, source, tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    with pytest.raises(UserError, match="share scenes"):
-        run_eval({"m": "vllm:tiny-base"}, source, tmp_path / "out", EvalSettings(prompt="plain", calibrate=source))

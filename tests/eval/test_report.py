@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 import polars as pl
 import pytest
-from handmade import predictions
+from handmade import groups, predictions
 
 from usermirrorer.errors import UserError
 from usermirrorer.eval.baselines import load_baselines
@@ -29,10 +29,11 @@ def write_run(directory, scenes, model: str, skill: float, probe="no probe: made
         "settings": {
             "mode": "decision", "repeat": 2, "seed": 0, "anonymise": False, "sampling": sampling,
             "models": {model: f"vllm:<{model}>"}, "prompts": {model: "plain"},
+            "bases": {model: ["<base>"] if model == "sft" else []},
         },
         "read": {"read": 120, "kept": 120, "blanked": 0, "duplicate": 0},
         "notes": [note],
-        **evaluate(rows, scenes, baselines, probe, train=(rows, scenes), draws=50),
+        **evaluate(rows, scenes, baselines, probe),
     }  # fmt: skip
     directory.mkdir(parents=True)
     (directory / "metrics.json").write_text(json.dumps(metrics))
@@ -62,13 +63,16 @@ def test_summary_has_every_model_and_what_to_compare_it_with(scenes, tmp_path):
     runs = [write_run(tmp_path / name, scenes, name, skill, probe) for name, skill in (("base", 0.0), ("sft", 1.5))]
     page = report(runs, tmp_path / "report")
     summary = json.loads((tmp_path / "report" / "summary.json").read_text())
-    assert summary["chance"] == pytest.approx(0.2) and summary["probe"] == probe and summary["best_possible"] is None
+    assert summary["chance"] == pytest.approx(0.2) and summary["probe"] == probe and summary["best_possible"] == {}
     assert list(summary["models"]) == ["base", "sft"]
     assert set(summary["models"]["sft"]["accuracy"]) == {"value", "low", "high", "n"}
     assert summary["models"]["sft"]["user_gain"]["low"] > 0
     assert set(summary["baselines"]) == {"uniform", "best position of this file"}
     (comparison,) = summary["comparisons"]
     assert (comparison["a"], comparison["b"]) == ("base", "sft") and comparison["argmax_accuracy"]["low"] > 0
+    assert comparison["parent"] is True
+    assert summary["models"]["sft"]["against_strongest_baseline"]["argmax_accuracy"]["low"] > 0
+    assert len(summary["models"]["sft"]["calibrated"]["halves"]) == 2
     html = page.read_text()
     checked = Balance()
     checked.feed(html)
@@ -91,3 +95,18 @@ def test_names_that_clash_get_their_directory_and_other_scenes_are_refused(scene
         report([a, other], tmp_path / "report")
     with pytest.raises(UserError, match="holds no metrics.json"):
         report([tmp_path], tmp_path / "report")
+
+
+def test_the_page_says_what_groups_and_few_users_mean(tmp_path):
+    few = groups(12, users=12)
+    html = report([write_run(tmp_path / "a", few, "m", 1.0)], tmp_path / "report").read_text()
+    checked = Balance()
+    checked.feed(html)
+    assert checked.open == []
+    assert "all accuracy above 1/n is owed to the user" in html and "from fewer than 20 users: shop has 12" in html
+    assert "m, calibrated" in html and "m, prior-corrected" in html
+    headings = re.findall(r"<th>(.*?)</th>", html)
+    assert headings[1:4] == ["arg-max accuracy", "calibrated gain (bits)", "accuracy of sampled answers"]
+    summary = json.loads((tmp_path / "report" / "summary.json").read_text())
+    assert summary["models"]["m"]["argmax_accuracy"]["low"] is None
+    assert any("owed to the user" in remark for remark in summary["remarks"])

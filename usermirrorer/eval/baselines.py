@@ -1,4 +1,4 @@
-"""What a model is compared with on the same scenes: baselines, and the best possible prediction if it is known."""
+"""What a model is compared with on the same scenes: predictions without a language model."""
 
 from __future__ import annotations
 
@@ -37,16 +37,6 @@ def load_baselines(
                 "run `usermirrorer scenes` again"
             )
     return rows, None
-
-
-def best_possible(scenes: pl.DataFrame) -> pl.DataFrame | None:
-    """The posterior of every option given the text of the scene, for the synthetic domain; None for other scenes."""
-    if not set(scenes["dataset"].unique()) <= {"toy", "toy-log"}:
-        return None
-    from usermirrorer.data.sources.toy import posterior_probs
-
-    probs = [posterior_probs(text).tolist() for text in scenes["text"].to_list()]
-    return _frame(scenes, "best possible", probs)
 
 
 def uniform(scenes: pl.DataFrame) -> pl.DataFrame:

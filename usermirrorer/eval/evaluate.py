@@ -5,16 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from usermirrorer import measures
 from usermirrorer.eval.baselines import uniform
-from usermirrorer.eval.scene_predictions import KEYS, ScenePredictions, measure, measure_scopes, paired, per_scene
+from usermirrorer.eval.best_possible import expected
+from usermirrorer.eval.scene_predictions import (
+    ScenePredictions,
+    after_calibration,
+    measure,
+    measure_scopes,
+    paired,
+    per_scene,
+    without_prejudice,
+)
+from usermirrorer.measures import FEWEST_USERS
 
 
 def evaluate(
@@ -22,66 +30,72 @@ def evaluate(
     scenes: pl.DataFrame,
     baselines: pl.DataFrame,
     probe: dict[str, Any] | str,
-    best: pl.DataFrame | None = None,
-    train: tuple[pl.DataFrame, pl.DataFrame] | None = None,
+    best: Mapping[str, pl.DataFrame] | None = None,
+    parents: Mapping[str, str] | None = None,
     train_users: Sequence[tuple[str, str]] | None = None,
-    draws: int = 2000,
-    seed: int = 0,
 ) -> dict[str, Any]:
     """Everything that is reported of `predictions` (columns of PREDICTED and `model`) on `scenes`.
 
-    `baselines` and `best` (the best possible predictor, if it is known) are (scene_id, baseline, probs); `probe` is
-    the manifest's block, or a sentence on why there is none; `train` holds predictions and scenes of the train split,
-    to fit each model's one temperature; `train_users` are the (dataset, user_id) of the train split.
+    `baselines` are (scene_id, baseline, probs); `best` maps a name to the (scene_id, probs) of a predictor that cannot
+    be beaten; `probe` is the manifest's block, or a sentence on why there is none; `parents` maps a model's name to
+    that of the model it was trained from; `train_users` are the (dataset, user_id) of the train split.
     """
     compared = {name: per_scene(rows, scenes) for name, rows in _by("baseline", baselines)}
-    models = {}
-    for name, rows in _by("model", predictions):
-        temperature = None if train is None else _temperature(train[0].filter(pl.col("model") == name), train[1])
-        models[name] = _model(rows, scenes, compared, temperature, train_users, draws, seed)
+    measured = {name: measure(predicted) for name, predicted in compared.items()}
     return {
         "scenes": {
             "n": len(scenes),
+            "grouped": scenes["group_id"].count(),
             "fingerprint": fingerprint(scenes),
             "users": scenes.select("dataset", "user_id").n_unique(),
             "by_dataset": _sizes(scenes, "dataset"),
             "by_options": _sizes(scenes, "choice_cnt"),
         },
-        "chance": measure_scopes(per_scene(uniform(scenes), scenes), draws, seed)["macro"]["accuracy"],
+        "no_intervals": _too_few_users(scenes),
+        "chance": measure_scopes(per_scene(uniform(scenes), scenes))["macro"]["accuracy"]["value"],
         "probe": probe,
-        "best_possible": None if best is None else measure(per_scene(best, scenes), draws, seed),
-        "baselines": {name: measure(predicted, draws, seed) for name, predicted in compared.items()},
-        "models": models,
-        "comparisons": compare(predictions, scenes, draws, seed),
+        "best_possible": {
+            name: {**measure(per_scene(rows, scenes)), "expected": expected(rows)}
+            for name, rows in (best or {}).items()
+        },
+        "baselines": measured,
+        "strongest_baseline": max(measured, key=lambda name: measured[name]["macro"]["argmax_accuracy"]["value"]),
+        "models": {name: _model(rows, scenes, compared, train_users) for name, rows in _by("model", predictions)},
+        "comparisons": compare(predictions, scenes, parents or {}),
     }
 
 
 def fingerprint(scenes: pl.DataFrame) -> str:
     """16 hex digits of the scenes and their choices: runs with the same fingerprint can be compared."""
-    keys = json.dumps(sorted(scenes.select(KEYS).iter_rows()))
+    keys = json.dumps(sorted(scenes.select("scene_id", "dataset", "user_id", "item_pos").iter_rows()))
     return hashlib.blake2b(keys.encode(), digest_size=8).hexdigest()
 
 
-def compare(predictions: pl.DataFrame, scenes: pl.DataFrame, draws: int = 2000, seed: int = 0) -> list[dict[str, Any]]:
-    """Paired differences b − a between every two models on the scenes both answered (context full), macro."""
+def compare(predictions: pl.DataFrame, scenes: pl.DataFrame, parents: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Paired differences b − a between every two models on the scenes both answered (context full), macro.
+
+    `parent` is true if b was trained from a; such pairs come first.
+    """
     full = predictions.filter(pl.col("context") == "full")
     by_model = {name: per_scene(rows, scenes) for name, rows in _by("model", full)}
-    return [{"a": a, "b": b, **paired(by_model[b], by_model[a], draws, seed)} for a, b in combinations(by_model, 2)]
+    related = [(parent, name) for name, parent in parents.items() if {parent, name} <= by_model.keys()]
+    others = [pair for pair in combinations(by_model, 2) if pair not in related and pair[::-1] not in related]
+    return [
+        {"a": a, "b": b, "parent": (a, b) in related, **paired(by_model[b], by_model[a])} for a, b in related + others
+    ]
 
 
 def _model(
     rows: pl.DataFrame,
     scenes: pl.DataFrame,
     baselines: Mapping[str, ScenePredictions],
-    temperature: float | None,
     train_users: Sequence[tuple[str, str]] | None,
-    draws: int,
-    seed: int,
 ) -> dict[str, Any]:
-    """All measures of one model: per context, and for `full` also calibrated, per part, and against the baselines."""
+    """All measures of one model: per context, and for `full` also calibrated, prior-corrected, per part, and against
+    the baselines."""
     by_context = dict(_by("context", rows))
     result: dict[str, Any] = {
-        "contexts": {name: measure(per_scene(part, scenes), draws, seed) for name, part in by_context.items()},
+        "contexts": {name: measure(per_scene(part, scenes)) for name, part in by_context.items()},
         "counts": {name: _counts(part, scenes) for name, part in by_context.items()},
     }
     if "full" not in by_context:
@@ -89,20 +103,30 @@ def _model(
     full = per_scene(by_context["full"], scenes)
     finished = by_context["full"].filter(~pl.col("unfinished"))
     if 0 < len(finished) < len(by_context["full"]):
-        result["without_unfinished"] = measure_scopes(per_scene(finished, scenes), draws, seed)["macro"]
-    if temperature is not None:
-        tempered = replace(full, probs=measures.apply_temperature(full.probs, full.counts, temperature))
-        result["calibrated"] = {"temperature": temperature, **measure(tempered, draws, seed)}
+        result["without_unfinished"] = measure_scopes(per_scene(finished, scenes))["macro"]
+    result["calibrated"] = {"halves": list(full.fits), **measure(after_calibration(full))}
+    corrected, changed = without_prejudice(full)
+    if changed:
+        left = int(full.grouped.sum()) - changed
+        result["prior_corrected"] = {"scenes": changed, "incomplete": left, **measure(corrected)}
     result["parts"] = {
-        name: measure_scopes(full.only(mask), draws, seed)["macro"]
+        name: measure_scopes(full.only(mask))["macro"]
         for name, mask in _parts(full, scenes, train_users).items()
         if mask.any()
     }
-    if "swapped-history" in by_context:
+    result["user_gain"] = result["contexts"]["full"]["user_gain"]
+    if result["user_gain"] is None and "swapped-history" in by_context:
         swapped = per_scene(by_context["swapped-history"], scenes)
-        result["user_gain"] = paired(full, swapped, draws, seed).get("argmax_accuracy")
-    result["against"] = {name: paired(full, baseline, draws, seed) for name, baseline in baselines.items()}
+        result["user_gain"] = paired(full, swapped).get("argmax_accuracy")
+    result["against"] = {name: paired(full, baseline) for name, baseline in baselines.items()}
     return result
+
+
+def _too_few_users(scenes: pl.DataFrame) -> str | None:
+    """Why some intervals are missing, None if none is."""
+    users = scenes.group_by("dataset").agg(pl.col("user_id").n_unique()).sort("dataset")
+    few = [f"{name} has {count}" for name, count in users.iter_rows() if count < FEWEST_USERS]
+    return f"no interval from fewer than {FEWEST_USERS} users: {', '.join(few)}" if few else None
 
 
 def _by(column: str, rows: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
@@ -121,14 +145,10 @@ def _parts(
         masks |= {"later_chosen": chosen_later, "none_later_chosen": ~chosen_later}
     if train_users is not None:
         known = set(train_users)
-        warm = np.array([key in known for key in zip(full.domains, full.users, strict=True)])
+        keys = scenes.filter(pl.col("scene_id").is_in(full.ids)).sort("scene_id").select("dataset", "user_id")
+        warm = np.array([key in known for key in keys.iter_rows()])
         masks |= {"warm_users": warm, "cold_users": ~warm}
     return masks
-
-
-def _temperature(predictions: pl.DataFrame, scenes: pl.DataFrame) -> float:
-    full = per_scene(predictions.filter(pl.col("context") == "full"), scenes)
-    return measures.fit_temperature(full.probs, full.choice, full.counts)
 
 
 def _counts(rows: pl.DataFrame, scenes: pl.DataFrame) -> dict[str, int]:

@@ -11,15 +11,20 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from usermirrorer.eval.best_possible import FROM_TEXT
+from usermirrorer.eval.scene_predictions import COMPARED
 from usermirrorer.eval.svg import Row, dot_plot, position_plot, reliability_plot
 from usermirrorer.eval.table import (
     MEASURES,
     PROBE,
     baseline_rows,
+    difference_rows,
+    fit_lines,
     format_estimate,
     format_estimates,
     model_rows,
     probe_line,
+    remarks,
 )
 from usermirrorer.llm.prompts import LABELS
 
@@ -54,7 +59,10 @@ def page(metrics: dict[str, Any]) -> str:
         **metrics,
         "probe": probe_line(metrics),
         "probe_warns": isinstance(probe, str) or probe.get("warning"),
+        "remarks": remarks(metrics),
+        "fits": fit_lines(metrics),
         "measures": list(MEASURES.values()),
+        "compared": [MEASURES[key] for key in COMPARED],
         "headline": _headline(metrics),
         "accuracy_plots": _accuracy_plots(metrics, full),
         "user_gain": dot_plot(gains, {}, "User gain", signed=True) if gains else None,
@@ -75,7 +83,7 @@ def page(metrics: dict[str, Any]) -> str:
 
 
 def _headline(metrics: dict[str, Any]) -> list[TableRow]:
-    rows = [TableRow("chance", [f"{metrics['chance']['value']:.3f}"])]
+    rows = [TableRow("chance", [f"{metrics['chance']:.3f}"])]
     rows += [TableRow(label, format_estimates(measured)) for label, measured in baseline_rows(metrics)]
     for label, measured in model_rows(metrics):
         rows.append(TableRow(label, format_estimates(measured), "model" if label in metrics["models"] else ""))
@@ -84,11 +92,11 @@ def _headline(metrics: dict[str, Any]) -> list[TableRow]:
 
 def _accuracy_plots(metrics: dict[str, Any], full: Mapping[str, Any]) -> dict[str, str]:
     """Title -> plot of all baselines and models."""
-    lines = {"chance": metrics["chance"]["value"]}
-    if metrics["best_possible"]:
-        lines["best possible"] = metrics["best_possible"]["macro"]["argmax_accuracy"]["value"]
+    lines = {"chance": metrics["chance"]}
+    if FROM_TEXT in metrics["best_possible"]:
+        lines[FROM_TEXT] = metrics["best_possible"][FROM_TEXT]["macro"]["argmax_accuracy"]["value"]
     plots = {}
-    for measure, title in (("argmax_accuracy", "Arg-max accuracy"), ("accuracy", "Accuracy")):
+    for measure, title in (("argmax_accuracy", "Arg-max accuracy"), ("accuracy", "Accuracy of sampled answers")):
         rows = [
             Row(name, one["macro"][measure], "probe" if name == PROBE else "baseline")
             for name, one in metrics["baselines"].items()
@@ -99,18 +107,10 @@ def _accuracy_plots(metrics: dict[str, Any], full: Mapping[str, Any]) -> dict[st
 
 
 def _differences(metrics: dict[str, Any]) -> list[TableRow]:
-    """Between every two models, and from the strongest baseline to each model."""
-    pairs = [(f"{pair['b']} − {pair['a']}", pair) for pair in metrics["comparisons"]]
-    baselines = metrics["baselines"]
-    best = max(baselines, key=lambda name: baselines[name]["macro"]["argmax_accuracy"]["value"])
-    against = {name: model["against"][best] for name, model in metrics["models"].items() if "against" in model}
-    pairs += [(f"{name} − {best}", pair) for name, pair in against.items()]
-    rows = []
-    for label, pair in pairs:
-        if "accuracy" in pair:
-            cells = [format_estimate(pair[key], signed=True) for key in list(MEASURES)[:3]]
-            rows.append(TableRow(label, [*cells, str(pair["accuracy"]["n"])]))
-    return rows
+    return [
+        TableRow(label, [*(format_estimate(pair[key], signed=True) for key in COMPARED), str(pair["accuracy"]["n"])])
+        for label, pair in difference_rows(metrics)
+    ]
 
 
 def _positions(full: Mapping[str, Any]) -> list[tuple[str, str, list[TableRow]]]:
@@ -138,7 +138,7 @@ def _parts(models: Mapping[str, Any]) -> list[TableRow]:
         if "without_unfinished" in model:
             parts["without unfinished decisions"] = model["without_unfinished"]
         for part, measured in parts.items():
-            cells = [*format_estimates(measured, ("accuracy", "argmax_accuracy")), str(measured["accuracy"]["n"])]
+            cells = [*format_estimates(measured, COMPARED), str(measured["accuracy"]["n"])]
             rows.append(TableRow(f"{name}, {part.replace('_', ' ')}", cells))
     return rows
 

@@ -13,7 +13,9 @@ from usermirrorer.data.artefacts.store import write_bytes
 from usermirrorer.errors import UserError
 from usermirrorer.eval.evaluate import compare
 from usermirrorer.eval.page import page
+from usermirrorer.eval.parents import parents
 from usermirrorer.eval.scene_predictions import KEYS
+from usermirrorer.eval.table import remarks
 
 
 def report(dirs: Sequence[Path], out: Path) -> Path:
@@ -27,6 +29,7 @@ def report(dirs: Sequence[Path], out: Path) -> Path:
     runs = [(directory, _read(directory)) for directory in dirs]
     first = runs[0][1]
     models: dict[str, Any] = {}
+    bases: dict[str, list[str]] = {}
     predictions = []
     for directory, metrics in runs:
         if metrics["scenes"]["fingerprint"] != first["scenes"]["fingerprint"]:
@@ -38,9 +41,12 @@ def report(dirs: Sequence[Path], out: Path) -> Path:
                 raise UserError(f"{directory} is given twice: pass every run once")
             spec, prompt = metrics["settings"]["models"][name], metrics["settings"]["prompts"][name]
             models[unique] = {**measured, "spec": spec, "prompt": prompt, "settings": metrics["settings"]}
+            bases[unique] = metrics["settings"]["bases"][name]
             predictions.append(rows.filter(pl.col("model") == name).with_columns(model=pl.lit(unique)))
     answered = pl.concat(predictions)
-    merged = {**first, "models": models, "comparisons": compare(answered, answered.select(KEYS).unique("scene_id"))}
+    related = parents({name: model["spec"] for name, model in models.items()}, bases)
+    comparisons = compare(answered, answered.select(KEYS).unique("scene_id"), related)
+    merged = {**first, "models": models, "comparisons": comparisons}
     out.mkdir(parents=True, exist_ok=True)
     write_bytes(out / "summary.json", (json.dumps(summary(merged), indent=1, ensure_ascii=False) + "\n").encode())
     write_bytes(out / "report.html", page(merged).encode())
@@ -50,24 +56,35 @@ def report(dirs: Sequence[Path], out: Path) -> Path:
 def summary(metrics: dict[str, Any]) -> dict[str, Any]:
     """The headline: macro measures of the full context, and what to compare them with.
 
-    `best_possible` is null if it is not known. Its arg-max accuracy also bounds a model's accuracy.
+    `best_possible` is empty if it is not known. Its arg-max accuracy also bounds a model's accuracy.
     """
+    strongest = metrics["strongest_baseline"]
     return {
         "scenes": metrics["scenes"],
-        "chance": metrics["chance"]["value"],
-        "best_possible": metrics["best_possible"] and metrics["best_possible"]["macro"],
+        "remarks": remarks(metrics),
+        "chance": metrics["chance"],
+        "best_possible": {
+            name: {**one["macro"], "expected": one["expected"]} for name, one in metrics["best_possible"].items()
+        },
         "probe": metrics["probe"],
-        "models": {name: _headline(model) for name, model in metrics["models"].items()},
-        "baselines": {name: measured["macro"] for name, measured in metrics["baselines"].items()},
+        "models": {name: _headline(model, strongest) for name, model in metrics["models"].items()},
+        "baselines": {
+            name: {**one["macro"], "user_gain": one["user_gain"]} for name, one in metrics["baselines"].items()
+        },
+        "strongest_baseline": strongest,
         "comparisons": metrics["comparisons"],
     }
 
 
-def _headline(model: dict[str, Any]) -> dict[str, Any]:
+def _headline(model: dict[str, Any], strongest: str) -> dict[str, Any]:
     full = model["contexts"].get("full", {}).get("macro", {})
     extra = {
         "user_gain": model.get("user_gain"),
-        "calibrated": model["calibrated"]["macro"] if "calibrated" in model else None,
+        "calibrated": {"halves": model["calibrated"]["halves"], **model["calibrated"]["macro"]}
+        if "calibrated" in model
+        else None,
+        "prior_corrected": model["prior_corrected"]["macro"] if "prior_corrected" in model else None,
+        "against_strongest_baseline": model.get("against", {}).get(strongest),
         "without_unfinished": model.get("without_unfinished"),
         "counts": model["counts"].get("full"),
     }

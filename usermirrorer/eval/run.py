@@ -18,9 +18,11 @@ import polars as pl
 
 from usermirrorer.data.artefacts.store import write_bytes, write_parquet
 from usermirrorer.errors import UserError
-from usermirrorer.eval.baselines import best_possible, load_baselines
+from usermirrorer.eval.baselines import load_baselines
+from usermirrorer.eval.best_possible import best_possible
 from usermirrorer.eval.contexts import CONTEXTS, anonymise_items, with_context
 from usermirrorer.eval.evaluate import evaluate
+from usermirrorer.eval.parents import bases_of, parents
 from usermirrorer.eval.predict import predict
 from usermirrorer.eval.scene_predictions import KEYS
 from usermirrorer.eval.scenes import load_scenes, probe_of, sibling
@@ -44,22 +46,17 @@ def run_eval(
 ) -> dict[str, Any]:
     """Evaluate `models` (name -> SPEC) on the scenes at `source`; write OUT/metrics.json and OUT/predictions.parquet.
 
-    `settings.prompt` overrides the instruction a model was trained with. `settings.calibrate` names train scenes, as
-    many as there are test scenes, to fit each model's temperature on. For scenes at WORK/scenes/DOMAIN/SPLIT,
-    baselines and train users are found in WORK. Prints the table, returns the metrics.
+    `settings.prompt` overrides the instruction a model was trained with. For scenes at WORK/scenes/DOMAIN/SPLIT,
+    baselines, train users and the log are found in WORK. Prints the table, returns the metrics.
     """
     if not models:
         raise UserError("no model to evaluate: pass one or more with --model")
     settings = settings or EvalSettings()
-    mode, contexts, prompt, calibrate = settings.mode, settings.context.split(","), settings.prompt, settings.calibrate
+    mode, contexts, prompt = settings.mode, settings.context.split(","), settings.prompt
     _check(settings.repeat, mode, contexts, prompt)
     scenes, counts = load_scenes(source)
-    train_source = calibrate or sibling(source, "scenes", "train")
-    train = load_scenes(train_source)[0] if train_source else None
-    if train is not None and not set(train["scene_id"]).isdisjoint(scenes["scene_id"]):
-        raise UserError(f"{train_source} and {source} share scenes: pass train scenes to --calibrate")
-    if calibrate and train is not None:
-        train = train.head(len(scenes))  # ids are hashes: the first are a random draw
+    train_source = sibling(source, "scenes", "train")
+    train = load_scenes(train_source)[0] if train_source and train_source != Path(source).resolve() else None
     split = Path(source).name
     baseline_rows, note = load_baselines(baselines or sibling(source, "baselines", split), scenes, train)
     recorded = {
@@ -72,16 +69,15 @@ def run_eval(
     # Loads no weights yet, but a missing model fails now and not after hours spent on the others.
     loaded = {name: load_model(spec, base_url=base_url) for name, spec in models.items()}
     prompts = {name: prompt or trained_prompt(spec, mode) for name, spec in models.items()}
-    parts, train_parts = [], []
+    parts = []
     for name, model in loaded.items():
         answer = partial(_answer, model, prompts[name], {**recorded, "base_url": base_url}, out)
         parts += [answer(scenes, context).with_columns(model=pl.lit(name)) for context in contexts]
-        if calibrate and train is not None:
-            train_parts.append(answer(train, "full").with_columns(model=pl.lit(name)))
     predictions = pl.concat(parts)
+    bases = {name: bases_of(spec) for name, spec in models.items()}
     metrics = {
         "source": source,
-        "settings": {**recorded, "contexts": contexts, "models": dict(models), "prompts": prompts},
+        "settings": {**recorded, "contexts": contexts, "models": dict(models), "prompts": prompts, "bases": bases},
         "read": counts,
         "notes": [note] if note else [],
         **evaluate(
@@ -89,10 +85,9 @@ def run_eval(
             scenes,
             baseline_rows,
             probe_of(source) or f"no probe: {source} has no manifest with one, so it may give the choice away",
-            best_possible(scenes),
-            (pl.concat(train_parts), train) if train_parts and train is not None else None,
+            best_possible(scenes, sibling(source, "tables")),
+            parents(models, bases),
             None if train is None else list(train.select("dataset", "user_id").unique().iter_rows()),
-            seed=settings.seed,
         ),
     }
     # With the scenes' keys the file can be compared with other runs' without the scenes.

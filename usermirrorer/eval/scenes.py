@@ -58,8 +58,8 @@ def probe_of(source: str | Path) -> dict[str, Any] | None:
     return (manifest or {}).get("content", {}).get("probe")
 
 
-def sibling(source: str | Path, artefact: str, split: str) -> Path | None:
-    """WORK/`artefact`/DOMAIN/`split` of scenes at WORK/scenes/DOMAIN/SPLIT, None if it has no shards."""
+def sibling(source: str | Path, artefact: str, split: str = "") -> Path | None:
+    """WORK/`artefact`/DOMAIN/`split` of scenes at WORK/scenes/DOMAIN/SPLIT, None if it has no parquet files."""
     path = Path(source).resolve()
     if path.parent.parent.name != "scenes":
         return None

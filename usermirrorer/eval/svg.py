@@ -24,8 +24,9 @@ class Row:
 
 
 def dot_plot(rows: Sequence[Row], lines: Mapping[str, float], title: str, signed: bool = False) -> str:
-    """Values with their 95 % intervals, one row each, above a common axis; `lines` are named reference values."""
-    values = [v for row in rows for v in (row.estimate["low"], row.estimate["high"])] + list(lines.values())
+    """Values and their 95 % intervals, if known, one row each, above a common axis; `lines` are named values."""
+    ends = [row.estimate[end] for row in rows for end in ("value", "low", "high")]
+    values = [end for end in ends if end is not None] + list(lines.values())
     ticks = _ticks(min(0.0, *values), max(values))
     low, high = ticks[0], max(ticks[-1], *values)
     right, top, step = WIDTH - 70, 30, 26
@@ -46,7 +47,8 @@ def dot_plot(rows: Sequence[Row], lines: Mapping[str, float], title: str, signed
         y, estimate = top + step * i + step / 2, row.estimate
         text = f"{estimate['value']:+.3f}" if signed else f"{estimate['value']:.3f}"
         parts.append(_text(LABELS - 12, y + 4, row.label, "label", "end"))
-        parts.append(_line(x(estimate["low"]), y, x(estimate["high"]), y, f"bar {row.kind}"))
+        if estimate["low"] is not None and estimate["high"] is not None:
+            parts.append(_line(x(estimate["low"]), y, x(estimate["high"]), y, f"bar {row.kind}"))
         parts.append(f'<circle cx="{x(estimate["value"]):.1f}" cy="{y:.1f}" r="5" class="dot {row.kind}"/>')
         parts.append(_text(WIDTH, y + 4, text, "value", "end"))
     return _svg(parts, bottom + 24, title)

@@ -12,26 +12,41 @@ PROBE = "exposure probe"
 """The probe's name among the baselines; the manifest has its arg-max accuracy."""
 
 MEASURES = {
-    "accuracy": "accuracy",
-    "argmax_accuracy": "arg-max",
-    "information_gain": "info gain (bits)",
+    "argmax_accuracy": "arg-max accuracy",
+    "calibrated_gain": "calibrated gain (bits)",
+    "accuracy": "accuracy of sampled answers",
+    "user_gain": "user gain",
+    "information_gain": "raw gain (bits)",
     "mrr": "MRR",
     "brier": "Brier",
-    "ece": "ECE",
+    "ece": "ECE (its null)",
 }
+"""The headline first: in the order of `scene_predictions.COMPARED`."""
+
+TERMINAL = ("argmax_accuracy", "calibrated_gain", "accuracy", "user_gain", "information_gain", "ece")
+
+SIGNED = ("calibrated_gain", "information_gain", "user_gain")
 
 
 def format_estimate(estimate: Estimate | None, signed: bool = False) -> str:
-    """`0.512 [0.480, 0.544]`, or a dash for None."""
+    """`0.512 [0.480, 0.544]`, only the value if it has no interval, or a dash for None."""
     if estimate is None:
         return "–"
-    form = "{:+.3f} [{:+.3f}, {:+.3f}]" if signed else "{:.3f} [{:.3f}, {:.3f}]"
-    return form.format(estimate["value"], estimate["low"], estimate["high"])
+    form, low, high = "+.3f" if signed else ".3f", estimate["low"], estimate["high"]
+    value = f"{estimate['value']:{form}}"
+    return value if low is None or high is None else f"{value} [{low:{form}}, {high:{form}}]"
 
 
-def format_estimates(measured: Mapping[str, Estimate], keys: Iterable[str] = MEASURES) -> list[str]:
+def format_estimates(measured: Mapping[str, Estimate | None], keys: Iterable[str] = MEASURES) -> list[str]:
     """`format_estimate` of each named measure; empty text for those that were not measured."""
-    return [format_estimate(measured[key], key == "information_gain") if key in measured else "" for key in keys]
+    cells = []
+    for key in keys:
+        estimate, null = measured.get(key), measured.get("ece_null")
+        if key == "ece" and estimate and null:
+            cells.append(f"{estimate['value']:.3f} ({null['value']:.3f})")
+        else:
+            cells.append(format_estimate(estimate, key in SIGNED) if estimate else "")
+    return cells
 
 
 def probe_line(metrics: dict[str, Any]) -> str:
@@ -40,7 +55,19 @@ def probe_line(metrics: dict[str, Any]) -> str:
     if isinstance(probe, str):
         return probe
     warning = " – WARNING: the exposure gives the choice away" if probe.get("warning") else ""
-    return f"exposure probe {format_estimate(probe['accuracy'])}, chance {metrics['chance']['value']:.3f}{warning}"
+    return f"exposure probe {format_estimate(probe['accuracy'])}, chance {metrics['chance']:.3f}{warning}"
+
+
+def remarks(metrics: dict[str, Any]) -> list[str]:
+    """What a reader of the numbers has to know of these scenes."""
+    scenes, found = metrics["scenes"], list(metrics["notes"])
+    if scenes["grouped"]:
+        which = "all scenes" if scenes["grouped"] == scenes["n"] else f"the {scenes['grouped']} scenes of groups"
+        found.append(
+            f"in {which}, everybody in a group sees the same list of n and takes another of its items: all accuracy "
+            "above 1/n is owed to the user"
+        )
+    return found + ([metrics["no_intervals"]] if metrics["no_intervals"] else [])
 
 
 def reasons(counts: dict[str, int]) -> str:
@@ -50,24 +77,57 @@ def reasons(counts: dict[str, int]) -> str:
     return f"{scenes}, {counts['shed']} with history shed; {rows}, {counts['disagrees']} favour another label"
 
 
-def baseline_rows(metrics: dict[str, Any]) -> Iterator[tuple[str, dict[str, Estimate]]]:
+def baseline_rows(metrics: dict[str, Any]) -> Iterator[tuple[str, Mapping[str, Estimate | None]]]:
     """Label and macro measures of everything that models are compared with, except chance."""
     if not isinstance(metrics["probe"], str) and PROBE not in metrics["baselines"]:
         yield PROBE, {"argmax_accuracy": metrics["probe"]["accuracy"]}
     for name, measured in metrics["baselines"].items():
-        yield name, measured["macro"]
-    if metrics["best_possible"]:
-        yield "best possible", metrics["best_possible"]["macro"]
+        yield name, _macro(measured)
+    for name, measured in metrics["best_possible"].items():
+        yield name, _macro(measured)
+        scenes = measured["macro"]["accuracy"]["n"]
+        own = {key: Estimate(value=one, low=None, high=None, n=scenes) for key, one in measured["expected"].items()}
+        yield f"{name}, expected", own
 
 
-def model_rows(metrics: dict[str, Any]) -> Iterator[tuple[str, dict[str, Estimate]]]:
-    """Label and macro measures of every model: in each context (`full` under its own name), and calibrated."""
+def model_rows(metrics: dict[str, Any]) -> Iterator[tuple[str, Mapping[str, Estimate | None]]]:
+    """Label and macro measures of every model: in each context (`full` under its own name), calibrated, corrected."""
     for name, model in metrics["models"].items():
         for context, measured in model["contexts"].items():
-            yield name if context == "full" else f"{name}, {context}", measured["macro"]
-        if "calibrated" in model:
-            calibrated = model["calibrated"]
-            yield f"{name} at temperature {calibrated['temperature']:.2f}", calibrated["macro"]
+            if context == "full":
+                yield name, {**measured["macro"], "user_gain": model["user_gain"]}
+            else:
+                yield f"{name}, {context}", _macro(measured)
+        for kind in ("calibrated", "prior_corrected"):
+            if kind in model:
+                yield f"{name}, {kind.replace('_', '-')}", _macro(model[kind])
+
+
+def difference_rows(metrics: dict[str, Any]) -> Iterator[tuple[str, Mapping[str, Estimate]]]:
+    """Label and paired differences: models from their parents, from the strongest baseline, and from one another."""
+    strongest = metrics["strongest_baseline"]
+    pairs = [pair for pair in metrics["comparisons"] if "accuracy" in pair]
+    yield from ((f"{pair['b']} − {pair['a']}, its parent", pair) for pair in pairs if pair["parent"])
+    for name, model in metrics["models"].items():
+        if model.get("against", {}).get(strongest):
+            yield f"{name} − {strongest}, the strongest baseline", model["against"][strongest]
+    yield from ((f"{pair['b']} − {pair['a']}", pair) for pair in pairs if not pair["parent"])
+
+
+def fit_lines(metrics: dict[str, Any]) -> list[str]:
+    """What was fitted to calibrate each model, and how many of its scenes the prior correction left as they were."""
+    lines = []
+    for name, model in metrics["models"].items():
+        fits = [
+            f"smoothing {fit['smoothing']:.2f}, temperature {fit['temperature']:.2f}"
+            for fit in model.get("calibrated", {}).get("halves", ())
+        ]
+        if fits:
+            lines.append(f"{name}: fitted on either half of the users: {'; '.join(fits)}")
+        if model.get("prior_corrected", {}).get("incomplete"):
+            left = model["prior_corrected"]["incomplete"]
+            lines.append(f"{name}: {left} scenes of groups with a member unanswered are not prior-corrected")
+    return lines
 
 
 def print_table(metrics: dict[str, Any]) -> None:
@@ -77,27 +137,31 @@ def print_table(metrics: dict[str, Any]) -> None:
 
     console = Console()
     if not console.is_terminal:
-        console.width = 180  # logs are not wrapped
-    table = Table(title=f"{metrics['source']}: {metrics['scenes']['n']} scenes, {metrics['scenes']['users']} users")
-    table.add_column("", no_wrap=True)
-    shown = {name: heading for name, heading in MEASURES.items() if name != "brier"}
-    for heading in [*shown.values(), "user gain"]:
-        table.add_column(heading, justify="right")
-    table.add_row("chance", f"{metrics['chance']['value']:.3f}")
+        console.width = 200  # logs are not wrapped
+    title = f"{metrics['source']}: {metrics['scenes']['n']} scenes, {metrics['scenes']['users']} users"
+    table, differences = Table(title=title), Table(title="Differences, paired by scene")
+    for shown, keys in ((table, TERMINAL), (differences, TERMINAL[:3])):
+        shown.add_column("", no_wrap=True)
+        for key in keys:
+            shown.add_column(MEASURES[key], justify="right")
+    table.add_row("chance", f"{metrics['chance']:.3f}")
     for label, measured in baseline_rows(metrics):
-        table.add_row(label, *format_estimates(measured, shown))
+        table.add_row(label, *format_estimates(measured, TERMINAL))
     table.add_section()
-    models = metrics["models"]
     for label, measured in model_rows(metrics):
-        gain = format_estimate(models[label].get("user_gain"), signed=True) if label in models else ""
-        table.add_row(label, *format_estimates(measured, shown), gain)
-    console.print(table)
-    console.print(probe_line(metrics), style="dim", highlight=False)
-    for name, model in models.items():
-        for context, counts in model["counts"].items():
-            console.print(f"{name}, {context}: {reasons(counts)}", style="dim", highlight=False)
+        table.add_row(label, *format_estimates(measured, TERMINAL))
+    for label, pair in difference_rows(metrics):
+        differences.add_row(label, *(format_estimate(pair[key], signed=True) for key in TERMINAL[:3]))
+    console.print(table, differences)
+    lines = [probe_line(metrics), *fit_lines(metrics)]
+    for name, model in metrics["models"].items():
+        lines += [f"{name}, {context}: {reasons(counts)}" for context, counts in model["counts"].items()]
         if "without_unfinished" in model:
             kept = format_estimate(model["without_unfinished"]["accuracy"])
-            console.print(f"{name}: accuracy without unfinished rows {kept}", highlight=False)
-    for note in metrics["notes"]:
-        console.print(note, style="dim", highlight=False)
+            lines.append(f"{name}: accuracy without unfinished rows {kept}")
+    for line in [*remarks(metrics), *lines]:
+        console.print(line, style="dim", highlight=False)
+
+
+def _macro(measured: Mapping[str, Any]) -> Mapping[str, Estimate | None]:
+    return {**measured["macro"], "user_gain": measured["user_gain"]}

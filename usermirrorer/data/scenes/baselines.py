@@ -15,7 +15,7 @@ from usermirrorer.data.scenes.cross_fit import Fitted, fit_all, once_per_list
 from usermirrorer.data.scenes.features import KINDS, Features
 from usermirrorer.data.scenes.trees import boosted_trees
 from usermirrorer.data.scenes.within_lists import matrix, softmax, standardised
-from usermirrorer.measures import argmax_hit, choice_probability, column, scoped_intervals
+from usermirrorer.measures import argmax_hit, choice_probability, column, pooled_intervals
 
 
 SHARPNESS = (0.01, 30.0)
@@ -85,12 +85,12 @@ def hits(features: Features, probs: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.stack(columns, axis=1).astype(np.float32)
 
 
-def accuracies(found: np.ndarray, user: np.ndarray, names: list[str]) -> dict[str, Any]:
-    """Accuracy and arg-max accuracy of each baseline with intervals, users resampled; `found` comes from `hits`."""
+def accuracies(found: np.ndarray, user: np.ndarray, group: np.ndarray, names: list[str]) -> dict[str, Any]:
+    """Accuracy and arg-max accuracy of each baseline with intervals; `found` comes from `hits`."""
     measures = ("accuracy", "argmax_accuracy")
     labels = [f"{measure} {name}" for name in names for measure in measures]
     statistics = {label: column(number) for number, label in enumerate(labels)}
-    every = scoped_intervals(found.astype(np.float64), statistics, user, np.zeros(len(user), dtype=np.int64))["pooled"]
+    every = pooled_intervals(found, statistics, user, group)
     return {name: {measure: every[f"{measure} {name}"] for measure in measures} for name in names}
 
 

@@ -213,7 +213,7 @@ class SceneWriter:
                 return hits(described, probs)
 
             found = np.concatenate(self._for_each_shard(write, 2))
-            accuracy = accuracies(found, drawn.choices.user, models)
+            accuracy = accuracies(found, drawn.choices.user, drawn.group, models)
             features.finish(rows=len(kept), classifier=summary["classifier"], half_lives=half_lives)
             baselines.finish(rows=len(drawn) * len(models), half_lives=half_lives, accuracy=accuracy)
         return summary, accuracy

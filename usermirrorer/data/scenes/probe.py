@@ -22,7 +22,7 @@ from usermirrorer.data.scenes.cross_fit import Fit, Fitted, Predict, fit_all, on
 from usermirrorer.data.scenes.features import Features
 from usermirrorer.data.scenes.trees import boosted_trees
 from usermirrorer.data.scenes.within_lists import matrix, softmax
-from usermirrorer.measures import Estimate, argmax_hit, column, scoped_intervals
+from usermirrorer.measures import Estimate, argmax_hit, column, pooled_intervals
 
 
 WARN_ABOVE_CHANCE = 0.05
@@ -73,9 +73,6 @@ def run_probe(
     hits["permuted"] = _hits(permuted, shuffled, once=False)
     found = _estimates(hits, features)
     chance = float((1 / features.count).mean())
-    if features.grouped:
-        # Not an estimate: whatever the sample, each list gives one hit.
-        found |= {name: {**found[name], "low": found[name]["value"], "high": found[name]["value"]} for name in fits}
     accuracy = found[best]
     summary = {
         "accuracy": accuracy,
@@ -87,7 +84,7 @@ def run_probe(
         "chance": chance,
         "scenes": len(features.count),
         "fitted_on": "train scenes" if train is not None else "the other half",
-        "warning": bool(_low(found.get("time_aware", accuracy)) > chance + WARN_ABOVE_CHANCE),
+        "warning": _begins_above(found.get("time_aware", accuracy), chance + WARN_ABOVE_CHANCE),
     }
     return summary, fitted[best]
 
@@ -99,12 +96,12 @@ def _hits(predict: Predict, features: Features, once: bool) -> np.ndarray:
 
 def _estimates(hits: dict[str, np.ndarray], features: Features) -> dict[str, Estimate]:
     statistics = {name: column(number) for number, name in enumerate(hits)}
-    domain = np.zeros(len(features.user), dtype=np.int64)
-    return scoped_intervals(np.stack(list(hits.values()), axis=1), statistics, features.user, domain)["pooled"]
+    return pooled_intervals(np.stack(list(hits.values()), axis=1), statistics, features.user, features.group)
 
 
-def _low(estimate: Estimate) -> float:
-    return estimate["low"]
+def _begins_above(estimate: Estimate, bound: float) -> bool:
+    """Whether the interval lies above the bound; without an interval nothing can be said."""
+    return estimate["low"] is not None and estimate["low"] > bound
 
 
 def identity(train: Features) -> Predict:

@@ -3,8 +3,8 @@
 Every item is a thing with a taste ("sweet cake"). A list holds `LIST_LENGTH` items of different tastes, drawn within a
 taste by a Zipf law, so some items are shown far more often than others. The choice is a softmax of `STRENGTH` times
 "this item has my taste". What is shown does not depend on the user, and popularity plays no part in the choice. So the
-best possible prediction from exactly the text of a scene has a closed form, `best_possible`: no honest model can do
-better.
+best possible prediction from earlier choices has a closed form: `best_possible` for real impressions,
+`best_possible_in_group` for matched groups. No honest model that sees the same choices can do better.
 """
 
 from __future__ import annotations
@@ -47,39 +47,61 @@ def best_given_taste(taste: str, option_tastes: Sequence[str]) -> np.ndarray:
     return _normalised([np.exp(STRENGTH) if option == taste else 1.0 for option in option_tastes])
 
 
-def taste_posterior(history_tastes: Sequence[str]) -> np.ndarray:
-    """Probability of every taste of `TASTES` given the tastes of the items chosen before, `(tastes,)`.
+def taste_likelihoods() -> tuple[float, float]:
+    """Probability that a choice has the user's taste, and that it has any given other taste.
 
-    The lists behind those choices are not shown, so they are summed out: a user's taste is on a list with
-    probability n/K and is then chosen by the softmax; otherwise every other taste is equally likely.
+    The list behind a choice is summed out: a user's taste is on a list with probability n/K and is then chosen by the
+    softmax; otherwise every other taste is equally likely.
     """
     tastes = len(TASTES)
     own = LIST_LENGTH / tastes * np.exp(STRENGTH) / (np.exp(STRENGTH) + LIST_LENGTH - 1)
-    other = (1 - own) / (tastes - 1)
+    return own, (1 - own) / (tastes - 1)
+
+
+def taste_posterior(history_tastes: Sequence[str]) -> np.ndarray:
+    """Probability of every taste of `TASTES` given the tastes of the items chosen before, `(tastes,)`.
+
+    The lists behind those choices are not shown. Tastes are uniform in the population.
+    """
+    own, other = taste_likelihoods()
     counts = np.array([sum(taste == shown for shown in history_tastes) for taste in TASTES])
     log_likelihood = counts * np.log(own) + (len(history_tastes) - counts) * np.log(other)
     return _normalised(np.exp(log_likelihood - log_likelihood.max()))
 
 
 def best_possible(history_tastes: Sequence[str], option_tastes: Sequence[str]) -> np.ndarray:
-    """Probability of every option given exactly what a scene shows, `(options,)`."""
+    """Probability of every option of a real impression given the choices before it, `(options,)`."""
     given_taste = np.stack([best_given_taste(taste, option_tastes) for taste in TASTES])
     return taste_posterior(history_tastes) @ given_taste
 
 
-def posterior_probs(text: SceneText) -> np.ndarray:
-    """`best_possible` of a rendered scene (history lines "chose sweet cake", options "sour tea").
+def best_possible_in_group(history_tastes: Sequence[str], option_tastes: Sequence[str]) -> np.ndarray:
+    """Probability of every option of a matched group given the user's earlier choices, `(options,)`.
+
+    The options are what n people chose, and this user is one of them. That the user chose option k, and n − 1 people
+    of unknown taste the others, has probability ∝ P(user chooses k) / P(anybody chooses k), as the product of the
+    latter over all options is the same for every k. Within a taste, things are drawn without regard to who chooses, so
+    the thing cancels; and since tastes are uniform, anybody's choice has each taste with probability 1/K. What is left
+    is Σ_taste P(taste | history) · P(a choice has the option's taste | taste), normalised over the options.
+    """
+    own, other = taste_likelihoods()
+    given_taste = np.where(np.array(TASTES)[:, None] == np.array(option_tastes)[None, :], own, other)
+    return _normalised(taste_posterior(history_tastes) @ given_taste)
+
+
+def shown_tastes(text: SceneText) -> tuple[list[str], list[str]]:
+    """Tastes of the history and of the options of a rendered scene (lines "chose sweet cake", options "sour tea").
 
     Raises UserError if a line is not of this domain.
     """
     history = [_taste_of(entry.removeprefix(VERB).strip()) for entry in history_entries(text["history"])]
-    return best_possible(history, [_taste_of(option) for option in text["action_list"]])
+    return history, [_taste_of(option) for option in text["action_list"]]
 
 
 def _taste_of(title: str) -> str:
     taste = title.split(" ", 1)[0]
     if taste not in TASTES:
-        raise UserError(f'"{title}" is not an item of toy; use the toy posterior only on scenes of toy')
+        raise UserError(f'"{title}" is not an item of toy; only scenes of toy have a best possible prediction')
     return taste
 
 

@@ -94,4 +94,5 @@ def check_probe(artefact: Artefact) -> Check:
 def describe_probe(probe: Mapping[str, Any]) -> str:
     """The probe in one line: accuracy, its interval, and chance."""
     accuracy = probe["accuracy"]
-    return f"{accuracy['value']:.3f} [{accuracy['low']:.3f}, {accuracy['high']:.3f}], chance {probe['chance']:.3f}"
+    interval = "" if accuracy["low"] is None else f" [{accuracy['low']:.3f}, {accuracy['high']:.3f}]"
+    return f"{accuracy['value']:.3f}{interval}, chance {probe['chance']:.3f}"

@@ -29,7 +29,7 @@ from usermirrorer.settings import Places, closest, parse_settings, read_settings
 from usermirrorer.steps import BUILT_EXPOSURES
 
 
-RESERVED = ("user_id", "item_id", "timestamp", "available_from", "text", "line", "dataset")
+RESERVED = ("user_id", "item_id", "timestamp", "available_from", "dated", "text", "line", "dataset")
 """Names that the tables use themselves."""
 
 _UNITS = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}

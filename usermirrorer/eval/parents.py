@@ -1,0 +1,36 @@
+"""Which evaluated model another one was trained from, as its record says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from usermirrorer.llm.paths import TINY_BASE
+
+
+def bases_of(spec: str) -> list[str]:
+    """The models behind a trained one, oldest first, from its `usermirrorer.json`; none without such a record."""
+    record = Path(_place(spec)) / "usermirrorer.json"
+    return json.loads(record.read_text(encoding="utf-8")).get("bases", []) if record.is_file() else []
+
+
+def parents(specs: Mapping[str, str], bases: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Name -> the nearest of the models it was trained from that is among `specs` (name -> SPEC), if one is.
+
+    `bases` maps a name to what `bases_of` found.
+    """
+    evaluated = {_place(spec): name for name, spec in specs.items()}
+    found = {}
+    for name in specs:
+        known = [evaluated[place] for place in map(_place, bases[name]) if place in evaluated]
+        if known and known[-1] != name:
+            found[name] = known[-1]
+    return found
+
+
+def _place(model: str) -> str:
+    """A model's directory, whatever it is written as, or the name of one that is no directory here."""
+    name = model.removeprefix("vllm:")
+    path = TINY_BASE if name == "tiny-base" else Path(name).expanduser()
+    return str(path.resolve()) if path.is_dir() else name
