@@ -65,7 +65,7 @@ SCENE_FAULTS: dict[str, tuple[str, Callable[[pl.DataFrame], pl.DataFrame], str]]
         "options", first_row(lambda r: r | {"later_chosen": [r["item_pos"]]}), "the choice itself",
     ),
     "sources without a choice": (
-        "options", first_row(lambda r: r | {"sources": ["natural"] * r["choice_cnt"]}), "sources must say",
+        "options", first_row(lambda r: r | {"sources": ["logged"] * r["choice_cnt"]}), "sources must say",
     ),
     "a blank option": (
         "text", first_row(lambda r: r | {"text": r["text"] | {"action_list": ["", *r["text"]["action_list"][1:]]}}),
