@@ -65,7 +65,7 @@ SCENE_FAULTS: dict[str, tuple[str, Callable[[pl.DataFrame], pl.DataFrame], str]]
         "options", first_row(lambda r: r | {"later_chosen": [r["item_pos"]]}), "the choice itself",
     ),
     "sources without a choice": (
-        "options", first_row(lambda r: r | {"sources": ["natural"] * r["choice_cnt"]}), "sources must say",
+        "options", first_row(lambda r: r | {"sources": ["logged"] * r["choice_cnt"]}), "sources must say",
     ),
     "a blank option": (
         "text", first_row(lambda r: r | {"text": r["text"] | {"action_list": ["", *r["text"]["action_list"][1:]]}}),
@@ -179,6 +179,21 @@ GROUP_FAULTS: dict[str, tuple[str, Callable[[pl.DataFrame], pl.DataFrame], str]]
         "groups",
         of_first_group(lambda r, i: r | {"impression_list": [*r["impression_list"][:-1], "x"]} if i == 0 else r),
         "shows 2 different lists",
+    ),
+    "a text that one person is shown": (
+        "groups",
+        of_first_group(
+            lambda r, i: (
+                r | {"text": r["text"] | {"action_list": [option + "!" for option in r["text"]["action_list"]]}}
+                if i == 0
+                else r
+            )
+        ),
+        "do not read the same to everyone",
+    ),
+    "a count that one person is shown": (
+        "groups", of_first_group(lambda r, i: r | {"item_cnt": [n + (i == 0) for n in r["item_cnt"]]}),
+        "do not read the same to everyone",
     ),
     "one person twice": ("groups", of_first_group(lambda r, i: r | {"user_id": "1"}), r"is of 1 people, not of \d"),
     "a position chosen twice": (

@@ -12,8 +12,8 @@ from usermirrorer.steps import GROUPED_EXPOSURES
 
 
 MEMBERS = {
-    "group": pl.UInt64, "scene": pl.UInt64, "user": pl.UInt64, "list": pl.UInt64, "position": pl.Int64,
-    "count": pl.Int64, "time": pl.Int64, "_file": pl.String, "_row": pl.Int64,
+    "group": pl.UInt64, "scene": pl.UInt64, "user": pl.UInt64, "list": pl.UInt64, "shown": pl.UInt64,
+    "position": pl.Int64, "count": pl.Int64, "time": pl.Int64, "_file": pl.String, "_row": pl.Int64,
 }  # fmt: skip
 
 
@@ -31,11 +31,16 @@ def group_rules(own: bool) -> list[Rule]:
     return [Rule("values", bad, reason) for bad, reason in rules]
 
 
-def members(frame: pl.DataFrame) -> pl.DataFrame:
-    """MEMBERS of a batch of scenes: what is needed to see whether groups are whole. 0 stands for no group."""
+def members(frame: pl.DataFrame, text: pl.Expr) -> pl.DataFrame:
+    """MEMBERS of a batch of scenes: what is needed to see whether groups are whole. 0 stands for no group.
+
+    `text` is what everyone in a group must be shown of the options, besides their counts.
+    """
+    counts = pl.col("item_cnt").cast(pl.List(pl.String)).list.join(",")
     group, scene = (scene_key(pl.col(name)) for name in ("group_id", "scene_id"))
+    shown = pl.concat_str(text, counts, separator="\x1f", ignore_nulls=True).hash()
     return frame.select(
-        group=group, scene=scene, user=USER, list=pl.col("impression_list").list.join("\x1f").hash(),
+        group=group, scene=scene, user=USER, list=pl.col("impression_list").list.join("\x1f").hash(), shown=shown,
         position="item_pos", count="choice_cnt", time=pl.col("group_time").dt.epoch("ms"), _file="_file", _row="_row",
     ).cast(pl.Schema(MEMBERS))  # fmt: skip
 
@@ -45,7 +50,7 @@ def check_groups(name: str, rows: pl.DataFrame) -> Check:
     grouped = rows.filter(pl.col("group") != 0)
     if not len(grouped):
         return Check(name, "groups", "skipped", "no scene is in a group")
-    different = {what: pl.col(what).n_unique() for what in ("list", "user", "position", "time")}
+    different = {what: pl.col(what).n_unique() for what in ("list", "shown", "user", "position", "time")}
     groups = grouped.group_by("group", maintain_order=True).agg(
         pl.first("_file", "_row"),
         pl.len().alias("scenes"),
@@ -59,6 +64,7 @@ def check_groups(name: str, rows: pl.DataFrame) -> Check:
     faults = {
         "has {} of {} scenes": (pl.col("scenes") != size, ("scenes", "count")),
         "shows {} different lists": (pl.col("list") != 1, ("list",)),
+        "has options that do not read the same to everyone": (pl.col("shown") != 1, ()),
         "is of {} people, not of {}": (pl.col("user") != size, ("user", "count")),
         "does not have each position as the choice of one scene": (~each_once, ()),
         "has {} different group_time": (pl.col("time") != 1, ("time",)),

@@ -11,7 +11,15 @@ from usermirrorer.data.audit.checks.groups import MEMBERS, check_groups, check_o
 from usermirrorer.data.audit.checks.result import Check
 from usermirrorer.data.audit.checks.rules import RowRules, Rule, check_rows, missing_values, repeats
 from usermirrorer.data.audit.checks.splits import KEYS, check_positions, check_probe, check_splits, scene_keys
-from usermirrorer.data.audit.checks.tells import VALUES, added, check_tells, domain_of, personal_pattern, value_counts
+from usermirrorer.data.audit.checks.tells import (
+    VALUES,
+    added,
+    check_tells,
+    domain_of,
+    personal_pattern,
+    shared_text,
+    value_counts,
+)
 from usermirrorer.llm.prompts import LABELS
 from usermirrorer.steps import EXPOSURES
 
@@ -34,11 +42,12 @@ def check_scenes(artefact: Artefact) -> list[Check]:
     batches = [pl.DataFrame(schema={**KEYS, "text": pl.UInt64})]
     grouped, values = [pl.DataFrame(schema=MEMBERS)], pl.DataFrame(schema=VALUES)
     positions = np.zeros((len(LABELS) + 1, len(LABELS)), dtype=np.int64)
-    personal = personal_pattern(domain_of(artefact))
+    domain = domain_of(artefact)
+    personal, text = personal_pattern(domain), shared_text(domain)
     for frame in artefact.rows():
         rules.add(frame.with_columns(_wrong_ids(frame, logged)))
         batches.append(scene_keys(frame).with_columns(_text_key(frame)))
-        grouped.append(members(frame))
+        grouped.append(members(frame, text))
         values = added(pl.concat([values, value_counts(frame, personal)]))
         _add_positions(frame, positions)
     name, keys, rows = artefact.name, pl.concat(batches), pl.concat(grouped)

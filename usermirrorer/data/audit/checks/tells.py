@@ -150,6 +150,15 @@ def domain_of(artefact: Artefact) -> Domain | None:
         return None
 
 
+def shared_text(domain: Domain | None) -> pl.Expr:
+    """What the options of a scene say of the items, not of the user; empty if the domain is not known."""
+    if domain is None:
+        return pl.lit("")
+    shown, personal = pl.element(), personal_pattern(domain)
+    option = shown.str.replace_all(personal, "") if personal else shown
+    return pl.col("text").struct.field("action_list").list.eval(option).list.join("\x1f")
+
+
 def personal_pattern(domain: Domain | None) -> str | None:
     """What matches the numbers of an option that depend on the user, with the words around them."""
     personal = {name for name, how in domain.as_of.items() if how == "friends"} if domain else set()
