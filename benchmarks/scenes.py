@@ -1,7 +1,7 @@
 """Time and memory of `scenes` on a generated log, shaped like MovieLens 1M or with 20 M interactions.
 
     python benchmarks/scenes.py --shape 1m
-    python benchmarks/scenes.py --shape 20m --num 1000000 --exposure natural
+    python benchmarks/scenes.py --shape 20m --num 1000000 --exposure matched
 
 Every line times a whole process: from tables on disk to scenes, probe and baselines on disk. "Written after" is the
 time until the last shard of scenes was on disk. The baseline, in the same run, is the published sampler re-created
@@ -73,13 +73,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=SHAPES, default="1m")
     parser.add_argument("--num", type=int, nargs="*", default=[8192, 10_000, 100_000])
-    parser.add_argument("--exposure", nargs="*", default=["natural", "retrieved"])
+    parser.add_argument("--exposure", nargs="*", default=["matched", "hard"])
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--baseline", type=int, nargs="*", default=[1024, 8192], help="scenes of the baseline")
     parser.add_argument("--work", type=Path, help="directory to keep; default: a temporary one")
     arguments = parser.parse_args()
     print(f"{platform.machine()}, {os.cpu_count()} cores, {_model()}; Python {platform.python_version()}")
-    print(", ".join(f"{name} {version(name)}" for name in ("numpy", "scipy", "polars", "pyarrow", "scikit-learn")))
+    print(", ".join(f"{name} {version(name)}" for name in ("numpy", "scipy", "polars", "pyarrow", "lightgbm")))
     with tempfile.TemporaryDirectory() as temporary:
         directory = arguments.work or Path(temporary)
         raw, work = directory / "raw", directory / "work"

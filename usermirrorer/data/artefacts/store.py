@@ -156,12 +156,18 @@ def read_manifest(directory: Path) -> dict[str, Any] | None:
         raise UserError(f"{path}: not a manifest ({error}); delete {directory} and run the step again") from None
 
 
+def finished_manifest(directory: Path) -> dict[str, Any] | None:
+    """The content block of a finished step, or None."""
+    manifest = read_manifest(directory)
+    return manifest["content"] if manifest is not None and manifest["content"].get("finished") else None
+
+
 def finished_content(directory: Path, command: str) -> dict[str, Any]:
     """The content block of a finished step. Raises UserError naming the `command` that makes it."""
-    manifest = read_manifest(directory)
-    if manifest is None or not manifest["content"].get("finished"):
+    content = finished_manifest(directory)
+    if content is None:
         raise UserError(f"{directory} is not there or not finished; run `usermirrorer {command}` first")
-    return manifest["content"]
+    return content
 
 
 def fingerprint(directory: Path) -> str:

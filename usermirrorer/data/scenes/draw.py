@@ -67,7 +67,6 @@ def draw(
 
     Scenes come in the order of (group, scene_id). `workers` threads share the work; any number gives the same scenes.
     """
-    window.index()
     drawing = _draw_grouped if settings.grouped else _draw_alone
     drawn, names, counts = drawing(window, choices, settings, workers, report)
     return drawn.take(np.lexsort((drawn.choices.scene_id, drawn.group))), names, counts

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from usermirrorer.data.artefacts.schema import id_column, list_column
-from usermirrorer.data.artefacts.store import read_manifest, read_parts
+from usermirrorer.data.artefacts.store import read_parts
 from usermirrorer.data.log.events import ragged_ranges, starts_of_runs
 from usermirrorer.data.log.tables import Tables, rows_of
 from usermirrorer.seeds import numbers
@@ -102,14 +101,11 @@ def feature_table(features: Features, tables: Tables) -> pa.Table:
     return pa.table(columns)
 
 
-def load_features(directory: Path, tables: Tables) -> tuple[Features, dict[str, Any]] | None:
-    """The features of an earlier run and the content of its manifest, or None if it has not finished."""
-    manifest = read_manifest(directory)
-    if manifest is None or not manifest["content"].get("finished"):
-        return None
+def load_features(directory: Path, tables: Tables) -> Features:
+    """The features of an earlier run."""
     table = read_parts(directory).combine_chunks()
     items = table["items"].combine_chunks()
-    features = Features(
+    return Features(
         scene_id=numbers(table["scene_id"].to_numpy().astype("S16")),
         user=rows_of(table["user_id"].combine_chunks(), tables.users["user_id"]),
         count=np.diff(items.offsets.to_numpy()).astype(np.int64),
@@ -118,7 +114,6 @@ def load_features(directory: Path, tables: Tables) -> tuple[Features, dict[str, 
         item=rows_of(items.flatten(), tables.items["item_id"]),
         **{kind: _of_kind(table, prefix) for kind, prefix in KINDS.items()},
     )
-    return features, manifest["content"]
 
 
 def _of_kind(table: pa.Table, prefix: str) -> dict[str, np.ndarray]:

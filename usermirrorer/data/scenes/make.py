@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from usermirrorer.data.artefacts.schema import BASELINES, SCENES, id_column, list_column
-from usermirrorer.data.artefacts.store import SHARD_ROWS, Progress, Step, fingerprint, open_step
+from usermirrorer.data.artefacts.store import SHARD_ROWS, Progress, Step, fingerprint, finished_manifest, open_step
 from usermirrorer.data.items.embeddings import load_vectors
 from usermirrorer.data.log.choices import USER_CAP, qualifying_choices
 from usermirrorer.data.log.tables import Tables, load_cuts, load_tables
@@ -38,6 +38,7 @@ from usermirrorer.data.scenes.probe import SAMPLE_SCENES, TRAIN_SAMPLE_SCENES, i
 from usermirrorer.data.scenes.render import option_texts, render
 from usermirrorer.data.scenes.scores import fit_half_lives, score_all
 from usermirrorer.data.scenes.window import Window, open_window
+from usermirrorer.data.sources import load_domain
 from usermirrorer.errors import StepFailed
 from usermirrorer.steps import SceneSettings
 
@@ -106,15 +107,15 @@ def make_scenes(
     """
     from threadpoolctl import threadpool_limits
 
-    tables, cuts = load_tables(work, name), load_cuts(work, name)
-    settings = settings.for_domain(name, tables.domain.exposures, tables.domain.choice_rules)
+    cuts, domain = load_cuts(work, name), load_domain(name, work)
+    settings = settings.for_domain(name, domain.exposures, domain.choice_rules)
     recipe = {
         "step": "scenes", "domain": name, **asdict(settings), "user_cap": USER_CAP[settings.split],
         "tables": fingerprint(work / "tables" / name), "embeddings": fingerprint(work / "embeddings" / name),
     }  # fmt: skip
     train_directory = work / "features" / name / "train"
-    train = load_features(train_directory, tables) if settings.split == "test" else None
-    if train is not None:
+    train_content = finished_manifest(train_directory) if settings.split == "test" else None
+    if train_content is not None:
         # The probe and the baselines of test scenes are fitted on these features.
         recipe["train_features"] = fingerprint(train_directory)
     # One thread per library call: our own threads run in parallel, and the order of sums is kept.
@@ -122,6 +123,10 @@ def make_scenes(
         if step.complete:
             return step.content
         place = f"{name} {settings.split}"
+        # What the baselines need takes as long as the scenes: the import of LightGBM, and the models over items.
+        ahead = ThreadPoolExecutor(2)
+        importing = ahead.submit(importlib.import_module, "lightgbm")
+        tables = load_tables(work, name)
         choices, counts = qualifying_choices(
             tables, cuts, settings.split, settings.choice, settings.exposure, settings.seed
         )
@@ -129,16 +134,18 @@ def make_scenes(
             raise StepFailed(f"{place}: no choice qualifies (counted: {counts}); loosen --choice or use a longer log")
         vectors = load_vectors(work, name, tables)
         window = open_window(tables, cuts, settings.split, settings.choice, vectors, workers)
+        window.index()
+        fitting = ahead.submit(lambda: window.models)
         drawn, names, drawing = draw(window, choices, settings, workers, progress)
         counts |= drawing | {"kept": len(drawn)}
         if not len(drawn):
             remedy = "allow fewer options" + (" or a longer --max-span" if settings.max_span is not None else "")
             raise StepFailed(f"{place}: no choice gave a scene (counted: {counts}); {remedy}")
         writer = SceneWriter(window, settings, names, drawn, workers, progress)
-        # The fits need LightGBM and scikit-learn, which take a second to import: load them while scenes are written.
-        importing = ThreadPoolExecutor(1).submit(importlib.import_module, "lightgbm")
         writer.write_scenes(step)
-        importing.result()
+        for job in (importing, fitting):
+            job.result()
+        train = None if train_content is None else (load_features(train_directory, tables), train_content)
         probe, baselines = writer.write_baselines(work, recipe, train)
         lengths = np.bincount(drawn.count)
         step.finish(
