@@ -47,7 +47,7 @@ def test_groups_are_counted_with_their_spans_and_what_is_left_over() -> None:
         meaning, number, left, lengths = describe_exposure(scenes(exposure, alike, groups=groups, counts=counts))
         assert "every item is the choice of exactly one" in meaning and alike in meaning
         assert number.startswith("1,204 groups; ") and number.endswith(": 10 %: 0, 50 %: 0.917, longest: 12.")
-        assert "6,100 choices" in left and "80 were left over" in left
+        assert left == "Left over without a group: 80 of 6,100 choices searched."
         assert lengths == "Scenes by number of options: 4 with 2, 1,000 with 5."
 
 

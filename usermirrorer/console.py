@@ -69,7 +69,8 @@ def show_scenes(content: Mapping[str, Any], directory: Path) -> None:
     say(f"  counted: {_listed(content['counts'])}")
     for sentence in describe_exposure(content):
         say(f"  {sentence}")
-    if content["rows"] < content["asked"]:
+    # If choices are left, a further group would not have fitted.
+    if content["rows"] < content["asked"] and not content["counts"].get("beyond_num"):
         say(f"  warning: {content['asked']:,} scenes were requested; the choices ran out at {content['rows']:,}")
     table = Table(title=f"Without a model, {probe['chance']:.3f} is chance", title_justify="left")
     for heading in ("", "accuracy", "arg-max accuracy [95 %]"):

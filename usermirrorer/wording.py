@@ -47,10 +47,10 @@ def describe_exposure(content: Mapping[str, Any]) -> list[str]:
     }
     sentences = [f"Exposure `{exposure}`: {means[exposure]}."]
     if "groups" in content:
-        spans = ", ".join(f"{share}: {days:g}" for share, days in content["groups"]["span_days"].items())
+        spans = ", ".join(f"{share}: {days:.3g}" for share, days in content["groups"]["span_days"].items())
         sentences += [
             f"{content['groups']['number']:,} groups; quantiles of the days from first choice to last: {spans}.",
-            f"Of {counts['searched']:,} choices searched, {counts['left_over']:,} were left over without a group.",
+            f"Left over without a group: {counts['left_over']:,} of {counts['searched']:,} choices searched.",
         ]
     lengths = ", ".join(f"{scenes:,} with {options}" for options, scenes in content["lengths"].items())
     return [*sentences, f"Scenes by number of options: {lengths}."]
