@@ -93,6 +93,8 @@ def show_scenes(content: Mapping[str, Any], directory: Path) -> None:
 def show_pairs(content: Mapping[str, Any], directory: Path) -> None:
     """The funnel, the diagnostics and the warnings of a finished `distill` step."""
     say(f"pairs: {content['rows']:,} in {directory}")
-    for title in ("funnel", "counts", "diagnostics", "warnings"):
+    for title in ("funnel", "counts", "diagnostics"):
         if content.get(title):
             say(f"  {title}: {content[title]}")
+    for warning in content["warnings"]:
+        say(f"  WARNING: {warning}")

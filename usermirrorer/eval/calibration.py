@@ -14,7 +14,7 @@ import numpy as np
 from usermirrorer.measures import FLOOR, choice_probability
 
 
-SMOOTHINGS = (1e-6, 1.0)
+SMOOTHINGS = (1e-6, 10.0)
 """Range of the fitted smoothing, in votes for each option."""
 
 TEMPERATURES = (0.02, 50.0)
