@@ -4,7 +4,7 @@
 
 Makes a log of 60 readers of a small library, describes it in a YAML of eight lines, and runs `prepare`, `scenes` and
 `show` on it: half a minute on a CPU, no model. Put your own CSV in place of `loans.csv`; docs/your_own_log.md explains
-every key. On a log this small expect a warning: the probe finds more than chance (docs/decisions, 1).
+every key. People share lists, so even on a small log what the baselines find above chance is about the reader.
 """
 
 from __future__ import annotations

@@ -51,7 +51,8 @@ def place(tmp_path_factory: pytest.TempPathFactory, engine: VLLMModel) -> Path:
 def test_the_scenes_are_there_and_read_well(place: Path) -> None:
     scenes = place / "work" / "scenes" / "shop"
     train, test = (pl.read_parquet(scenes / split / "*.parquet") for split in ("train", "test"))
-    assert (len(train), len(test)) == (300, 250)
+    # Groups of up to 12 are whole.
+    assert 300 - 12 < len(train) <= 300 and len(test) == 250
     assert set(test["choice_cnt"]) == {5}
     text = test["text"][0]
     assert re.fullmatch(

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from usermirrorer.wording import describe_exposure, describe_probe, format_estimate, format_exact
+
 
 LOG_EVERY_SECONDS = 10.0
 
@@ -65,33 +67,27 @@ def show_scenes(content: Mapping[str, Any], directory: Path) -> None:
     recipe, probe = content["recipe"], content["probe"]
     say(f"scenes {recipe['domain']} {recipe['split']} ({recipe['exposure']}): {content['rows']:,} in {directory}")
     say(f"  counted: {_listed(content['counts'])}")
-    if "groups" in content:
-        spans = ", ".join(f"{share} {days:g}" for share, days in content["groups"]["span_days"].items())
-        say(f"  {content['groups']['number']:,} groups; days between a group's first and last choice: {spans}")
-    if content["rows"] < content["asked"]:
+    for sentence in describe_exposure(content):
+        say(f"  {sentence}")
+    # If choices are left, a further group would not have fitted.
+    if content["rows"] < content["asked"] and not content["counts"].get("beyond_num"):
         say(f"  warning: {content['asked']:,} scenes were requested; the choices ran out at {content['rows']:,}")
     table = Table(title=f"Without a model, {probe['chance']:.3f} is chance", title_justify="left")
     for heading in ("", "accuracy", "arg-max accuracy [95 %]"):
         table.add_column(heading)
     for name, accuracy in probe["classifiers"].items():
-        table.add_row(f"probe: {name}", "", probe_accuracy(accuracy, probe["exact"]))
+        table.add_row(f"probe: {name}", "", format_exact(accuracy, probe["exact"]))
     if "time_aware" in probe:
-        table.add_row("trees that know the time of the choice", "", _estimate(probe["time_aware"]))
-    table.add_row("probe, permuted labels", "", _estimate(probe["permuted"]))
+        table.add_row("trees that know the time of the choice", "", format_estimate(probe["time_aware"]))
+    table.add_row("probe, permuted labels", "", format_estimate(probe["permuted"]))
     for name, accuracy in content["baselines"].items():
-        table.add_row(name, f"{accuracy['accuracy']['value']:.3f}", _estimate(accuracy["argmax_accuracy"]))
+        table.add_row(name, f"{accuracy['accuracy']['value']:.3f}", format_estimate(accuracy["argmax_accuracy"]))
     Console().print(table)
     if probe["warning"]:
-        found = _estimate(probe.get("time_aware", probe["accuracy"]))
         say(
-            "  WARNING: the exposure gives the choice away: a classifier that sees nothing of the user reaches "
-            f"{found}; chance is {probe['chance']:.3f}. Judge every accuracy against it."
+            "  WARNING: the exposure gives the choice away to a classifier that sees nothing of the user: "
+            f"{describe_probe(probe)}. Judge every accuracy against it."
         )
-
-
-def probe_accuracy(accuracy: Mapping[str, float], exact: bool) -> str:
-    """An accuracy of the probe with its interval, or `0.200 exactly` if it follows from how the lists are made."""
-    return f"{accuracy['value']:.3f} exactly" if exact else _estimate(accuracy)
 
 
 def show_pairs(content: Mapping[str, Any], directory: Path) -> None:
@@ -102,8 +98,3 @@ def show_pairs(content: Mapping[str, Any], directory: Path) -> None:
             say(f"  {title}: {content[title]}")
     for warning in content["warnings"]:
         say(f"  WARNING: {warning}")
-
-
-def _estimate(value: Mapping[str, Any]) -> str:
-    interval = "" if value["low"] is None else f" [{value['low']:.3f}, {value['high']:.3f}]"
-    return f"{value['value']:.3f}{interval}"

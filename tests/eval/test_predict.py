@@ -90,7 +90,8 @@ def test_baselines_and_train_scenes_of_the_same_work_directory_are_found(engine,
     for name, directory in split.items():
         directory.mkdir(parents=True)
         frame([taste_scene(i, "chose hot cake") for i in rows[name]]).write_parquet(directory / "part-00000.parquet")
-    probe = {"accuracy": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 6}, "warning": True}
+    accuracy = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 6}
+    probe = {"accuracy": accuracy, "exact": False, "classifier": "trees", "chance": 0.2, "warning": True}
     (split["test"] / ".manifest.json").write_text(json.dumps({"content": {"probe": probe}, "run": {}}))
     test = pl.read_parquet(split["test"] / "part-00000.parquet")
     (tmp_path / "baselines" / "kitchen" / "test").mkdir(parents=True)

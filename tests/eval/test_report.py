@@ -59,7 +59,8 @@ class Balance(HTMLParser):
 
 
 def test_summary_has_every_model_and_what_to_compare_it_with(scenes, tmp_path):
-    probe = {"accuracy": {"value": 0.21, "low": 0.18, "high": 0.24, "n": 120}, "warning": False}
+    accuracy = {"value": 0.21, "low": 0.18, "high": 0.24, "n": 120}
+    probe = {"accuracy": accuracy, "exact": False, "classifier": "trees", "chance": 0.2, "warning": False}
     runs = [write_run(tmp_path / name, scenes, name, skill, probe) for name, skill in (("base", 0.0), ("sft", 1.5))]
     page = report(runs, tmp_path / "report")
     summary = json.loads((tmp_path / "report" / "summary.json").read_text())

@@ -53,7 +53,8 @@ def pair_rows(count: int, options: int = 5, seed: int = 0) -> list[dict]:
 def write_pairs(directory: Path, rows: list[dict], prompt: str = "plain") -> Path:
     directory.mkdir(parents=True)
     pq.write_table(pa.Table.from_pylist(rows, schema=PAIRS), directory / "part-00000.parquet")
-    probe = {"accuracy": 0.21, "chance": 0.2}
+    accuracy = {"value": 0.21, "low": None, "high": None, "n": len(rows)}
+    probe = {"toy": {"accuracy": accuracy, "exact": False, "classifier": "trees", "chance": 0.2, "warning": False}}
     content = {"recipe": {"prompt": prompt}, "finished": True, "fingerprint": "0123456789abcdef", "probe": probe}
     (directory / ".manifest.json").write_text(json.dumps({"content": content, "run": {}}))
     return directory

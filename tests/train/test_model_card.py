@@ -15,7 +15,8 @@ RECORD = {
     "data": {
         "path": "runs/pairs/toy", "fingerprint": "abcdef0123456789", "rows": 12_345, "kept": 12_000,
         "dropped": {"too long": 1_300, "blanked": 45},
-        "probe": {"toy": {"accuracy": {"value": 0.21, "low": 0.2, "high": 0.22}, "chance": 0.2, "warning": False}},
+        "probe": {"toy": {"accuracy": {"value": 0.21, "low": 0.2, "high": 0.22}, "exact": False, "classifier": "words",
+                          "chance": 0.2, "warning": False}},
     },
     "recipe": {"learning_rate": 0.001, "note": "é\n```\n# not a heading"},
     "git_revision": "abc-dirty", "versions": {"torch": "2.13.0", "trl": "1.16.0"},
@@ -40,7 +41,8 @@ def test_every_entry_of_the_record_is_in_the_card(tmp_path: Path) -> None:
         "# student\n", "trained with DPO", "tiny-base → ./models/sft → this model.", "`plain`",
         "`runs/pairs/toy`, fingerprint `abcdef0123456789`, 12,000 of 12,345 rows",
         "1,234 of 16 pairs (2 × 2 × 4), 4,322 s on 2 × CPU (DistributedDataParallel)", "logged: 0.6931\n",
-        "git revision `abc-dirty`; torch 2.13.0, trl 1.16.0\n", '"value": 0.21', '"chance": 0.2',
+        "git revision `abc-dirty`; torch 2.13.0, trl 1.16.0\n",
+        "\n* `toy`: 0.210 [0.200, 0.220] (words of the options), chance 0.200.\n",
         "Rows dropped: 1,300 too long, 45 blanked.\n", "\n````yaml\nlearning_rate: 0.001\n", "é",
     ):  # fmt: skip
         assert words in text, words

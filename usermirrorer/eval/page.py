@@ -20,13 +20,13 @@ from usermirrorer.eval.table import (
     baseline_rows,
     difference_rows,
     fit_lines,
-    format_estimate,
     format_estimates,
     model_rows,
     probe_line,
     remarks,
 )
 from usermirrorer.llm.prompts import LABELS
+from usermirrorer.wording import format_estimate
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def page(metrics: dict[str, Any]) -> str:
     values = {
         **metrics,
         "probe": probe_line(metrics),
-        "probe_warns": isinstance(probe, str) or probe.get("warning"),
+        "probe_warns": isinstance(probe, str) or probe["warning"],
         "remarks": remarks(metrics),
         "fits": fit_lines(metrics),
         "measures": list(MEASURES.values()),

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from usermirrorer.measures import Estimate
+from usermirrorer.wording import describe_probe, format_estimate
 
 
 PROBE = "exposure probe"
@@ -28,15 +29,6 @@ TERMINAL = ("argmax_accuracy", "calibrated_gain", "accuracy", "user_gain", "info
 SIGNED = ("calibrated_gain", "information_gain", "user_gain")
 
 
-def format_estimate(estimate: Estimate | None, signed: bool = False) -> str:
-    """`0.512 [0.480, 0.544]`, only the value if it has no interval, or a dash for None."""
-    if estimate is None:
-        return "–"
-    form, low, high = "+.3f" if signed else ".3f", estimate["low"], estimate["high"]
-    value = f"{estimate['value']:{form}}"
-    return value if low is None or high is None else f"{value} [{low:{form}}, {high:{form}}]"
-
-
 def format_estimates(measured: Mapping[str, Estimate | None], keys: Iterable[str] = MEASURES) -> list[str]:
     """`format_estimate` of each named measure; empty text for those that were not measured."""
     cells = []
@@ -54,8 +46,8 @@ def probe_line(metrics: dict[str, Any]) -> str:
     probe = metrics["probe"]
     if isinstance(probe, str):
         return probe
-    warning = " – WARNING: the exposure gives the choice away" if probe.get("warning") else ""
-    return f"exposure probe {format_estimate(probe['accuracy'])}, chance {metrics['chance']:.3f}{warning}"
+    warning = " – WARNING: the exposure gives the choice away" if probe["warning"] else ""
+    return f"exposure probe: {describe_probe(probe)}{warning}"
 
 
 def remarks(metrics: dict[str, Any]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ import yaml
 
 from usermirrorer.data.artefacts.card import render_card
 from usermirrorer.data.artefacts.store import write_bytes
+from usermirrorer.wording import describe_probe
 
 
 TEMPLATE = Path(__file__).parent / "templates" / "model_card.md.j2"
@@ -26,12 +26,12 @@ def write_card(output_dir: str, record: Mapping[str, Any], peft: bool) -> None:
     }
     if re.fullmatch(r"[\w.-]+/[\w.-]+", base) and not Path(base).exists():
         header["base_model"] = base
-    probe = record["data"].get("probe")
+    probes = record["data"].get("probe") or {}
     values = {
         **record,
         "name": Path(output_dir).resolve().name,
         "kind": "LoRA adapter" if peft else "model",
-        "probe": None if probe is None else json.dumps(probe, indent=1, ensure_ascii=False),
+        "probes": {domain: describe_probe(found) for domain, found in probes.items()},
         "recipe": yaml.safe_dump(record["recipe"], sort_keys=False, allow_unicode=True),
     }
     write_bytes(Path(output_dir) / "README.md", render_card("model", TEMPLATE, header, values).encode())

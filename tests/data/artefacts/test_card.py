@@ -37,13 +37,24 @@ def test_a_step_card_has_all_of_the_manifest(tmp_path: Path) -> None:
     assert "00ff" not in text and "## finished" not in text
 
 
+def test_the_card_of_scenes_says_in_words_how_lists_are_made(tmp_path: Path) -> None:
+    content = {
+        "recipe": {"step": "scenes", "exposure": "logged", "max_exposure": 5, "alike": ""},
+        "counts": {"tried": 9}, "lengths": {"2": 1, "5": 7}, "files": {},
+    }  # fmt: skip
+    text = step_card(tmp_path, content)
+    words = text.partition("# scenes: ")[2].partition("## recipe")[0]
+    assert "really shown" in words and "keeps the click and 4 of the others" in words
+    assert words.endswith("Scenes by number of options: 1 with 2, 7 with 5.\n\n")
+
+
 @settings(max_examples=100, deadline=None)
 @given(name=st.text(st.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp"), exclude_characters="/"), max_size=120))
 def test_a_step_card_is_what_the_hub_would_write(name: str) -> None:
     name = f"n{name}"
     card = step_card(Path("work") / name, {"recipe": {"step": name}, "files": {}})
     blocks = {"recipe": json.dumps({"step": name}, indent=1, ensure_ascii=False)}
-    values = {"name": f"work/{name}", "step": name, "blocks": blocks, "files": 0}
+    values = {"name": f"work/{name}", "step": name, "exposure": [], "blocks": blocks, "files": 0}
     assert card == render_card("dataset", STEP_CARD, {"pretty_name": f"work/{name}"}, values)
 
 

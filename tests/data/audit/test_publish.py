@@ -121,7 +121,8 @@ def test_the_card_says_what_must_be_known(work: Path, hub: Hub, push: Callable) 
     probe = content["probe"]
     for must in (
         "GroupLens: research use", "https://grouplens.org", "withheld", "may not be passed on", "## Windows",
-        "too_little_history", f"{probe['accuracy']['value']:.3f} [", f"chance {probe['chance']:.3f}", "positions",
+        "too_little_history", f"{probe['chance']:.3f} exactly", f"chance {probe['chance']:.3f}", "positions",
+        "Exposure `matched`: each group of people is shown one list", f"{content['groups']['number']:,} groups; ",
         "tells", "min_exposure: 5", f"usermirrorer scenes {NAME}", "fixed for ever: title",
     ):  # fmt: skip
         assert must in text, must
@@ -277,5 +278,6 @@ def test_a_title_can_not_break_the_card(built_toy: Path) -> None:
     headings = [tokens[at + 1].content for at, token in enumerate(tokens) if token.type == "heading_open"]
     assert len(tables) == 4 and "included" in cells
     assert headings == [
-        "a: b", "Sources and licences", "Windows", "Counts by reason", "Exposure probe", "Checks", "Recipe", "Rebuild",
+        "a: b", "Sources and licences", "Windows", "Counts by reason", "Exposure", "Exposure probe", "Checks",
+        "Recipe", "Rebuild",
     ]  # fmt: skip

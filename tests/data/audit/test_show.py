@@ -32,6 +32,7 @@ def test_a_scene_is_shown_as_a_model_sees_it(built_films: Path, capsys: pytest.C
     assert text.startswith(f"--- scenes/{NAME}/train: {SHARD} row 8\nscene {scene['scene_id']} of {NAME}: user ")
     assert conversation(scene["text"], "plain")[1]["content"] in text
     assert f"{scene['timestamp']:%Y-%m-%d %H:%M:%S} UTC" in text
+    assert f"shared by group {scene['group_id']}, items as of {scene['group_time']:%Y-%m-%d %H:%M:%S} UTC\n" in text
     table = text[text.index("option") :].splitlines()
     heading, lines = table[0], table[1 : 1 + scene["choice_cnt"]]
     assert [line.startswith(f"[{letter}]") for line, letter in zip(lines, "ABCDEF", strict=False)]

@@ -108,7 +108,9 @@ def build(
     with open_step(work / "tables" / name, {"step": "prepare"}) as step:
         step.finish(licence=f"licence of {name}")
     probe = {"accuracy": 0.2, "warning": False}
-    write(work / "scenes" / name / "train", {"step": "scenes", "domain": name}, SCENES, rows, probe=probe)
+    recipe = {"step": "scenes", "domain": name, "exposure": "logged", "max_exposure": 6, "alike": ""}
+    made = {"probe": probe, "counts": {"kept": len(rows)}, "lengths": {}}
+    write(work / "scenes" / name / "train", recipe, SCENES, rows, **made)
     for v, variant in enumerate(("strong", "weak")):
         decided, scored = [], []
         for row in rows:

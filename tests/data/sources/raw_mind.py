@@ -12,8 +12,11 @@ USERS, NEWS, DAYS, IMPRESSIONS = 40, 60, 6, 700
 CATEGORIES = ("news", "sports", "finance", "weather")
 
 
-def write(directory: Path) -> None:
-    """Write MINDsmall_train and MINDsmall_dev: five days and one, the rows in no order of time, as published."""
+def write(directory: Path, length: int = 5) -> None:
+    """Write MINDsmall_train and MINDsmall_dev: five days and one, the rows in no order of time, as published.
+
+    An impression has `length` news.
+    """
     rng = np.random.default_rng(0)
     start = datetime(2019, 11, 9)
     news = [headline(n) for n in range(1, NEWS + 1)]
@@ -26,8 +29,8 @@ def write(directory: Path) -> None:
         time = start + timedelta(seconds=int(rng.integers(0, DAYS * 86_400)))
         # News come day by day: the later half of the catalogue is not shown at once.
         known = NEWS // 2 + (time - start).days * NEWS // (2 * DAYS)
-        shown = rng.choice(known, size=5, replace=False, p=law[:known] / law[:known].sum()) + 1
-        clicked = int(rng.integers(0, 5))
+        shown = rng.choice(known, size=length, replace=False, p=law[:known] / law[:known].sum()) + 1
+        clicked = int(rng.integers(0, length))
         if rng.random() < 0.05:
             clicked = -1 if rng.random() < 0.5 else clicked
         marks = " ".join(f"N{n}-{int(place == clicked)}" for place, n in enumerate(shown))

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from usermirrorer.wording import describe_exposure
+
 
 STEP_CARD = Path(__file__).parent / "templates" / "step_card.md.j2"
 
@@ -37,8 +39,10 @@ def step_card(directory: Path, content: Mapping[str, Any]) -> str:
         if title not in ("finished", "files")
     }
     step, files = content["recipe"].get("step", "output"), len(content["files"])
+    exposure = describe_exposure(content) if step == "scenes" else []
     header = yaml.safe_dump({"pretty_name": name}, allow_unicode=True).strip()
-    return _fill(STEP_CARD, header, {"name": name, "step": step, "blocks": blocks, "files": files}).rstrip() + "\n"
+    values = {"name": name, "step": step, "exposure": exposure, "blocks": blocks, "files": files}
+    return _fill(STEP_CARD, header, values).rstrip() + "\n"
 
 
 def _fill(template: Path, header: str, values: Mapping[str, Any]) -> str:

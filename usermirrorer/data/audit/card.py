@@ -1,4 +1,4 @@
-"""The card of a published data set: sources, windows, counts, probe, checks, recipe, and how to rebuild it."""
+"""The card of a published data set: sources, windows, counts, exposure, checks, recipe, and how to rebuild it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import yaml
 from usermirrorer.data.artefacts.card import render_card
 from usermirrorer.data.artefacts.find import Artefact
 from usermirrorer.data.audit.checks.result import Check
-from usermirrorer.data.audit.checks.splits import describe_probe
 from usermirrorer.data.sources import load_domain
 from usermirrorer.errors import UserError
+from usermirrorer.wording import describe_exposure, describe_probe
 
 
 TEMPLATE = Path(__file__).parent / "templates" / "dataset_card.md.j2"
@@ -89,6 +89,7 @@ def dataset_card(
         "shown": {source.domain: _shown_values(source) for source in sources},
         "windows": {source.domain: _windows(source) for source in sources if "cuts" in source.tables},
         "counts": _yaml(_counts(contents, sources)),
+        "exposures": {a.name: describe_exposure(a.content) for a in artefacts if a.kind == "scenes"},
         "probes": _probes(contents),
         "checks": checks,
         "recipe": _yaml({step: content["recipe"] for step, content in contents.items()}),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from itertools import zip_longest
 from typing import Any
 
@@ -24,9 +25,11 @@ Related = Mapping[str, pl.DataFrame]
 def _print_scene(row: Row, related: Related) -> None:
     text = row["text"]
     options = len((text or {}).get("action_list") or row["impression_list"] or [])
-    time = f"{row['timestamp']:%Y-%m-%d %H:%M:%S} UTC" if row["timestamp"] else "undated"
+    time, shared = _time(row["timestamp"]), ""
+    if row["group_id"]:
+        shared = f", shared by group {row['group_id']}, items as of {_time(row['group_time'])}"
     print(f"scene {row['scene_id'] or '(no id)'} of {row['dataset']}: user {row['user_id']}, {time}")
-    print(f"{row['split'] or 'no split'}, exposure {row['exposure'] or 'unknown'}\n\n{_user_message(text)}\n")
+    print(f"{row['split'] or 'no split'}, exposure {row['exposure'] or 'unknown'}{shared}\n\n{_user_message(text)}\n")
     columns = {"option": [_option(None, i) for i in range(options)], "truth": _chosen(options, row["item_pos"])}
     columns |= {name: row[source] for name, source in (("source", "sources"), ("earlier", "item_cnt")) if row[source]}
     baselines = _of_scene(row, related, "baselines").select("baseline", "probs")
@@ -101,6 +104,10 @@ def _scene_of(row: Row, related: Related) -> Row | None:
 
 def _of_scene(row: Row, related: Related, kind: str) -> pl.DataFrame:
     return related[kind].filter(pl.col("scene_id") == pl.lit(row["scene_id"]))
+
+
+def _time(time: datetime | None) -> str:
+    return f"{time:%Y-%m-%d %H:%M:%S} UTC" if time else "undated"
 
 
 def _chosen(options: int, position: int) -> list[str]:

@@ -8,8 +8,9 @@ from usermirrorer.data.artefacts.find import Artefact
 from usermirrorer.data.audit.checks.joins import scenes_beside, with_scene
 from usermirrorer.data.audit.checks.result import Check
 from usermirrorer.data.audit.checks.rules import RowRules, Rule, check_rows, missing_values, repeats
-from usermirrorer.data.audit.checks.splits import ALPHA, describe_probe
+from usermirrorer.data.audit.checks.splits import ALPHA
 from usermirrorer.llm.prompts import BEHAVIOR, LABELS
+from usermirrorer.wording import describe_probe
 
 
 SIDES = ("chosen", "rejected")

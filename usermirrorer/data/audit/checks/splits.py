@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import chain, islice
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -13,6 +11,7 @@ from usermirrorer.data.artefacts.find import Artefact
 from usermirrorer.data.audit.checks.joins import scene_key
 from usermirrorer.data.audit.checks.result import MAX_BAD_ROWS, Check, Result
 from usermirrorer.data.audit.checks.rules import bad_rows
+from usermirrorer.wording import describe_probe
 
 
 ALPHA = 0.001
@@ -89,10 +88,3 @@ def check_probe(artefact: Artefact) -> Check:
         return Check(artefact.name, "probe", result, "no probe: how much the exposure gives away is unknown")
     warning = "the exposure gives the choice away: " if probe["warning"] else ""
     return Check(artefact.name, "probe", "warning" if probe["warning"] else "ok", warning + describe_probe(probe))
-
-
-def describe_probe(probe: Mapping[str, Any]) -> str:
-    """The probe in one line: accuracy, its interval, and chance."""
-    accuracy = probe["accuracy"]
-    interval = "" if accuracy["low"] is None else f" [{accuracy['low']:.3f}, {accuracy['high']:.3f}]"
-    return f"{accuracy['value']:.3f}{interval}, chance {probe['chance']:.3f}"
