@@ -21,7 +21,8 @@ import numpy as np
 import scipy
 
 from usermirrorer import __version__
-from usermirrorer.measures import argmax_hit, choice_probability, column, information_gain, pooled_intervals
+from usermirrorer.intervals import column, pooled_intervals
+from usermirrorer.measures import argmax_hit, choice_probability, information_gain
 
 
 OPTIONS = 5

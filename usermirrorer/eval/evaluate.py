@@ -22,7 +22,7 @@ from usermirrorer.eval.scene_predictions import (
     per_scene,
     without_prejudice,
 )
-from usermirrorer.measures import FEWEST_USERS
+from usermirrorer.intervals import FEWEST_USERS
 
 
 def evaluate(

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from usermirrorer import measures
+from usermirrorer import intervals, measures
 from usermirrorer.eval.calibration import Fit, cross_calibrated, prior_corrected
-from usermirrorer.measures import Estimate, Scoped, Statistic
+from usermirrorer.intervals import Estimate, Scoped, Statistic
 
 
 BINS = 15
@@ -108,7 +108,7 @@ def measure(predicted: ScenePredictions) -> dict[str, Any]:
     reliability."""
     by_length = {n: predicted.only(predicted.counts == n) for n in np.unique(predicted.counts)}
     bias = Statistic(measures.position_bias_of, least=0.0)
-    interval = partial(measures.interval, pooled=True, statistic=bias)
+    interval = partial(intervals.interval, pooled=True, statistic=bias)
     return {
         **measure_scopes(predicted),
         "user_gain": user_gain(predicted),
@@ -123,7 +123,7 @@ def measure(predicted: ScenePredictions) -> dict[str, Any]:
 def measure_scopes(predicted: ScenePredictions) -> Scoped:
     """PER_SCENE, `ece` with intervals and its null; every scope has the calibration error's bins of all scenes."""
     gaps = measures.calibration_gaps(predicted.probs, predicted.choice, BINS)
-    statistics = {name: measures.column(i) for i, name in enumerate(PER_SCENE)}
+    statistics = {name: intervals.column(i) for i, name in enumerate(PER_SCENE)}
     statistics["ece"] = Statistic(lambda means: measures.ece_of(means[..., len(PER_SCENE) :]), least=0.0)
     scoped = _intervals(np.column_stack([predicted.columns(), gaps]), statistics, predicted)
     bins = measures.confidence_bins(predicted.probs, BINS)
@@ -147,7 +147,7 @@ def user_gain(predicted: ScenePredictions) -> Estimate | None:
         return None
     inside = predicted.only(predicted.grouped)
     gain = (inside.counts * measures.argmax_hit(inside.probs, inside.choice) - 1) / (inside.counts - 1)
-    return measures.interval(gain, inside.users, inside.domains, inside.groups)
+    return intervals.interval(gain, inside.users, inside.domains, inside.groups)
 
 
 def paired(a: ScenePredictions, b: ScenePredictions) -> dict[str, Estimate]:
@@ -156,12 +156,12 @@ def paired(a: ScenePredictions, b: ScenePredictions) -> dict[str, Estimate]:
     if not len(of_a):
         return {}
     a, b = a.only(of_a), b.only(of_b)
-    statistics = {name: measures.column(i) for i, name in enumerate(COMPARED)}
+    statistics = {name: intervals.column(i) for i, name in enumerate(COMPARED)}
     return _intervals(a.columns() - b.columns(), statistics, a)["macro"]
 
 
 def _intervals(columns: np.ndarray, statistics: Mapping[str, Statistic], predicted: ScenePredictions) -> Scoped:
-    return measures.scoped_intervals(columns, statistics, predicted.users, predicted.domains, predicted.groups)
+    return intervals.scoped_intervals(columns, statistics, predicted.users, predicted.domains, predicted.groups)
 
 
 def _exact(value: float, scenes: int) -> Estimate:

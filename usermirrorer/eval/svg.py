@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from usermirrorer.measures import Estimate
+from usermirrorer.intervals import Estimate
 
 
 WIDTH = 680

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from usermirrorer.measures import Estimate
+from usermirrorer.intervals import Estimate
 from usermirrorer.wording import describe_probe, format_estimate
 
 

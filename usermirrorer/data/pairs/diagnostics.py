@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from usermirrorer.measures import Estimate, column, interval, scoped_intervals
+from usermirrorer.intervals import Estimate, column, interval, pooled_intervals
 
 
 WARN_ABOVE = 0.60
@@ -43,7 +43,7 @@ def rule_accuracies(
     users: np.ndarray,
     together: np.ndarray,
 ) -> dict[str, Estimate]:
-    """How often each rule names the chosen side, with its interval, users resampled; a tie is half a hit.
+    """How often each rule names the chosen side, with its interval; a tie is half a hit.
 
     `numbers` and `categories` map a rule's name to its feature on the (chosen, rejected) side, `(pairs,)` each;
     categories are codes from 0. `users` and `together` are `(pairs,)`; pairs with the same value of `together` are in
@@ -54,7 +54,7 @@ def rule_accuracies(
     hits |= {name: _cross_fitted(sides, half, _by_category) for name, sides in categories.items()}
     matrix = np.column_stack(list(hits.values()))
     statistics = {name: column(i) for i, name in enumerate(hits)}
-    return scoped_intervals(matrix, statistics, users, np.zeros(len(users)))["pooled"]
+    return pooled_intervals(matrix, statistics, users)
 
 
 def word_accuracy(chosen: pl.Series, rejected: pl.Series, users: np.ndarray, together: np.ndarray) -> Estimate:

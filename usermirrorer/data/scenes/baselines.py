@@ -15,7 +15,8 @@ from usermirrorer.data.scenes.cross_fit import Fitted, fit_all, once_per_list
 from usermirrorer.data.scenes.features import KINDS, Features
 from usermirrorer.data.scenes.trees import boosted_trees
 from usermirrorer.data.scenes.within_lists import matrix, softmax, standardised
-from usermirrorer.measures import argmax_hit, choice_probability, column, pooled_intervals
+from usermirrorer.intervals import column, pooled_intervals
+from usermirrorer.measures import argmax_hit, choice_probability
 
 
 SHARPNESS = (0.01, 30.0)

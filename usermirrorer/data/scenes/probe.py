@@ -22,7 +22,8 @@ from usermirrorer.data.scenes.cross_fit import Fit, Fitted, Predict, fit_all, on
 from usermirrorer.data.scenes.features import Features
 from usermirrorer.data.scenes.trees import boosted_trees
 from usermirrorer.data.scenes.within_lists import matrix, softmax
-from usermirrorer.measures import Estimate, argmax_hit, column, pooled_intervals
+from usermirrorer.intervals import Estimate, column, pooled_intervals
+from usermirrorer.measures import argmax_hit
 
 
 WARN_ABOVE_CHANCE = 0.05
