@@ -19,7 +19,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
+from multiprocessing import get_context
 from pathlib import Path
 
 from generated_log import write_log
@@ -83,7 +85,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         directory = arguments.work or Path(temporary)
         raw, work = directory / "raw", directory / "work"
-        write_log(raw, *SHAPES[arguments.shape])
+        # In a process of its own: a child's peak of memory counts what its parent held when it was started.
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            pool.submit(write_log, raw, *SHAPES[arguments.shape]).result()
         prepare = [sys.executable, "-m", "usermirrorer", "prepare", "ml-1m", "--raw", str(raw), "--work", str(work)]
         tables = "import sys; from pathlib import Path; from usermirrorer.data.log.prepare import prepare as p;"
         tables += "p('ml-1m', Path(sys.argv[1]), Path(sys.argv[2]))"

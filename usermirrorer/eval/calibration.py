@@ -15,7 +15,7 @@ from usermirrorer.measures import FLOOR, choice_probability
 
 
 SMOOTHINGS = (1e-6, 10.0)
-"""Range of the fitted smoothing, in votes for each option; the most, at a low temperature, is a softmax of the votes."""
+"""Range of the fitted smoothing, in votes for each option. A high one at a low temperature is a softmax of votes."""
 
 TEMPERATURES = (0.02, 50.0)
 """Range of fitted temperatures; a predictor that knows nothing gets the upper end."""
