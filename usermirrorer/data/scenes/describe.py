@@ -61,6 +61,7 @@ def _user_free(window: Window, lists: Drawn, shown: np.ndarray) -> dict[str, np.
     columns = {
         name: np.log1p(before - pool.by_item.count(item, np.maximum(low, 0)[row])) for name, low in since.items()
     }
+    columns["chosen_before_window"] = window.popularity[item]
     columns |= {"chosen_ever": np.log1p(before), "seen_ever": np.log1p(_seen_before(tables, item, time[row]))}
     age = (time[row] - tables.available_from[item]) / DAY_MS
     columns["age_days"] = np.where(age >= 0, age, np.nan)
@@ -105,9 +106,12 @@ def _of_user(
     length = np.minimum(earlier, LATEST)
     scene, event = pool.by_user.between(choices.user, earlier - length, earlier)
     item = pool.item[event]
-    popularity = np.log1p(pool.by_item.count(item, pool.position(drawn.group_time)[scene]))
     age = (choices.time[scene] - tables.available_from[item]) / DAY_MS
-    typical = {"chosen_ever": popularity, "age_days": age, "text_length": window.text_statistics["text_length"][item]}
+    typical = {
+        "chosen_before_window": window.popularity[item],
+        "age_days": age,
+        "text_length": window.text_statistics["text_length"][item],
+    }
     columns = {"history": np.log1p(earlier)[row]}
     for name, values in typical.items():
         mean = np.bincount(scene, weights=values, minlength=len(drawn)) / np.maximum(length, 1)

@@ -59,7 +59,6 @@ def scene_table(window: Window, drawn: Drawn, settings: SceneSettings, names: li
     later = np.zeros(width.shape, dtype=bool)
     later[width] = tables.log.seen.after(choices.user[scene], item, choices.time[scene])
     later[np.arange(scenes), drawn.position] = False
-    shown_before = tables.log.position(drawn.group_time)
     sources = np.where(np.arange(width.shape[1]) == drawn.position[:, None], 0, drawn.source.astype(np.int64) + 1)
     columns = {
         "scene_id": id_column(choices.scene_id),
@@ -79,10 +78,18 @@ def scene_table(window: Window, drawn: Drawn, settings: SceneSettings, names: li
         "sources": list_column(pa.array(["choice", *names]).take(pa.array(sources[width])), drawn.count),
         "history_len": pa.array(np.minimum(drawn.history_len, before)),
         "user_cnt": pa.array(before),
-        "item_cnt": list_column(pa.array(tables.log.by_item.count(item, shown_before[scene])), drawn.count),
+        "item_cnt": _item_counts(tables, drawn),
         "later_chosen": list_column(pa.array(np.nonzero(later)[1]), later.sum(axis=1)),
     }
     return pa.table([columns[field.name].cast(field.type) for field in SCENES], schema=SCENES)
+
+
+def _item_counts(tables: Tables, drawn: Drawn) -> pa.ListArray:
+    """Earlier interactions of each option of each scene, as of the group's earliest choice: `(scenes,)`."""
+    first, list_row = drawn.lists
+    shown, count = drawn.options[first], drawn.count[first]
+    before = np.repeat(tables.log.position(drawn.group_time[first]), count)
+    return list_column(pa.array(tables.log.by_item.count(shown[shown >= 0], before)), count).take(pa.array(list_row))
 
 
 def _texts(tables: Tables, drawn: Drawn) -> pa.StructArray:

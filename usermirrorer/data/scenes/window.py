@@ -32,6 +32,12 @@ class Window:
         return fit_models(self.pool.before(self.start), self.pool, self.vectors, self.tables.friends, self.workers)
 
     @cached_property
+    def popularity(self) -> np.ndarray:
+        """log(1 + choices before the window) of each item: float32 `(items,)`."""
+        before = int(self.pool.position(np.array([self.start]))[0])
+        return np.log1p(np.bincount(self.pool.item[:before], minlength=self.pool.items)).astype(np.float32)
+
+    @cached_property
     def text_statistics(self) -> dict[str, np.ndarray]:
         """Length, words, digits and capitals of each item's text: float32 `(items,)` each."""
         text = pl.col("text")
@@ -53,6 +59,7 @@ class Window:
         """Compute what threads share, before they need it at the same time."""
         for log in (self.tables.log, self.pool):
             _ = log.by_user, log.by_item, log.seen, log.first_of_pair
+        _ = self.popularity, self.text_statistics
 
 
 def open_window(tables: Tables, cuts: Cuts, split: str, choice: str, vectors: np.ndarray, workers: int = 1) -> Window:
