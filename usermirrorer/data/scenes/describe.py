@@ -61,7 +61,6 @@ def _user_free(window: Window, lists: Drawn, shown: np.ndarray) -> dict[str, np.
     columns = {
         name: np.log1p(before - pool.by_item.count(item, np.maximum(low, 0)[row])) for name, low in since.items()
     }
-    columns["chosen_before_window"] = window.popularity[item]
     columns |= {"chosen_ever": np.log1p(before), "seen_ever": np.log1p(_seen_before(tables, item, time[row]))}
     age = (time[row] - tables.available_from[item]) / DAY_MS
     columns["age_days"] = np.where(age >= 0, age, np.nan)
@@ -107,15 +106,17 @@ def _of_user(
     scene, event = pool.by_user.between(choices.user, earlier - length, earlier)
     item = pool.item[event]
     age = (choices.time[scene] - tables.available_from[item]) / DAY_MS
+    length_of = window.text_statistics["text_length"]
+    # Name → what it is of each option, and of each earlier choice.
     typical = {
-        "chosen_before_window": window.popularity[item],
-        "age_days": age,
-        "text_length": window.text_statistics["text_length"][item],
+        "popularity": (window.popularity[drawn.options[drawn.options >= 0]], window.popularity[item]),
+        "age_days": (user_free["age_days"], age),
+        "text_length": (user_free["text_length"], length_of[item]),
     }
     columns = {"history": np.log1p(earlier)[row]}
-    for name, values in typical.items():
+    for name, (of_option, values) in typical.items():
         mean = np.bincount(scene, weights=values, minlength=len(drawn)) / np.maximum(length, 1)
-        columns[f"{name}_apart"] = user_free[name] - np.where(length > 0, mean, np.nan)[row]
+        columns[f"{name}_apart"] = of_option - np.where(length > 0, mean, np.nan)[row]
     return {name: np.asarray(values, dtype=np.float32) for name, values in columns.items()}
 
 
