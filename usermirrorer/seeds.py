@@ -80,6 +80,12 @@ def scene_seed(seed: int, key: str) -> int:
     return int.from_bytes(digest, "big") >> 33
 
 
+def halves(labels: np.ndarray) -> np.ndarray:
+    """0 or 1 for each row, `(rows,)`, the same for rows with the same label; a seeded draw of half the labels."""
+    _, unit = np.unique(labels, return_inverse=True)
+    return np.random.default_rng(0).permutation(unit.max(initial=0) + 1)[unit] % 2
+
+
 def _mix(values: np.ndarray) -> np.ndarray:
     """The finaliser of splitmix64 (Steele, Lea and Flood, 2014)."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

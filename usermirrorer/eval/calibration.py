@@ -12,6 +12,7 @@ from typing import TypedDict
 import numpy as np
 
 from usermirrorer.measures import FLOOR, choice_probability
+from usermirrorer.seeds import halves
 
 
 SMOOTHINGS = (1e-6, 10.0)
@@ -72,10 +73,10 @@ def cross_calibrated(
 ) -> tuple[np.ndarray, list[Fit]]:
     """Each half of the users calibrated with what was fitted on the other, `(scenes, options)`, and both fits.
 
-    `users` are numbers from 0, `(scenes,)`. A single user has no other half: the predictions stay as they are, and
+    `users` are labels, `(scenes,)`. A single user has no other half: the predictions stay as they are, and
     nothing is fitted.
     """
-    half = np.random.default_rng(0).permutation(users.max(initial=0) + 1)[users] % 2
+    half = halves(users)
     calibrated, fits = probs.copy(), []
     for fold in (0, 1):
         inside, outside = half == fold, half != fold

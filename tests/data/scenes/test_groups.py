@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from usermirrorer.data.log.choices import USER_CAP, Choices, qualifying_choices
 from usermirrorer.data.log.events import Log
 from usermirrorer.data.log.tables import Cuts, Tables
-from usermirrorer.data.scenes.draw import DAY_MS, Drawn, draw
+from usermirrorer.data.scenes.as_of import DAY_MS
+from usermirrorer.data.scenes.draw import Drawn, draw
 from usermirrorer.data.scenes.groups import Pick, find_cliques, hardest, widest
 from usermirrorer.data.scenes.make import scene_table
 from usermirrorer.data.scenes.window import Window, open_window

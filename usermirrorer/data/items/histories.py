@@ -44,13 +44,13 @@ class UserHistories:
     def recency(self) -> np.ndarray:
         """How many choices ago the user last chose each item, 0 for the latest: uint8 `(scenes, items)`.
 
-        253 also stands for more, `NEVER` for items that the user has not chosen.
+        `NEVER` stands for items that the user has not chosen, and one less for a choice that long ago or longer.
         """
         recency = np.full((len(self), self.log.items), NEVER, dtype=np.uint8)
         row, event = self.log.by_user.between(self.user, 0, self._until)
         ago = np.repeat(np.cumsum(self._until), self._until) - np.arange(len(row)) - 1
         # A later choice of the same item comes later in the row's events and is what stays.
-        recency[row, self.log.item[event]] = np.minimum(ago, NEVER - 2)
+        recency[row, self.log.item[event]] = np.minimum(ago, NEVER - 1)
         return recency
 
     def latest(self, count: int) -> np.ndarray:

@@ -146,6 +146,12 @@ def starts_of_runs(*columns: np.ndarray) -> np.ndarray:
     return first
 
 
+def runs(column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where each run of equal values begins, `(runs,)`, and each row's run, `(rows,)`."""
+    first = starts_of_runs(column)
+    return np.flatnonzero(first), np.cumsum(first) - 1
+
+
 def one_of_occasion(user: np.ndarray, time: np.ndarray, key: np.ndarray) -> np.ndarray:
     """Of rows in time order, the one with the smallest key for each (user, time): ascending row numbers."""
     order = np.argsort(user, kind="stable")

@@ -19,6 +19,7 @@ import numpy as np
 import polars as pl
 
 from usermirrorer.intervals import Estimate, column, interval, pooled_intervals
+from usermirrorer.seeds import halves
 
 
 WARN_ABOVE = 0.60
@@ -71,12 +72,6 @@ def word_accuracy(chosen: pl.Series, rejected: pl.Series, users: np.ndarray, tog
         if inside.any() and outside.any() and known.shape[1]:
             hits[inside] = 0.5 + 0.5 * np.sign(known[inside] @ _word_weights(known[outside]))
     return interval(hits, users[drawn])
-
-
-def halves(together: np.ndarray) -> np.ndarray:
-    """0 or 1 for each pair, `(pairs,)`, the same for pairs with the same value of `together`; a seeded draw."""
-    _, unit = np.unique(together, return_inverse=True)
-    return np.random.default_rng(0).permutation(unit.max(initial=0) + 1)[unit] % 2
 
 
 def letter_positions(pairs: pl.DataFrame, eligible: pl.DataFrame) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from usermirrorer.data.log.events import ragged_ranges, starts_of_runs
+from usermirrorer.data.log.events import ragged_ranges, runs
 from usermirrorer.data.scenes.features import Features
 
 
@@ -54,9 +54,8 @@ def once_per_list(predict: Predict, features: Features) -> np.ndarray:
     """Predictions that are the same for all who see a list, each list predicted once: `(options,)`."""
     if not features.grouped:
         return predict(features)
-    first = starts_of_runs(features.group)
-    lists = features.take(np.flatnonzero(first))
-    list_row = np.cumsum(first) - 1
+    first, list_row = runs(features.group)
+    lists = features.take(first)
     return predict(lists)[ragged_ranges(lists.start[list_row], features.count)[1]]
 
 

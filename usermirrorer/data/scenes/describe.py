@@ -8,7 +8,6 @@ import numpy as np
 
 from usermirrorer.data.items.recency import LATEST
 from usermirrorer.data.log.events import ragged_ranges
-from usermirrorer.data.log.tables import Tables
 from usermirrorer.data.scenes.as_of import DAY_MS, user_free_numbers
 from usermirrorer.data.scenes.draw import Drawn
 from usermirrorer.data.scenes.features import Features
@@ -61,7 +60,8 @@ def _user_free(window: Window, lists: Drawn, shown: np.ndarray) -> dict[str, np.
     columns = {
         name: np.log1p(before - pool.by_item.count(item, np.maximum(low, 0)[row])) for name, low in since.items()
     }
-    columns |= {"chosen_ever": np.log1p(before), "seen_ever": np.log1p(_seen_before(tables, item, time[row]))}
+    seen = tables.log.by_item.count(item, tables.log.position(time)[row])
+    columns |= {"chosen_ever": np.log1p(before), "seen_ever": np.log1p(seen)}
     age = (time[row] - tables.available_from[item]) / DAY_MS
     columns["age_days"] = np.where(age >= 0, age, np.nan)
     columns |= {name: values[item] for name, values in window.text_statistics.items()}
@@ -74,11 +74,6 @@ def _user_free(window: Window, lists: Drawn, shown: np.ndarray) -> dict[str, np.
     values = user_free_numbers(tables, lists.choices.user[row], item, time[row])
     columns |= {f"shown_{name}": shown_values for name, shown_values in values.items()}
     return {name: np.asarray(values, dtype=np.float32) for name, values in columns.items()}
-
-
-def _seen_before(tables: Tables, item: np.ndarray, time: np.ndarray) -> np.ndarray:
-    """Events of any kind with each item before each time: int64 `(options,)`."""
-    return tables.log.by_item.count(item, tables.log.position(time))
 
 
 def _scene_time(window: Window, drawn: Drawn, row: np.ndarray) -> dict[str, np.ndarray]:

@@ -10,7 +10,8 @@ import numpy as np
 
 from usermirrorer.data.artefacts.store import Progress
 from usermirrorer.data.log.choices import Choices
-from usermirrorer.data.log.events import starts_of_runs
+from usermirrorer.data.log.events import runs
+from usermirrorer.data.scenes.as_of import DAY_MS
 from usermirrorer.data.scenes.groups import Groups, Split, form_groups, portions, whole_groups
 from usermirrorer.data.scenes.logged import Impressions, shown_beside
 from usermirrorer.data.scenes.neighbourhoods import by_content, by_popularity
@@ -23,8 +24,6 @@ from usermirrorer.steps import SceneSettings
 
 BATCH = 2048
 """Choices drawn at a time where scenes stand alone; any number gives the same scenes."""
-
-DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True)
@@ -56,8 +55,7 @@ class Drawn:
 
         Scenes of a group follow each other.
         """
-        first = starts_of_runs(self.group)
-        return np.flatnonzero(first), np.cumsum(first) - 1
+        return runs(self.group)
 
 
 def draw(

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from usermirrorer.data.artefacts.schema import id_column, list_column
 from usermirrorer.data.artefacts.store import read_parts
-from usermirrorer.data.log.events import ragged_ranges, starts_of_runs
+from usermirrorer.data.log.events import ragged_ranges, runs
 from usermirrorer.data.log.tables import Tables, rows_of
 from usermirrorer.seeds import numbers
 
@@ -82,7 +82,7 @@ def whole_groups_within(group: np.ndarray, most: int) -> int:
     """How many of the first scenes, at most `most`, belong to groups that are whole among them."""
     if len(group) <= most:
         return len(group)
-    begins = np.append(np.flatnonzero(starts_of_runs(group)), len(group))
+    begins = np.append(runs(group)[0], len(group))
     return int(begins[np.searchsorted(begins, most, side="right") - 1])
 
 

@@ -213,13 +213,13 @@ class SceneWriter:
             open_step(work / "features" / name / split, {**recipe, "step": "features"}) as features,
             open_step(work / "baselines" / name / split, {**recipe, "step": "baselines"}, BASELINES) as baselines,
         ):
-            kept = np.arange(whole_groups_within(drawn.group, SAMPLE_SCENES))
-            for part, begin in enumerate(range(0, len(kept), SHARD_ROWS)):
-                described = self._features(scores, kept[begin : begin + SHARD_ROWS])
-                features.write_shard(part, feature_table(described, window.tables))
+            kept = whole_groups_within(drawn.group, SAMPLE_SCENES)
 
             def write(shard: int, rows: np.ndarray) -> np.ndarray:
                 described = self._features(scores, rows)
+                if rows[0] < kept:
+                    first = described.take(np.flatnonzero(rows < kept))
+                    features.write_shard(shard, feature_table(first, window.tables))
                 probs = baseline_probs(described, fitted)
                 table = baseline_table(described, probs)
                 for part, begin in enumerate(range(0, len(table), SHARD_ROWS)):
@@ -228,7 +228,7 @@ class SceneWriter:
 
             found = np.concatenate(self._for_each_shard(write, 2))
             accuracy = accuracies(found, drawn.choices.user, drawn.group, models)
-            features.finish(rows=len(kept), classifier=summary["classifier"], half_lives=half_lives)
+            features.finish(rows=kept, classifier=summary["classifier"], half_lives=half_lives)
             baselines.finish(rows=len(drawn) * len(models), half_lives=half_lives, accuracy=accuracy)
         return summary, accuracy
 
