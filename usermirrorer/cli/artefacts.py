@@ -1,0 +1,75 @@
+"""Commands that check, show and publish artefacts. They parse, call and print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from usermirrorer.cli.options import Prompt
+from usermirrorer.errors import StepFailed, UserError
+
+
+def validate(
+    path: Annotated[
+        Path, typer.Argument(help="An artefact's directory, FILE.parquet, FILE.jsonl, or a whole --work.")
+    ],
+    tokenizer: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Also count tokens, with this model's tokenizer.")
+    ] = None,
+    prompt: Prompt = None,
+    max_length: Annotated[int | None, typer.Option(help="Most tokens of prompt and answer; default: MODEL's.")] = None,
+) -> None:
+    """Check artefacts: files, schema, ids, windows, positions, probe and, with --tokenizer, lengths.
+
+    Example: usermirrorer validate runs/toy --tokenizer tiny-base
+    """
+    from usermirrorer.data.audit.checks.lengths import token_counter
+    from usermirrorer.data.audit.checks.result import print_checks
+    from usermirrorer.data.audit.validate import validate as run
+
+    if tokenizer is None and (prompt is not None or max_length is not None):
+        raise UserError("--prompt and --max-length set how tokens are counted: add --tokenizer MODEL")
+    checks = run(path, token_counter(tokenizer, prompt, max_length) if tokenizer else None)
+    print_checks(checks)
+    failed = sum(check.result == "failed" for check in checks)
+    if failed:
+        raise StepFailed(f"{path} failed {failed} of {len(checks)} checks")
+
+
+def show(
+    path: Annotated[Path, typer.Argument(help="An artefact's directory or file; with --scene also a whole --work.")],
+    num: Annotated[int, typer.Option(help="Rows, drawn by the seed.")] = 3,
+    scene: Annotated[str, typer.Option(metavar="ID", help="All rows of one scene.")] = "",
+    seed: Annotated[int, typer.Option(help="The same seed shows the same rows.")] = 0,
+) -> None:
+    """Print rows as a person reads them, with the probe's and the baselines' answers beside the truth.
+
+    Example: usermirrorer show runs/toy/scenes/toy/train --num 2
+    """
+    from usermirrorer.data.audit.show import show as run
+
+    run(path, num, scene, seed)
+
+
+def push(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH…", help="Scenes, pairs …, or a whole --work.")],
+    repo_id: Annotated[str, typer.Argument(metavar="REPO_ID", help="OWNER/NAME of the data set on the Hub.")],
+    private: Annotated[bool, typer.Option("--private", help="Make the data set private.")] = False,
+    include_text: Annotated[
+        bool, typer.Option("--include-text", help="Send text even if its publisher forbids redistribution.")
+    ] = False,
+    token_env: Annotated[
+        str, typer.Option(metavar="VARIABLE", help="Environment variable that holds the token.")
+    ] = "HF_TOKEN",
+) -> None:
+    """Publish a data set with its card: checked first, staged in WORK/publish, then sent.
+
+    Example: usermirrorer push runs/toy/scenes/toy runs/toy/pairs/toy you/toy-scenes --private
+    """
+    from usermirrorer.console import say
+    from usermirrorer.data.audit.checks.result import print_checks
+    from usermirrorer.data.audit.publish import push as run
+
+    say(f"push: {run(paths, repo_id, private, include_text, token_env, print_checks, say)}")
