@@ -14,7 +14,7 @@ import pytest
 from built import edit, edit_manifest, first_row
 from films import TEST, TRAIN, checks_of, failed, other_id, rows_of
 
-from usermirrorer.data.artefacts.store import MANIFEST
+from usermirrorer.data.artefacts.store import manifest_path
 from usermirrorer.data.audit.checks.tells import personal_pattern
 from usermirrorer.data.audit.validate import validate
 from usermirrorer.data.sources import load_domain
@@ -119,7 +119,7 @@ def test_a_choice_that_is_never_last(work: Path) -> None:
 
 
 def test_a_scene_without_a_probe_and_one_with_a_warning(work: Path) -> None:
-    probe = json.loads((work / TRAIN / MANIFEST).read_text())["content"]["probe"]
+    probe = json.loads(manifest_path(work / TRAIN).read_text())["content"]["probe"]
     edit_manifest(work / TRAIN, probe=probe | {"warning": True})
     assert "gives the choice away" in checks_of(work, TRAIN)["probe"].summary
     edit_manifest(work / TRAIN, probe=None)
