@@ -72,7 +72,7 @@ def test_importing_the_package_and_its_command_line_loads_no_model_library() -> 
 
 
 def test_every_command_has_an_example() -> None:
-    names = "domains prepare scenes decide score distill build train eval simulate report validate show push".split()
+    names = "domains prepare scenes decide score distill build recipes train eval simulate report validate show push".split()
     for name in names:
         done = call(name, "--help")
         assert done.returncode == 0
