@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: `recipes` and `accelerate_configs`, at the root here, are in the package in a wheel."""
+"""What pyproject.toml cannot say: in a wheel, `recipes` and `accelerate_configs` are inside the package."""
 
 from setuptools import find_packages, setup
 
