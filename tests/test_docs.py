@@ -131,6 +131,13 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     assert [page for page in tmp_path.rglob("*.html") if fetched.search(page.read_text(encoding="utf-8"))] == []
 
 
+def test_one_version_of_vllm_is_pinned() -> None:
+    files = ("pyproject.toml", "requirements/cpu.txt", "requirements/gpu.txt", "Dockerfile")
+    text = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in files)
+    pins = re.findall(r"\bvllm(?:-cpu|/vllm-openai)?(?:==|:v)([\d.]+)", text)
+    assert len(pins) == 4 and len(set(pins)) == 1
+
+
 def test_the_citation_is_whole() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     from usermirrorer import __version__

@@ -103,6 +103,11 @@ def test_the_wheel_holds_the_whole_package_and_nothing_else(wheel: Path, metadat
     assert extras <= set(metadata.get_all("Provides-Extra", []))
 
 
+def test_images_are_built_from_the_same_sources() -> None:
+    sent = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert sent == {*SOURCES, "requirements"}
+
+
 def test_it_is_the_wheel_that_runs(fresh: Path, tmp_path: Path) -> None:
     code = "import usermirrorer, importlib.util as u; print(usermirrorer.__file__, u.find_spec('deepspeed'))"
     file, deepspeed = run(fresh / "python", "-c", code, cwd=tmp_path).stdout.split()
