@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from usermirrorer.errors import UserError
@@ -185,11 +186,12 @@ class EvalSettings(Sampling):
     seed: int = setting(0, "The same seed gives the same bytes.")
 
 
-@dataclass(frozen=True)
-class SimulateSettings:
+@dataclass(frozen=True, kw_only=True)
+class SimulateSettings(Sampling):
     """A recommender's lists → what a simulated user picks."""
 
     samples: int = setting(5, "Decision processes per list.")
     mode: str = setting("decision", "decision or direct")
     prompt: str | None = setting(None, "Instruction; default: as trained, else ekb.")
+    calibration: Path | None = setting(None, "Directory of an evaluation of the model; default: none.")
     seed: int = setting(0, "The same seed gives the same bytes.")
