@@ -129,6 +129,15 @@ class Sampling:
         """These three alone, from the settings of a step that has more."""
         return Sampling(self.temperature, self.top_p, self.max_tokens)
 
+    def check(self) -> None:
+        """Raises UserError for values with which nothing can be sampled."""
+        if not self.temperature >= 0:
+            raise UserError(f"temperature {self.temperature}: must be 0 or more")
+        if not 0 < self.top_p <= 1:
+            raise UserError(f"top_p {self.top_p}: must be above 0 and at most 1")
+        if self.max_tokens < 1:
+            raise UserError(f"max_tokens {self.max_tokens}: must be at least 1")
+
 
 @dataclass(frozen=True, kw_only=True)
 class DecideSettings(Sampling):

@@ -74,6 +74,10 @@ def simulate(
     with progress(f"simulate {domain}") as report:
         counts = simulate_file(user, requests, out, fingerprint(work / "tables" / domain), report)
     say(f"simulate {domain}: {counts['answered']:,} choices in {out}")
+    if user.none_of_these:
+        say(
+            f"  every list ends in {user.none_of_these!r}; no scene does, so what the model says of it is not measured"
+        )
     if counts["bad"]:
         for line in listed_errors(out, requests, MOST_LISTED):
             say(f"  {line}")

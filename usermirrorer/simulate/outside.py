@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,9 @@ from usermirrorer.data.sources.readers.text import one_line
 from usermirrorer.data.sources.templates import field_names, fill, fill_lines
 from usermirrorer.errors import UserError, shorten
 from usermirrorer.settings import closest
+
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -63,10 +66,9 @@ def milliseconds(given: Any, where: str) -> int | None:
         except ValueError:
             raise UserError(f"{where}: {shorten(value)!r} is not a time; {remedy}") from None
     if isinstance(value, datetime):
-        moment = value if value.tzinfo else value.replace(tzinfo=UTC)
-        return math.floor(moment.timestamp() * 1000)
+        return ((value if value.tzinfo else value.replace(tzinfo=UTC)) - EPOCH) // timedelta(milliseconds=1)
     if isinstance(value, date):
-        return math.floor(datetime(value.year, value.month, value.day, tzinfo=UTC).timestamp() * 1000)
+        return (value - EPOCH.date()) // timedelta(milliseconds=1)
     if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
         number: Any = value
         if SECONDS_FROM <= abs(number) < MILLISECONDS_FROM:
@@ -90,7 +92,9 @@ def unknown_id(value: str, known: pl.Series, where: str, otherwise: str) -> User
     same = known.filter(known.str.strip_chars_start("0") == value.lstrip("0"))  # a table program took it for a number
     # A table may have millions of ids: only those that begin or end alike are compared.
     begins_alike, ends_alike = known.str.starts_with(value[:2]), known.str.ends_with(value[-2:])
-    alike = (begins_alike | ends_alike) & known.str.len_chars().is_between(len(value) - 2, len(value) + 2)
+    alike = (begins_alike | ends_alike) & known.str.len_chars().cast(pl.Int64).is_between(
+        len(value) - 2, len(value) + 2
+    )
     hint = f"did you mean {same[0]}?" if len(same) else closest(value, known.filter(alike)[:500], otherwise)
     return UserError(f"{where}: {shorten(value)!r} is not in the tables; {hint}")
 

@@ -104,6 +104,7 @@ class Renderer:
 
     def __init__(self, tables: Tables) -> None:
         self.tables = tables
+        self.none = [tables.domain.none_of_these] if tables.domain.none_of_these else []
         self.users = {user: row for row, user in enumerate(tables.users["user_id"].to_list())}
         self.items = {item: row for row, item in enumerate(tables.items["item_id"].to_list())}
 
@@ -117,7 +118,8 @@ class Renderer:
                 checked.append(error)
         texts = iter(self._texts([one for one in checked if isinstance(one, _Checked)]))
         return [
-            one if isinstance(one, UserError) else Offer(one.user_id, one.ids, one.at, next(texts)) for one in checked
+            one if isinstance(one, UserError) else Offer(one.user_id, one.ids + self.none, one.at, next(texts))
+            for one in checked
         ]
 
     def _checked(self, request: Request) -> _Checked:
@@ -149,7 +151,7 @@ class Renderer:
         """Rows of the items table, or the values of new items."""
         tables = self.tables
         if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Iterable):
-            raise UserError(f"items: {shorten(repr(given))} is not a list; give 2 to {len(LABELS)} ids")
+            raise UserError(f"items: {shorten(repr(given))} is not a list; give ids")
         items: list[int | dict[str, Any]] = []
         for number, one in enumerate(given):
             where = f"items[{number}]"
@@ -172,8 +174,9 @@ class Renderer:
                 raise UserError(
                     f"{where}: it exists from {_day(released)} on, after {_day(at)}; give a later timestamp"
                 )
-        if not 2 <= len(items) <= len(LABELS):
-            raise UserError(f"items: there are {len(items)}; give 2 to {len(LABELS)}")
+        most = len(LABELS) - len(self.none)
+        if not 2 <= len(items) <= most:
+            raise UserError(f"items: there are {len(items)}; give 2 to {most}")
         return items
 
     def _texts(self, requests: list[_Checked]) -> list[SceneText]:
@@ -188,12 +191,14 @@ class Renderer:
         inside = np.flatnonzero(user != NOBODY)
         shown = render(tables, user[inside], at[inside], np.full(len(inside), HISTORY_MAX), options.take(inside))
         of_users = iter(shown.to_pylist())
-        return [
-            {"profile": request.person[0], "history": request.person[1], "action_list": texts}
-            if request.row == NOBODY
-            else next(of_users)
-            for request, texts in zip(requests, options.to_pylist(), strict=True)
-        ]
+        texts: list[SceneText] = []
+        for request, shown_items in zip(requests, options.to_pylist(), strict=True):
+            profile, history = request.person
+            if request.row != NOBODY:
+                user_text = next(of_users)
+                profile, history = user_text["profile"], user_text["history"]
+            texts.append({"profile": profile, "history": history, "action_list": shown_items + self.none})
+        return texts
 
 
 def _day(time: int) -> str:

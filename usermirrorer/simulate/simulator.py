@@ -62,6 +62,7 @@ class Simulator:
             raise UserError(f"mode {settings.mode!r}: choose decision or direct")
         if settings.samples < 1:
             raise UserError(f"samples {settings.samples}: must be at least 1")
+        settings.sampling.check()
         if isinstance(model, str):
             model = load_model(as_spec(model))
         self.model = model
@@ -87,6 +88,11 @@ class Simulator:
         simulator = cls(model, **options)
         name = load_domain(domain).name if is_own(domain) else domain
         simulator.renderer = Renderer(load_tables(Path(work), name))
+        if simulator.none_of_these and simulator.calibration is not None:
+            raise UserError(
+                f"calibration: no evaluation has the option {simulator.none_of_these!r} that {name} adds to every "
+                f"list; leave calibration out, or none_of_these out of the domain"
+            )
         return simulator
 
     def choose(self, user: str | int | Person, items: Sequence[Item], at: Time | None = None) -> Choice:
@@ -95,7 +101,8 @@ class Simulator:
         `items` are ids; a dictionary of an item's columns, `item_id` among them, is an item that the log does not
         have. `at` is a datetime (UTC if it names no zone), ISO text or milliseconds since 1970: nothing later is
         shown, neither of the person nor of the items. By default it is just after the log and the person's own
-        history. Raises UserError naming the argument that is wrong.
+        history. If the domain has `none_of_these`, that is a further, last option, under its text; no scene shows it,
+        so what a model says of it is not measured. Raises UserError naming the argument that is wrong.
         """
         [answer] = self.answers([Request(user, items, at)])
         if isinstance(answer, UserError):
@@ -109,6 +116,11 @@ class Simulator:
         {profile, history, items}, with or without a timestamp. Raises UserError naming the first that is wrong.
         """
         return _all(self.answers(requests), "requests")
+
+    @property
+    def none_of_these(self) -> str:
+        """The option that the domain adds to every list; empty if it has none."""
+        return "" if self.renderer is None else self.renderer.tables.domain.none_of_these
 
     async def achoose(self, user: str | int | Person, items: Sequence[Item], at: Time | None = None) -> Choice:
         """As `choose`, for many tasks of an event loop at once: what they ask at about the same time is one batch."""
