@@ -135,6 +135,19 @@ def test_other_settings_are_refused_until_the_file_is_gone(fake, shop: Path, use
     assert len(rows(out)) == 8 and len(rows(out)[0]["rationales"]) == 2
 
 
+def test_a_file_that_was_edited_is_not_continued(user: Simulator, tmp_path: Path) -> None:
+    requests, out = written(tmp_path / "r.jsonl", *GOOD, b"{"), tmp_path / "o.jsonl"
+    simulate_file(user, requests, out, "t")
+    errors_file(out).unlink()
+    with pytest.raises(UserError, match=r"o.errors.jsonl has changed since .*; delete .*o.jsonl to start over"):
+        simulate_file(user, requests, out, "t")
+    out.unlink()
+    assert simulate_file(user, requests, out, "t") == {"answered": 8, "bad": 1}
+    out.write_bytes(out.read_bytes()[:100])
+    with pytest.raises(UserError, match="has changed since"):
+        simulate_file(user, requests, out, "t")
+
+
 def test_a_file_of_somebody_else_is_left_alone(user: Simulator, tmp_path: Path) -> None:
     (tmp_path / "o.jsonl").write_text("mine")
     with pytest.raises(UserError, match="not from this command"):

@@ -69,6 +69,8 @@ def read_calibration(directory: Path, model: str, prompt: str, settings: Simulat
     rows = pl.read_parquet(directory / "predictions.parquet").filter(
         (pl.col("model") == names[0]) & (pl.col("context") == "full") & (pl.col("sample") < votes)
     )
+    if rows.is_empty():
+        raise UserError(f"calibration {directory}: {names[0]} answered no scene there; evaluate it again")
     return _fit(rows.sort("scene_id", "sample"), votes)
 
 

@@ -103,7 +103,10 @@ def _resumed(state: Path, out: Path, recipe: Mapping[str, Any]) -> dict[str, Any
             changed = changes(done["recipe"], recipe)
             raise UserError(f"{out} was made with other settings ({changed}); delete it or give another --out")
         for name, path in (("bytes", out), ("error_bytes", errors_file(out))):
-            if path.is_file():
+            size = path.stat().st_size if path.is_file() else 0
+            if size < done[name]:
+                raise UserError(f"{path} has changed since this command wrote it; delete {out} to start over")
+            if size > done[name]:
                 os.truncate(path, done[name])
         return done
     if out.exists():

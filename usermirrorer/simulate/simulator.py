@@ -150,6 +150,8 @@ class Simulator:
         limit = prompt_limit(self.model, sampling, settings.mode)
         fitted = [one if isinstance(one, UserError) else self._fit(one, limit) for one in offers]
         asked = [one for one in fitted if not isinstance(one, UserError)]
+        if not asked:
+            return [one for one in fitted if isinstance(one, UserError)]
         conversations = [conversation(text, self.prompt) for _, text, _ in asked]
         shown = [messages[-1]["content"] for messages in conversations]
         with self._lock:
