@@ -12,11 +12,13 @@ import polars as pl
 import pytest
 from built import build
 
-from usermirrorer import Simulator, UserError
+from usermirrorer import Request, Simulator, UserError
 from usermirrorer.eval import run as evaluation
 from usermirrorer.eval.calibration import calibrate, fit_calibration
 from usermirrorer.eval.scene_predictions import per_scene
 from usermirrorer.eval.scenes import load_scenes
+from usermirrorer.llm.prompts import conversation
+from usermirrorer.seeds import draw
 from usermirrorer.steps import EvalSettings
 
 
@@ -51,6 +53,22 @@ def test_it_is_the_fit_of_all_scenes_with_as_many_processes(open_toy, measured: 
     expected = calibrate(choice.probs[None], np.array([3]), np.array([samples]), *fit)[0]
     np.testing.assert_allclose(choice.calibrated, expected)
     assert choice.calibrated.argmax() == choice.picked
+
+
+def test_what_is_drawn_is_drawn_from_the_calibrated_probabilities(open_toy) -> None:
+    user, items = open_toy(samples=4), ["sweet-cake", "sour-tea", "salty-pie", "bitter-soup"]
+    requests = [Request(f"u{number:04d}", items) for number in range(300)]
+    choices = user.choose_all(requests)
+    drawn = [
+        draw(choice.calibrated, 0, f"{request.user}\x1f{conversation(offer.text, 'plain')[-1]['content']}")
+        for choice, request, offer in zip(choices, requests, user.offers(requests), strict=True)
+    ]
+    assert [choice.drawn for choice in choices] == drawn
+    hits, expected = (
+        np.mean([choice.drawn == choice.picked for choice in choices]),
+        np.mean([choice.calibrated.max() for choice in choices]),
+    )
+    assert abs(hits - expected) < 0.09 < np.mean([choice.probs.max() for choice in choices]) - expected
 
 
 def test_calibration_improves_the_log_loss(open_toy, measured: Path) -> None:

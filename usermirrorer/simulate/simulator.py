@@ -11,9 +11,9 @@ from usermirrorer.data.log.tables import load_tables
 from usermirrorer.data.sources import is_own, load_domain
 from usermirrorer.errors import UserError
 from usermirrorer.llm import as_spec, load_model
-from usermirrorer.llm.choose import MODES, choose, prompt_limit, trained_prompt
+from usermirrorer.llm.choose import MODES, Process, choose, prompt_limit, trained_prompt
 from usermirrorer.llm.prompts import INSTRUCTIONS, LABELS, SceneText, conversation, shed_history
-from usermirrorer.llm.protocol import LanguageModel
+from usermirrorer.llm.protocol import Conversation, LanguageModel
 from usermirrorer.seeds import scene_seed
 from usermirrorer.simulate.batching import Batcher
 from usermirrorer.simulate.calibration import read_calibration
@@ -24,6 +24,12 @@ from usermirrorer.steps import SimulateSettings
 
 
 T = TypeVar("T")
+
+Fitted = tuple[Offer, Conversation, int]
+"""An offer, the prompt that shows it, and how many of the oldest history entries were left out."""
+
+_MODELS = Lock()
+"""Engine and tokenizers take one thread at a time, whichever simulator it asks."""
 
 
 class Options(TypedDict, total=False):
@@ -52,7 +58,7 @@ class Simulator:
         >>> choice.item, choice.probs, choice.rationale
 
     Without a log, `Simulator(model).simulate(scenes)` answers scenes that are text already. An answer does not depend
-    on what else is asked. Nothing is loaded before the first question; threads that share a simulator take turns.
+    on what else is asked. Nothing is loaded before the first question; threads take turns.
     Raises UserError for an option that is not valid.
     """
 
@@ -77,7 +83,6 @@ class Simulator:
         )
         self.renderer: Renderer | None = None
         self._batcher: Batcher[Request, Choice] = Batcher(self.answers)
-        self._lock = Lock()
 
     @classmethod
     def open(cls, model: str | LanguageModel, work: str | Path, domain: str, **options: Unpack[Options]) -> Simulator:
@@ -146,39 +151,52 @@ class Simulator:
 
     def answer(self, offers: Sequence[Offer | UserError]) -> list[Choice | UserError]:
         """What the user does with each offer; errors stay as they are."""
-        settings, sampling = self.settings, self.settings.sampling
-        limit = prompt_limit(self.model, sampling, settings.mode)
-        fitted = [one if isinstance(one, UserError) else self._fit(one, limit) for one in offers]
-        asked = [one for one in fitted if not isinstance(one, UserError)]
-        if not asked:
-            return [one for one in fitted if isinstance(one, UserError)]
-        conversations = [conversation(text, self.prompt) for _, text, _ in asked]
-        shown = [messages[-1]["content"] for messages in conversations]
-        with self._lock:
-            processes = choose(
-                self.model,
-                conversations,
-                [len(text["action_list"]) for _, text, _ in asked],
-                repeat=settings.samples,
-                sampling=sampling,
-                mode=settings.mode,
-                seeds=[scene_seed(settings.seed, text) for text in shown],
-            )
+        settings, calibration = self.settings, self.calibration
+        with _MODELS:
+            fitted, processes = self._processes(offers)
         chosen = iter(
-            choice(offer.items, decided, shed, self.calibration, settings.seed, f"{offer.user_id}\x1f{text}")
-            for (offer, _, shed), decided, text in zip(asked, processes, shown, strict=True)
+            choice(offer.items, decided, shed, calibration, settings.seed, f"{offer.user_id}\x1f{_shown(messages)}")
+            for (offer, messages, shed), decided in zip(_fitting(fitted), processes, strict=True)
         )
         return [one if isinstance(one, UserError) else next(chosen) for one in fitted]
 
-    def _fit(self, offer: Offer, limit: int | None) -> tuple[Offer, SceneText, int] | UserError:
-        """The text without the oldest history that is too much for the model, and how many entries that are."""
+    def _processes(self, offers: Sequence[Offer | UserError]) -> tuple[list[Fitted | UserError], list[list[Process]]]:
+        """Every offer as the model is shown it, and the decision processes of those that can be shown."""
+        settings, sampling = self.settings, self.settings.sampling
+        limit = prompt_limit(self.model, sampling, settings.mode)
+        fitted = [one if isinstance(one, UserError) else self._fit(one, limit) for one in offers]
+        asked = _fitting(fitted)
+        if not asked:
+            return fitted, []
+        return fitted, choose(
+            self.model,
+            [messages for _, messages, _ in asked],
+            [len(offer.text["action_list"]) for offer, _, _ in asked],
+            repeat=settings.samples,
+            sampling=sampling,
+            mode=settings.mode,
+            seeds=[scene_seed(settings.seed, _shown(messages)) for _, messages, _ in asked],
+        )
+
+    def _fit(self, offer: Offer, limit: int | None) -> Fitted | UserError:
+        """The conversation without the oldest history that is too much for the model."""
         options = len(offer.text["action_list"])
         if not 2 <= options <= len(LABELS):
             return UserError(f"there are {options} options; give 2 to {len(LABELS)}")
         fit = shed_history(offer.text, self.prompt, self.model.count_tokens, limit)
         if fit is None:
             return UserError(f"longer than {limit} tokens even without history; shorten or drop options")
-        return offer, *fit
+        text, shed = fit
+        return offer, conversation(text, self.prompt), shed
+
+
+def _shown(messages: Conversation) -> str:
+    """The scene that a prompt shows."""
+    return messages[-1]["content"]
+
+
+def _fitting(fitted: Sequence[Fitted | UserError]) -> list[Fitted]:
+    return [one for one in fitted if not isinstance(one, UserError)]
 
 
 def _all(answers: Sequence[T | UserError], name: str) -> list[T]:
