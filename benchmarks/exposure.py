@@ -10,7 +10,6 @@ often the choice is the option with the most interactions in the whole log.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import subprocess
@@ -22,6 +21,8 @@ from typing import Any
 
 import polars as pl
 from generated_domains import write_news, write_reviews, write_shop
+
+from usermirrorer.data.artefacts.store import finished_content
 
 
 MODES = ("matched", "hard", "published")
@@ -42,8 +43,7 @@ def measured(work: Path, domain: str, mode: str, train: int, test: int) -> dict[
         subprocess.run(["rm", "-rf", str(work / step / domain)], check=True)
     for split, num in (("train", train), ("test", test)):
         usermirrorer("scenes", domain, "--work", str(work), "--split", split, "--num", str(num), "--exposure", mode)
-    manifest = work / "scenes" / domain / "test" / ".manifest.json"
-    return json.loads(manifest.read_text(encoding="utf-8"))["content"]
+    return finished_content(work / "scenes" / domain / "test", "scenes")
 
 
 def most_popular(work: Path, domain: str) -> float:

@@ -12,7 +12,6 @@ embeddings given, took 23 s for 1,024 scenes, 47 s for 8,192, and 2.2 GB.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import subprocess
@@ -25,6 +24,8 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from generated_log import write_log
+
+from usermirrorer.data.artefacts.store import finished_content
 
 
 SHAPES = {"1m": (6040, 3706, 1_000_000), "20m": (138_000, 27_000, 20_000_000), "small": (600, 400, 60_000)}
@@ -55,9 +56,9 @@ def scenes(work: Path, num: int, exposure: str, workers: int) -> tuple[float, fl
     ]  # fmt: skip
     seconds, peak, _ = run(command)
     directory = work / "scenes" / "ml-1m" / "train"
-    written = max(path.stat().st_mtime for path in directory.glob("part-*.parquet")) - began
-    manifest = json.loads((directory / ".manifest.json").read_text())
-    return seconds, written, peak, manifest["content"]["rows"]
+    written = max(path.stat().st_mtime for path in directory.glob("*.parquet")) - began
+    manifest = finished_content(directory, "scenes")
+    return seconds, written, peak, manifest["rows"]
 
 
 def floor(work: Path) -> float:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from usermirrorer.cli import main
+from usermirrorer.data.artefacts.store import manifest_path
 
 
 ROOT = Path(__file__).parent.parent
@@ -157,7 +158,7 @@ def test_an_exposure_that_the_log_does_not_have(work: Path, tmp_path: Path) -> N
 def test_an_evaluation_file_without_a_column(work: Path, tmp_path: Path) -> None:
     import polars as pl
 
-    pl.read_parquet(work / "scenes" / "toy" / "test" / "part-00000.parquet").drop("item_pos").write_parquet(
+    pl.read_parquet(work / "scenes" / "toy" / "test" / "test-00000.parquet").drop("item_pos").write_parquet(
         tmp_path / "e.parquet"
     )
     assert "item_pos" in refused(
@@ -211,7 +212,7 @@ def test_decide_killed_and_resumed_ends_in_the_same_bytes(work: Path, tmp_path: 
         pass
     process.kill()
     assert process.wait() != 0
-    assert not json.loads((output / ".manifest.json").read_text())["content"]["finished"]
+    assert not json.loads(manifest_path(output).read_text())["content"]["finished"]
     assert run("decide", "toy", "--work", broken, *args).returncode == 0
     files = sorted(path.name for path in (whole / "decisions/toy/strong").glob("*.parquet"))
     assert len(files) > 1

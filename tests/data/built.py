@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 
 from usermirrorer.data.artefacts.find import SCHEMAS, find_artefacts
-from usermirrorer.data.artefacts.store import MANIFEST, SHARD_ROWS, file_digest, part_name, write_parquet
+from usermirrorer.data.artefacts.store import SHARD_ROWS, file_digest, manifest_path, shard_name, write_parquet
 from usermirrorer.data.decisions.decide import decide
 from usermirrorer.data.decisions.score import score
 from usermirrorer.data.items.embeddings import embed_items
@@ -81,7 +81,7 @@ def edit(directory: Path, change: Callable[[pl.DataFrame], pl.DataFrame], **cont
     if artefact.kind in SCHEMAS:
         table = table.cast(SCHEMAS[artefact.kind])
     for shard, begin in enumerate(range(0, max(len(table), 1), SHARD_ROWS)):
-        write_parquet(table.slice(begin, SHARD_ROWS), directory / part_name(shard))
+        write_parquet(table.slice(begin, SHARD_ROWS), directory / shard_name(shard, artefact.content["recipe"]))
     edit_manifest(directory, rows=len(table), **content)
 
 
@@ -93,7 +93,7 @@ def edit_table(file: Path, change: Callable[[pl.DataFrame], pl.DataFrame]) -> No
 
 def edit_manifest(directory: Path, **content: object) -> None:
     """Set entries of a manifest (None removes one) and the digests of the files."""
-    path = directory / MANIFEST
+    path = manifest_path(directory)
     manifest = json.loads(path.read_text())
     files = {file.name: file_digest(file) for file in sorted(directory.glob("*.parquet"))}
     manifest["content"] |= {**content, "files": files}

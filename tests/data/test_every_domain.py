@@ -27,7 +27,7 @@ import raw_steam
 from cut_short import check_groups, check_logged
 from small_log import write_small_log
 
-from usermirrorer.data.artefacts.store import MANIFEST, read_manifest
+from usermirrorer.data.artefacts.store import MANIFEST, directory_of, read_manifest
 from usermirrorer.data.audit.validate import validate
 from usermirrorer.data.log.prepare import prepare
 from usermirrorer.data.log.tables import Tables, load_tables
@@ -175,8 +175,8 @@ def test_the_time_zone_of_the_machine_changes_no_byte(every, raw_of, tmp_path: P
 def output(work: Path) -> dict[str, bytes]:
     """Every shard below `work`, and the content of every manifest."""
     found = {str(path.relative_to(work)): path.read_bytes() for path in sorted(work.rglob("*.parquet"))}
-    manifests = sorted(work.rglob(MANIFEST))
-    return found | {str(path.relative_to(work)): repr(finished(path.parent)).encode() for path in manifests}
+    manifests = sorted(work.rglob(f"*{MANIFEST}"))
+    return found | {str(path.relative_to(work)): repr(finished(directory_of(path))).encode() for path in manifests}
 
 
 def finished(directory: Path) -> dict[str, Any]:
@@ -216,7 +216,7 @@ def test_every_item_and_every_user_reads_well(raw_of, tmp_path: Path, name: str,
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_every_scene_reads_well(made, name: str) -> None:
-    for path in made(name).glob("scenes/*/*/part-*.parquet"):
+    for path in made(name).glob("scenes/*/*/*.parquet"):
         scenes = pl.read_parquet(path)
         assert_reads_well(scenes["text"].to_list())
         lines = [len(text["history"].splitlines()) for text in scenes["text"]]

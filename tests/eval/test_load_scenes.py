@@ -12,6 +12,7 @@ import pytest
 from handmade import frame, scene
 
 from usermirrorer.data.artefacts.schema import scene_id
+from usermirrorer.data.artefacts.store import manifest_path
 from usermirrorer.errors import UserError
 from usermirrorer.eval.scenes import load_scenes, probe_of, sibling
 
@@ -107,7 +108,7 @@ def test_a_directory_of_scenes_keeps_its_ids_and_finds_its_siblings(tmp_path):
     assert loaded["scene_id"].to_list() == scenes["scene_id"].to_list()
     assert sibling(test, "scenes", "train") == tmp_path / "scenes" / "shop" / "train"
     assert sibling(test, "baselines", "test") is None and probe_of(test) is None
-    (test / ".manifest.json").write_text(json.dumps({"content": {"probe": {"warning": False}}, "run": {}}))
+    manifest_path(test).write_text(json.dumps({"content": {"probe": {"warning": False}}, "run": {}}))
     assert probe_of(test) == {"warning": False}
     with pytest.raises(UserError, match="pass .*test"):
         load_scenes(test.parent)

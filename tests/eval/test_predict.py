@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from handmade import frame, scene
 
+from usermirrorer.data.artefacts.store import manifest_path
 from usermirrorer.errors import UserError
 from usermirrorer.eval.predict import PREDICTED, predict
 from usermirrorer.eval.report import report
@@ -92,7 +93,7 @@ def test_baselines_and_train_scenes_of_the_same_work_directory_are_found(engine,
         frame([taste_scene(i, "chose hot cake") for i in rows[name]]).write_parquet(directory / "part-00000.parquet")
     accuracy = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 6}
     probe = {"accuracy": accuracy, "exact": False, "classifier": "trees", "chance": 0.2, "warning": True}
-    (split["test"] / ".manifest.json").write_text(json.dumps({"content": {"probe": probe}, "run": {}}))
+    manifest_path(split["test"]).write_text(json.dumps({"content": {"probe": probe}, "run": {}}))
     test = pl.read_parquet(split["test"] / "part-00000.parquet")
     (tmp_path / "baselines" / "kitchen" / "test").mkdir(parents=True)
     popularity = test.select("scene_id", pl.lit("popularity").alias("baseline"), pl.lit([0.2] * 5).alias("probs"))

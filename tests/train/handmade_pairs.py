@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from usermirrorer.data.artefacts.schema import PAIRS
+from usermirrorer.data.artefacts.store import manifest_path
 from usermirrorer.llm.prompts import LABELS, answered, conversation
 
 
@@ -56,7 +57,7 @@ def write_pairs(directory: Path, rows: list[dict], prompt: str = "plain") -> Pat
     accuracy = {"value": 0.21, "low": None, "high": None, "n": len(rows)}
     probe = {"toy": {"accuracy": accuracy, "exact": False, "classifier": "trees", "chance": 0.2, "warning": False}}
     content = {"recipe": {"prompt": prompt}, "finished": True, "fingerprint": "0123456789abcdef", "probe": probe}
-    (directory / ".manifest.json").write_text(json.dumps({"content": content, "run": {}}))
+    manifest_path(directory).write_text(json.dumps({"content": content, "run": {}}))
     return directory
 
 

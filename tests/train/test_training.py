@@ -9,6 +9,7 @@ import pytest
 from handmade_pairs import write_pairs, write_yaml
 from safetensors.numpy import load_file, save_file
 
+from usermirrorer.data.artefacts.store import manifest_path
 from usermirrorer.errors import StepFailed, UserError
 from usermirrorer.train import dpo, model, sft
 
@@ -142,9 +143,9 @@ def test_an_output_dir_of_another_run_is_refused(settings, tmp_path):
         train("dpo", tmp_path, settings)
     other = write_pairs(tmp_path / "other", [])
     shutil.copytree(settings["dataset_name"], other, dirs_exist_ok=True)
-    manifest = json.loads((other / ".manifest.json").read_text())
+    manifest = json.loads(manifest_path(other).read_text())
     manifest["content"]["fingerprint"] = "fedcba9876543210"
-    (other / ".manifest.json").write_text(json.dumps(manifest))
+    manifest_path(other).write_text(json.dumps(manifest))
     with pytest.raises(UserError, match="0123456789abcdef → fedcba9876543210"):
         train("sft", tmp_path, {**settings, "dataset_name": str(other)})
     assert json.loads((out / "usermirrorer.json").read_text())["run"]["steps"] == 2

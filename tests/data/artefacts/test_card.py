@@ -15,6 +15,9 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from usermirrorer.data.artefacts.card import STEP_CARD, cell, code_block, render_card, step_card
+from usermirrorer.data.artefacts.columns import COLUMNS, type_name
+from usermirrorer.data.artefacts.schema import DECISIONS
+from usermirrorer.data.artefacts.store import write_parquet
 
 
 markdown = MarkdownIt("commonmark").enable("table")
@@ -22,19 +25,25 @@ letters = st.characters(codec="utf-8", exclude_characters="\x00\r")
 written = st.text(letters, max_size=30) | st.text("`|\\<~-: \n", max_size=20)
 
 
-def test_a_step_card_has_all_of_the_manifest(tmp_path: Path) -> None:
+def test_a_step_card_has_the_columns_and_all_of_the_manifest(tmp_path: Path) -> None:
     content = {
         "recipe": {"step": "decide", "model": "yes: no # {{ x }}", "domain": "é"}, "finished": True, "rows": 7,
         "counts": {"too_long": 3}, "files": {"part-00000.parquet": "00ff", "part-00001.parquet": "ff00"},
     }  # fmt: skip
     directory = tmp_path / "decisions: [x]" / "strong #1"
+    directory.mkdir(parents=True)
+    for name in content["files"]:
+        write_parquet(DECISIONS.empty_table(), directory / name)
     _, header, text = step_card(directory, content).split("---\n", 2)
     assert yaml.safe_load(header) == {"pretty_name": "decisions: [x]/strong #1"}
-    assert "# decide: decisions: [x]/strong #1\n" in text and text.endswith("2 files; digests in `.manifest.json`.\n")
+    assert "# decide: decisions: [x]/strong #1\n" in text and text.endswith("beside the directory.\n")
     for title in ("recipe", "rows", "counts"):
         assert f"\n## {title}\n\n```json\n" in text
     assert '"model": "yes: no # {{ x }}"' in text and '"domain": "é"' in text and '"too_long": 3' in text
     assert "00ff" not in text and "## finished" not in text
+    for name, meaning in COLUMNS["decisions"].items():
+        assert f"\n| {name} | {type_name(DECISIONS.field(name).type)} | {meaning} |\n" in text
+    assert len([token for token in markdown.parse(text) if token.type == "tr_open"]) == 1 + len(DECISIONS)
 
 
 def test_the_card_of_scenes_says_in_words_how_lists_are_made(tmp_path: Path) -> None:
@@ -54,7 +63,7 @@ def test_a_step_card_is_what_the_hub_would_write(name: str) -> None:
     name = f"n{name}"
     card = step_card(Path("work") / name, {"recipe": {"step": name}, "files": {}})
     blocks = {"recipe": json.dumps({"step": name}, indent=1, ensure_ascii=False)}
-    values = {"name": f"work/{name}", "step": name, "exposure": [], "blocks": blocks, "files": 0}
+    values = {"name": f"work/{name}", "step": name, "exposure": [], "columns": {}, "blocks": blocks, "files": 0}
     assert card == render_card("dataset", STEP_CARD, {"pretty_name": f"work/{name}"}, values)
 
 
@@ -96,4 +105,4 @@ def test_a_step_loads_no_template_engine_before_its_end_and_never_the_hub(tmp_pa
         "print([m for m in ('jinja2', 'huggingface_hub') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["[]", "['jinja2']"] and (tmp_path / "README.md").is_file()
+    assert done.stdout.splitlines() == ["[]", "['jinja2']"] and (tmp_path.with_name(f"{tmp_path.name}.md")).is_file()

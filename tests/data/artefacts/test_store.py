@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -13,7 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from usermirrorer.data.artefacts import store
-from usermirrorer.data.artefacts.store import JOURNAL, fingerprint, finished_content, open_step, read_parts
+from usermirrorer.data.artefacts.store import (
+    JOURNAL,
+    fingerprint,
+    finished_content,
+    open_step,
+    read_manifest,
+    read_parts,
+)
 from usermirrorer.errors import UserError
 
 
@@ -129,10 +137,10 @@ def test_two_processes_never_write_to_one_directory(tmp_path: Path) -> None:
 def test_unfinished_and_broken_directories_are_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="usermirrorer prepare toy"):
         finished_content(tmp_path, "prepare toy")
-    (tmp_path / store.MANIFEST).write_text("{")
+    store.manifest_path(tmp_path).write_text("{")
     with pytest.raises(UserError, match="not a manifest"):
         finished_content(tmp_path, "prepare toy")
-    with pytest.raises(UserError, match="holds no part"):
+    with pytest.raises(UserError, match="holds no .*parquet"):
         read_parts(tmp_path)
 
 
@@ -140,7 +148,7 @@ def test_datasets_reads_the_directory_as_it_is(tmp_path: Path) -> None:
     from datasets import load_dataset
 
     work(tmp_path / "step", [rows(7)])
-    assert {path.name for path in (tmp_path / "step").iterdir()} > {".manifest.json", "README.md"}
+    assert {".step.manifest.json", "step.md"} < {path.name for path in tmp_path.iterdir()}
     loaded = load_dataset("parquet", data_dir=str(tmp_path / "step"), cache_dir=str(tmp_path / "cache"))
     assert loaded["train"].to_list() == rows(7)
 
@@ -148,3 +156,14 @@ def test_datasets_reads_the_directory_as_it_is(tmp_path: Path) -> None:
 def test_no_rows_are_still_a_file_with_its_schema(tmp_path: Path) -> None:
     work(tmp_path, [])
     assert read_parts(tmp_path).schema == SCHEMA
+
+
+def test_a_directory_that_was_deleted_is_made_again_whatever_its_settings(tmp_path: Path) -> None:
+    directory = tmp_path / "step"
+    work(directory, [rows(2)])
+    shutil.rmtree(directory)
+    assert read_manifest(directory) is None
+    with open_step(directory, {**RECIPE, "seed": 1}, SCHEMA) as step:
+        assert not step.complete
+        step.finish(rows=0)
+    assert finished_content(directory, "x")["recipe"]["seed"] == 1

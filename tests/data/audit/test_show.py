@@ -13,7 +13,7 @@ from usermirrorer.errors import UserError
 from usermirrorer.llm.prompts import conversation
 
 
-NAME, SHARD = "ml-100k", "part-00000.parquet"
+NAME, SHARD = "ml-100k", "train-00000.parquet"
 
 
 def shown(capsys: pytest.CaptureFixture[str], path: Path, **options: object) -> str:
@@ -23,7 +23,7 @@ def shown(capsys: pytest.CaptureFixture[str], path: Path, **options: object) -> 
 
 
 def rows(path: Path) -> list[dict]:
-    return pl.read_parquet(path / SHARD).to_dicts()
+    return pl.read_parquet(path).to_dicts()
 
 
 def test_a_scene_is_shown_as_a_model_sees_it(built_films: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -42,7 +42,7 @@ def test_files_that_differ_from_the_manifest(work: Path) -> None:
     assert bad.place == file.name and "digest" in bad.reason
     file.write_bytes(whole[: len(whole) // 2])
     assert (TRAIN, "files") in failed(validate(work / TRAIN))
-    file.rename(file.with_name("part-00009.parquet"))
+    file.rename(file.with_name("train-00009.parquet"))
     assert {bad.reason for bad in checks_of(work, TRAIN)["files"].bad_rows} == {
         "is missing", "is not in the manifest",
     }  # fmt: skip

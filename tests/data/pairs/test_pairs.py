@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from usermirrorer.data.artefacts.schema import DECISIONS, PAIRS, PREDICTIONS, SCENES, scene_id
-from usermirrorer.data.artefacts.store import fingerprint, open_step, read_parts
+from usermirrorer.data.artefacts.store import fingerprint, manifest_path, open_step, read_parts
 from usermirrorer.data.pairs.candidates import chance_of, min_accepted, predicted_behaviour
 from usermirrorer.data.pairs.diagnostics import rule_accuracies, word_accuracy
 from usermirrorer.data.pairs.distill import distill
@@ -153,7 +153,7 @@ def test_sides_of_a_pair(tmp_path: Path) -> None:
         for variant in ("strong", "weak")
         for row in read_parts(tmp_path / "predictions" / "demo" / variant).to_pylist()
     }
-    shed = json.loads((tmp_path / "predictions/demo/strong/.manifest.json").read_text())["content"]["shed"]
+    shed = json.loads(manifest_path(tmp_path / "predictions/demo/strong").read_text())["content"]["shed"]
     pairs = pairs_of(tmp_path)
     assert len(pairs) == content["rows"] == 120 and len({pair["scene_id"] for pair in pairs}) == 120
     assert any(pair["scene_id"] in shed for pair in pairs) and any(pair["scene_id"] not in shed for pair in pairs)
@@ -223,7 +223,7 @@ def test_restart_and_order_of_inputs_give_the_same_bytes(tmp_path: Path, behavio
     first = part.read_bytes()
     content = distill(tmp_path / "a", ["demo"], wanted)
     assert part.read_bytes() == first
-    (tmp_path / "a/pairs/p/.manifest.json").unlink()  # killed before the end
+    manifest_path(tmp_path / "a/pairs/p").unlink()  # killed before the end
     assert distill(tmp_path / "a", ["demo"], wanted) == content and part.read_bytes() == first
     with pytest.raises(UserError, match="other settings"):
         distill(tmp_path / "a", ["demo"], DistillSettings(name="p", num=61, behaviour=behaviour, seed=3))
@@ -334,7 +334,7 @@ def test_inputs_must_share_prompt_and_predictor_and_be_current(tmp_path: Path) -
     with pytest.raises(UserError, match="One predictor .*vllm:a.*vllm:b"):
         distill(tmp_path / "predictor", ["demo"], DistillSettings(name="p"))
     build(tmp_path / "stale", scenes=5)
-    manifest = tmp_path / "stale/decisions/demo/weak/.manifest.json"
+    manifest = manifest_path(tmp_path / "stale/decisions/demo/weak")
     manifest.write_text(manifest.read_text().replace('"rows": 50', '"rows": 51'))
     with pytest.raises(UserError, match="other decisions"):
         distill(tmp_path / "stale", ["demo"], DistillSettings(name="p"))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from usermirrorer.data.artefacts.store import MANIFEST, read_manifest, read_parts
+from usermirrorer.data.artefacts.store import MANIFEST, directory_of, read_manifest, read_parts
 from usermirrorer.data.log.choices import MIN_OCCASIONS
 from usermirrorer.data.scenes import draw as draw_module
 from usermirrorer.data.scenes import make as scenes_module
@@ -43,8 +43,8 @@ def patch_batches(monkeypatch, size: int) -> None:
 def output(work: Path) -> dict[str, bytes]:
     """Everything under `work` that the settings determine: shards, and manifests without their run blocks."""
     found = {str(path.relative_to(work)): path.read_bytes() for path in sorted(work.rglob("*.parquet"))}
-    for path in sorted(work.rglob(MANIFEST)):
-        found[str(path.relative_to(work))] = repr(read_manifest(path.parent)["content"]).encode()
+    for path in sorted(work.rglob(f"*{MANIFEST}")):
+        found[str(path.relative_to(work))] = repr(read_manifest(directory_of(path))["content"]).encode()
     return found
 
 

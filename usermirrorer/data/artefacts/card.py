@@ -1,4 +1,4 @@
-"""Cards: a directory's README.md, rendered from a Jinja2 template under the YAML header that the Hub reads."""
+"""Cards: what a directory holds, rendered from a Jinja2 template under the YAML header that the Hub reads."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import pyarrow.parquet as pq
+
+from usermirrorer.data.artefacts.columns import describe_columns
+from usermirrorer.data.artefacts.find import STEPS
+from usermirrorer.data.artefacts.store import SHARD
 from usermirrorer.wording import describe_exposure
 
 
@@ -26,9 +31,10 @@ def render_card(
 
 
 def step_card(directory: Path, content: Mapping[str, Any]) -> str:
-    """The card of a step's directory, which `datasets` reads beside the shards: the manifest's `content`.
+    """The card of a step's directory: what its columns mean, and the manifest's `content`.
 
-    It has the bytes that `render_card` would give it, without the half second that importing the Hub's client costs.
+    Tables of several schemas are configurations of their own, which `load_dataset` reads from the header. The card has
+    the bytes that `render_card` would give it, without the half second that importing the Hub's client costs.
     """
     import yaml
 
@@ -40,8 +46,16 @@ def step_card(directory: Path, content: Mapping[str, Any]) -> str:
     }
     step, files = content["recipe"].get("step", "output"), len(content["files"])
     exposure = describe_exposure(content) if step == "scenes" else []
-    header = yaml.safe_dump({"pretty_name": name}, allow_unicode=True).strip()
-    values = {"name": name, "step": step, "exposure": exposure, "blocks": blocks, "files": files}
+    # Tables by their file's name; shards, which all have the same columns, by the first.
+    tables = {Path(file).stem: file for file in content["files"] if not SHARD.fullmatch(file)}
+    kinds = tables or {STEPS.get(step, step): file for file in list(content["files"])[:1]}
+    columns = {kind: describe_columns(kind, pq.read_schema(directory / file)) for kind, file in kinds.items()}
+    configs = [{"config_name": table, "data_files": file} for table, file in tables.items()]
+    fields = {"pretty_name": name, **({"configs": configs} if configs else {})}
+    header = yaml.safe_dump(fields, allow_unicode=True, sort_keys=False).strip()
+    values = {
+        "name": name, "step": step, "exposure": exposure, "columns": columns, "blocks": blocks, "files": files
+    }  # fmt: skip
     return _fill(STEP_CARD, header, values).rstrip() + "\n"
 
 

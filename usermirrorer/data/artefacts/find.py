@@ -11,7 +11,7 @@ import polars as pl
 
 from usermirrorer.data.artefacts.reader import columns_of, files_at, files_in, read_batches
 from usermirrorer.data.artefacts.schema import BASELINES, DECISIONS, PAIRS, PREDICTIONS, SCENES
-from usermirrorer.data.artefacts.store import MANIFEST, read_manifest
+from usermirrorer.data.artefacts.store import MANIFEST, directory_of, manifest_path, read_manifest
 from usermirrorer.errors import UserError
 
 
@@ -91,7 +91,7 @@ def find_artefacts(path: Path) -> list[Artefact]:
 
     Raises UserError if there is none.
     """
-    if (path / MANIFEST).is_file():
+    if path.is_dir() and manifest_path(path).is_file():
         found = _of_manifest(path)
         if found is None:
             raise UserError(f"{path} is internal to the steps: pass the scenes it belongs to")
@@ -99,7 +99,8 @@ def find_artefacts(path: Path) -> list[Artefact]:
     if not path.is_dir() or files_in(path):
         files = files_at(path, REMEDY)
         return [Artefact(_kind_of(files[0]), path, tuple(files))]
-    artefacts = [found for place in sorted(path.rglob(MANIFEST)) if (found := _of_manifest(place.parent))]
+    places = sorted(directory_of(manifest) for manifest in path.rglob(f".*{MANIFEST}"))
+    artefacts = [found for place in places if (found := _of_manifest(place))]
     if not artefacts:
         raise UserError(f"{path} holds no artefact: {REMEDY}")
     return sorted(artefacts, key=lambda found: list(STEPS.values()).index(found.kind))

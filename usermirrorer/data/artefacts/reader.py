@@ -75,7 +75,7 @@ def files_at(source: str | Path, remedy: str) -> list[Path]:
 
 
 def place_of(file: str, row: int) -> str:
-    """A row's place, as messages name it: `part-00000.parquet row 12`, or file:line for JSON lines."""
+    """A row's place, as messages name it: `train-00000.parquet row 12`, or file:line for JSON lines."""
     return f"{file}:{row}" if file.endswith(JSON_LINES) else f"{file} row {row}"
 
 

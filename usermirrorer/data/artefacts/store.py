@@ -1,7 +1,8 @@
 """A step's output on disk: shards of fixed size, a manifest, a lock, and resumption.
 
-A directory holds `part-00000.parquet …` of 4,096 rows each in canonical order, `.manifest.json` and a card. The
-manifest's `content` block determines the bytes and is compared on resume; its `run` block (times, host) is not.
+A directory holds nothing but shards of 4,096 rows each in canonical order, so that any reader of parquet opens it;
+`.NAME.manifest.json` and the card `NAME.md` lie beside it. The manifest's `content` block determines the bytes and is
+compared on resume; its `run` block (times, host) is not.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,7 +26,9 @@ from usermirrorer.errors import UserError
 
 
 SHARD_ROWS = 4096
+SHARD = re.compile(r"\w+-\d{5}\.parquet")
 MANIFEST = ".manifest.json"
+"""How the name of a manifest ends."""
 JOURNAL = ".journal.jsonl"
 
 Progress = Callable[[int, int], None]
@@ -40,8 +44,8 @@ class Step:
         self.schema = schema
         self.started = time.time()
         manifest = read_manifest(directory)
-        if manifest is not None and not manifest["content"].get("finished") and not _has_rows(directory):
-            manifest = None  # a run that failed before its first row leaves no settings to match
+        if manifest is not None and not _has_rows(directory):
+            manifest = None  # rows that were deleted, or never written, leave no settings to match
         if manifest is not None and manifest["content"]["recipe"] != self.recipe:
             changed = changes(manifest["content"]["recipe"], self.recipe)
             raise UserError(f"{directory} was made with other settings ({changed}); delete it or use another --work")
@@ -54,7 +58,7 @@ class Step:
 
     def resume(self) -> int:
         """Rows already on disk, in whole shards and in the journal; `append` continues after them."""
-        while (self.directory / part_name(self._shards)).is_file():
+        while self._shard(self._shards).is_file():
             self._shards += 1
         journal = self.directory / JOURNAL
         if journal.is_file():
@@ -84,7 +88,7 @@ class Step:
 
     def write_shard(self, index: int, table: pa.Table) -> None:
         """Write one whole shard, for steps that make their shards independently of each other."""
-        write_parquet(table, self.directory / part_name(index))
+        write_parquet(table, self._shard(index))
 
     def finish(self, **results: Any) -> None:
         """Write pending rows, the shards' digests, the results and the card; the step is then complete."""
@@ -96,7 +100,7 @@ class Step:
         digests = {path.name: file_digest(path) for path in sorted(self.directory.glob("*.parquet"))}
         if not digests and self.schema is not None:
             self.write_shard(0, self.schema.empty_table())
-            digests = {part_name(0): file_digest(self.directory / part_name(0))}
+            digests = {self._shard(0).name: file_digest(self._shard(0))}
         self.content = {"recipe": self.recipe, "finished": True, **results, "files": digests}
         run = {
             "seconds": round(time.time() - self.started, 3),
@@ -105,8 +109,11 @@ class Step:
             "python": platform.python_version(),
         }
         self._write_manifest(self.content, run)
-        (self.directory / "README.md").write_text(step_card(self.directory, self.content), encoding="utf-8")
+        write_bytes(card_path(self.directory), step_card(self.directory, self.content).encode())
         self.complete = True
+
+    def _shard(self, index: int) -> Path:
+        return self.directory / shard_name(index, self.recipe)
 
     def _flush(self) -> None:
         rows, self._pending = self._pending[:SHARD_ROWS], self._pending[SHARD_ROWS:]
@@ -119,7 +126,7 @@ class Step:
 
     def _write_manifest(self, content: Mapping[str, Any], run: Mapping[str, Any]) -> None:
         text = json.dumps({"content": content, "run": run}, indent=1, ensure_ascii=False)
-        write_bytes(self.directory / MANIFEST, (text + "\n").encode())
+        write_bytes(manifest_path(self.directory), (text + "\n").encode())
 
 
 @contextmanager
@@ -144,8 +151,27 @@ def locked(path: Path, what: Path) -> Iterator[None]:
         yield
 
 
-def part_name(index: int) -> str:
-    return f"part-{index:05d}.parquet"
+def shard_name(index: int, recipe: Mapping[str, Any]) -> str:
+    """`test-00000.parquet` if the step has splits, from which `load_dataset` knows the split, else `part-…`."""
+    return f"{recipe.get('split', 'part')}-{index:05d}.parquet"
+
+
+def manifest_path(directory: Path) -> Path:
+    """`.NAME.manifest.json` beside a step's directory: hidden, so that `load_dataset` of all splits passes it over."""
+    directory = directory.resolve()
+    return directory.with_name(f".{directory.name}{MANIFEST}")
+
+
+def directory_of(manifest: Path) -> Path:
+    """The step's directory that a manifest lies beside."""
+    return manifest.with_name(manifest.name[1 : -len(MANIFEST)])
+
+
+def card_path(directory: Path) -> Path:
+    """`NAME.md` beside the shards; `README.md` among tables, whose header names the table of every configuration."""
+    directory = directory.resolve()
+    tables = any(not SHARD.fullmatch(path.name) for path in directory.glob("*.parquet"))
+    return directory / "README.md" if tables else directory.with_name(f"{directory.name}.md")
 
 
 def _has_rows(directory: Path) -> bool:
@@ -154,8 +180,8 @@ def _has_rows(directory: Path) -> bool:
 
 def read_manifest(directory: Path) -> dict[str, Any] | None:
     """The manifest of a step's directory, or None. Raises UserError if it is not JSON."""
-    path = directory / MANIFEST
-    if not path.is_file():
+    path = manifest_path(directory)
+    if not directory.is_dir() or not path.is_file():
         return None
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -181,7 +207,7 @@ def fingerprint(directory: Path) -> str:
     """16 hex digits of a step's content block: what later steps record of their inputs."""
     manifest = read_manifest(directory)
     if manifest is None:
-        raise UserError(f"{directory} has no {MANIFEST}; run the step that makes it")
+        raise UserError(f"{directory} has no manifest beside it; run the step that makes it")
     text = json.dumps(manifest["content"], sort_keys=True, ensure_ascii=False)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
@@ -202,10 +228,10 @@ def write_parquet(table: pa.Table, path: Path) -> None:
 
 def read_parts(directory: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """All shards of a step in order."""
-    parts = sorted(directory.glob("part-*.parquet"))
-    if not parts:
-        raise UserError(f"{directory} holds no part-*.parquet; run the step that makes it")
-    return pa.concat_tables([pq.read_table(path, columns=list(columns) if columns else None) for path in parts])
+    shards = sorted(directory.glob("*.parquet"))
+    if not shards:
+        raise UserError(f"{directory} holds no *.parquet; run the step that makes it")
+    return pa.concat_tables([pq.read_table(path, columns=list(columns) if columns else None) for path in shards])
 
 
 def file_digest(path: Path) -> str:

@@ -101,7 +101,7 @@ def decide(
 
 def batches(directory: Path, columns: list[str], size: int) -> Iterator[list[tuple[Any, ...]]]:
     """Some columns of a step's output, row by row in order, `size` rows at a time."""
-    for part in sorted(directory.glob("part-*.parquet")):
+    for part in sorted(directory.glob("*.parquet")):
         for batch in pq.ParquetFile(part).iter_batches(size, columns=columns):
             yield list(zip(*(batch[name].to_pylist() for name in columns), strict=True))
 

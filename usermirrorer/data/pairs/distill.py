@@ -119,13 +119,13 @@ def _texts(work: Path, kept: pl.DataFrame, side: str) -> pl.DataFrame:
     writer = pl.lit("strong") if side == "chosen" else pl.col("rejected_from")
     wanted = kept.select("scene_id", variant=writer, sample=pl.col(f"sample_{side}"))
     names = sorted(set(kept["dataset"]))
-    parts = [work / "decisions" / name / variant / "part-*.parquet" for name in names for variant in VARIANTS]
+    parts = [work / "decisions" / name / variant / "*.parquet" for name in names for variant in VARIANTS]
     return pl.scan_parquet(parts).join(wanted.lazy(), on=KEY).select("scene_id", pl.col("text").alias(side)).collect()
 
 
 def _rows(work: Path, kept: pl.DataFrame, prompt: str, inputs: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows of the pairs artefact. The prompt is the predictor's, with the same history shed."""
-    parts = [work / "scenes" / name / "train" / "part-*.parquet" for name in sorted(set(kept["dataset"]))]
+    parts = [work / "scenes" / name / "train" / "*.parquet" for name in sorted(set(kept["dataset"]))]
     texts = pl.scan_parquet(parts).join(kept.lazy().select("scene_id"), on="scene_id").select("scene_id", "text")
     text_of: dict[str, SceneText] = dict(texts.collect().iter_rows())
     rows = []
