@@ -89,6 +89,8 @@ def _recipe(user: Simulator, requests: Path, tables: str) -> dict[str, Any]:
     """Everything that the answers depend on."""
     settings = {**asdict(user.settings), "prompt": user.prompt}
     settings["calibration"] = None if user.calibration is None else asdict(user.calibration)
+    evidence = None if user.renderer is None else user.renderer.evidence
+    settings["evidence"] = None if evidence is None else evidence.evidence.record
     return {
         "model": user.model.name, "model_digest": model_digest(user.model.name), "tables": tables,
         "requests": file_digest(requests), **settings,

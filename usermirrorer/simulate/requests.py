@@ -16,6 +16,7 @@ from usermirrorer.data.scenes.render import HISTORY_MAX, option_texts, render
 from usermirrorer.errors import UserError, shorten
 from usermirrorer.llm.prompts import LABELS, SceneText
 from usermirrorer.settings import closest
+from usermirrorer.simulate.evidence import ListEvidence
 from usermirrorer.simulate.outside import (
     Event,
     Person,
@@ -64,11 +65,13 @@ class Offer:
 
 @dataclass(frozen=True)
 class _Checked:
-    """A valid request: `row` of the users table, and profile and history of a person who is in none of its rows."""
+    """A valid request: `row` of the users table, and what is known of a person who is in none of its rows: profile and
+    history as text, and for evidence the items chosen."""
 
     user_id: str
     row: int
     person: tuple[str, str]
+    chosen: list[int]
     items: list[int | dict[str, Any]]
     ids: list[str]
     at: int
@@ -100,10 +103,11 @@ def as_request(given: Request | Mapping[str, Any]) -> Request:
 
 
 class Renderer:
-    """The users and items of a log, for rendering requests about them."""
+    """The users and items of a log, for rendering requests about them, with `evidence` if its scenes have it."""
 
-    def __init__(self, tables: Tables) -> None:
+    def __init__(self, tables: Tables, evidence: ListEvidence | None = None) -> None:
         self.tables = tables
+        self.evidence = evidence
         self.none = [tables.domain.none_of_these] if tables.domain.none_of_these else []
         self.users = {user: row for row, user in enumerate(tables.users["user_id"].to_list())}
         self.items = {item: row for row, item in enumerate(tables.items["item_id"].to_list())}
@@ -138,14 +142,17 @@ class Renderer:
             row, profile = self.users[name], ""
         at = milliseconds(request.at, "at")
         at = after if at is None else at // tick * tick
-        begin = int(tables.log.time[0])
+        begin, what = int(tables.log.time[0]), "the log begins"
+        if self.evidence is not None:
+            begin, what = self.evidence.cuts.train, "anything is known for the evidence that scenes show"
         if at < begin:
-            raise UserError(f"at: {_day(at)} is before the log begins, on {_day(begin)}; give a later time")
+            raise UserError(f"at: {_day(at)} is before {what}, on {_day(begin)}; give a later time")
         items = self._items(request.items, at)
         ids = [one["item_id"] if isinstance(one, dict) else tables.items["item_id"][one] for one in items]
         if len(set(ids)) < len(ids):
             raise UserError(f"items: {next(i for i in ids if ids.count(i) > 1)!r} is there twice; give different ones")
-        return _Checked(name, row, (profile, history_text(past, at, tables)), items, ids, at)
+        chosen = [] if self.evidence is None else self.evidence.chosen(past, at)
+        return _Checked(name, row, (profile, history_text(past, at, tables)), chosen, items, ids, at)
 
     def _items(self, given: Any, at: int) -> list[int | dict[str, Any]]:
         """Rows of the items table, or the values of new items."""
@@ -188,6 +195,10 @@ class Renderer:
         user, at = (np.array([getattr(r, name) for r in requests], dtype=np.int64) for name in ("row", "at"))
         count = np.array([len(request.items) for request in requests], dtype=np.int64)
         options = option_texts(tables, np.array(item, dtype=np.int64), count, at, user)
+        if self.evidence is not None and len(requests):
+            table = np.full((len(count), count.max()), -1)
+            table[np.arange(table.shape[1]) < count[:, None]] = item
+            options = self.evidence.shown(options, table, user, at, [request.chosen for request in requests])
         inside = np.flatnonzero(user != NOBODY)
         shown = render(tables, user[inside], at[inside], np.full(len(inside), HISTORY_MAX), options.take(inside))
         of_users = iter(shown.to_pylist())

@@ -18,6 +18,7 @@ from usermirrorer.seeds import scene_seed
 from usermirrorer.simulate.batching import Batcher
 from usermirrorer.simulate.calibration import read_calibration
 from usermirrorer.simulate.choice import Choice, choice
+from usermirrorer.simulate.evidence import read_evidence
 from usermirrorer.simulate.outside import Person
 from usermirrorer.simulate.requests import Item, Offer, Renderer, Request, Time
 from usermirrorer.steps import SimulateSettings
@@ -92,7 +93,8 @@ class Simulator:
         """
         simulator = cls(model, **options)
         name = load_domain(domain).name if is_own(domain) else domain
-        simulator.renderer = Renderer(load_tables(Path(work), name))
+        tables = load_tables(Path(work), name)
+        simulator.renderer = Renderer(tables, read_evidence(Path(work), name, tables))
         if simulator.none_of_these and simulator.calibration is not None:
             raise UserError(
                 f"calibration: no evaluation has the option {simulator.none_of_these!r} that {name} adds to every "
