@@ -135,7 +135,7 @@ def test_greedy_sampling_writes_one_text(user: Simulator, engine: VLLMModel, sho
     answer = asyncio.run(ask())
     assert len({process.text for process in answer.rationales}) == 1
     assert equal(answer, real.choose(request.user, request.items))
-    assert all(len(engine._encode([process.text])[0]) <= 8 for process in answer.rationales)
+    assert all(len(engine.tokenizer(process.text)["input_ids"]) <= 8 for process in answer.rationales)
 
 
 def test_none_of_these_is_a_last_option_where_the_domain_says_so(fake, tmp_path: Path) -> None:
@@ -156,6 +156,8 @@ def test_without_a_log_there_is_nobody_to_ask(fake, tmp_path: Path, shop: Path) 
         Simulator(fake).choose("u1", ITEMS)
     with pytest.raises(UserError, match="usermirrorer prepare shop"):
         Simulator.open(fake, tmp_path, "shop")
+    with pytest.raises(UserError, match="domain 'shpo': .* has tables of shop alone; did you mean shop"):
+        Simulator.open(fake, shop, "shpo")
 
 
 @pytest.mark.parametrize(

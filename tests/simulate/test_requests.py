@@ -196,6 +196,35 @@ def test_a_time_is_the_same_however_it_is_written(when: datetime, hours: int) ->
     assert [milliseconds(one, "at") for one in written] == [ms] * len(written)
 
 
+LEAVES = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+    | st.sampled_from([*ITEMS, "u1", "2024-01-10", 1_704_888_000_000])
+)  # fmt: skip
+WORDS = st.sampled_from(["item_id", "timestamp", "rating", "title", "price", "town", "years", "available_from", "x"])
+ANYTHING = st.recursive(LEAVES, lambda of: st.lists(of, max_size=4) | st.dictionaries(WORDS, of, max_size=4))
+LISTS = st.lists(st.sampled_from(ITEMS) | st.dictionaries(WORDS, LEAVES, max_size=4), min_size=2, max_size=4)
+
+
+@given(
+    st.fixed_dictionaries(
+        {"items": LISTS | ANYTHING},
+        optional={
+            "user_id": st.just("u1") | ANYTHING,
+            "profile": st.dictionaries(WORDS, LEAVES, max_size=3) | ANYTHING,
+            "history": st.lists(st.dictionaries(WORDS, LEAVES, max_size=4), max_size=3) | ANYTHING,
+            "timestamp": st.just(1_704_888_000_000) | ANYTHING,
+        },
+    )
+    | ANYTHING
+)
+def test_whatever_is_asked_is_an_offer_or_one_sentence(renderer: Renderer, given_: Any) -> None:
+    [offer] = renderer.offers([given_])
+    if isinstance(offer, UserError):
+        assert "\n" not in str(offer)
+    else:
+        assert len(offer.items) == len(offer.text["action_list"]) >= 2
+
+
 def test_dictionaries_are_requests_too(user: Simulator) -> None:
     when = int(NOON.timestamp() * 1000)
     given = [

@@ -15,6 +15,7 @@ from usermirrorer.llm.choose import MODES, Process, choose, prompt_limit, traine
 from usermirrorer.llm.prompts import INSTRUCTIONS, LABELS, SceneText, conversation, shed_history
 from usermirrorer.llm.protocol import Conversation, LanguageModel
 from usermirrorer.seeds import scene_seed
+from usermirrorer.settings import closest
 from usermirrorer.simulate.batching import Batcher
 from usermirrorer.simulate.calibration import read_calibration
 from usermirrorer.simulate.choice import Choice, choice
@@ -93,8 +94,13 @@ class Simulator:
         """
         simulator = cls(model, **options)
         name = load_domain(domain).name if is_own(domain) else domain
-        tables = load_tables(Path(work), name)
-        simulator.renderer = Renderer(tables, read_evidence(Path(work), name, tables))
+        work = Path(work)
+        prepared = sorted(path.name for path in (work / "tables").glob("*") if path.is_dir())
+        if prepared and name not in prepared:
+            hint = closest(name, prepared, f"run `usermirrorer prepare {name} --work {work}` first")
+            raise UserError(f"domain {name!r}: {work} has tables of {', '.join(prepared)} alone; {hint}")
+        tables = load_tables(work, name)
+        simulator.renderer = Renderer(tables, read_evidence(work, name, tables))
         if simulator.none_of_these and simulator.calibration is not None:
             raise UserError(
                 f"calibration: no evaluation has the option {simulator.none_of_these!r} that {name} adds to every "
