@@ -234,7 +234,7 @@ def _check_names(given: Mapping[str, Any], known: Sequence[str], where: str, asi
     for name in given:
         if name not in known and name not in aside:
             hint = closest(str(name), known, f"use {', '.join(known)}" if known else "leave it out")
-            raise UserError(f"{where} {shorten(str(name))}: the log has no such column; {hint}")
+            raise UserError(f"{where}: {shorten(str(name))!r} is no column of the log; {hint}")
 
 
 def _rows(history: Any) -> Sequence[Mapping[str, Any]]:
