@@ -203,5 +203,5 @@ class SimulateSettings(Sampling):
     samples: int = setting(5, "Decision processes per list.")
     mode: str = setting("decision", "decision or direct")
     prompt: str | None = setting(None, "Instruction; default: as trained, else ekb.")
-    calibration: Path | None = setting(None, "Directory of an evaluation of the model; default: none.")
+    calibration: Path | None = setting(None, "Evaluation of this model (directory), to calibrate its probabilities.")
     seed: int = setting(0, "The same seed gives the same bytes.")
