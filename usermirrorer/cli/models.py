@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
-from usermirrorer.cli.options import BaseUrl, Work, with_settings
+from usermirrorer.cli.options import BaseUrl, Work, domain_name, with_settings
 from usermirrorer.steps import EvalSettings, SimulateSettings
+
+
+MOST_LISTED = 10
+"""Requests without an answer that `simulate` prints; its file of errors has all."""
 
 
 def train(
@@ -48,26 +52,38 @@ def evaluate(
 @with_settings
 def simulate(
     model: Annotated[str, typer.Option(metavar="MODEL", help="Directory, Hub id or SPEC.")],
-    requests: Annotated[Path, typer.Option(help="JSONL of {user_id, items, timestamp?}: your recommender's lists.")],
-    domain: Annotated[str, typer.Option(help="Domain of the users and items.")],
+    requests: Annotated[Path, typer.Option(help="JSONL: {user_id or profile and history, items, timestamp?}.")],
+    domain: Annotated[
+        str, typer.Option(help="Domain of the users and items, or your own .yaml.", callback=domain_name)
+    ],
     work: Work,
     out: Annotated[Path, typer.Option(help="JSONL of answers.")],
     settings: SimulateSettings,
+    base_url: BaseUrl = None,
 ) -> None:
-    """Your recommender's lists in, the users' choices out.
+    """Your recommender's lists in, the users' choices out. A line that is wrong is listed, the others are answered.
 
     Example: usermirrorer simulate --model tiny-base --requests r.jsonl --domain toy --work runs/toy --out o.jsonl
     """
-    from usermirrorer.console import say
-    from usermirrorer.data.log.tables import load_tables
-    from usermirrorer.simulate.requests import read_requests, write_choices
-    from usermirrorer.simulate.simulator import Simulator
+    from usermirrorer.console import progress, say
+    from usermirrorer.data.artefacts.store import fingerprint
+    from usermirrorer.llm import as_spec, load_model
+    from usermirrorer.simulate.files import errors_file, listed_errors, simulate_file
+    from usermirrorer.simulate.simulator import Options, Simulator
 
-    lists = read_requests(requests, load_tables(work, domain))
-    user = Simulator(model, settings.prompt, settings.mode, settings.samples, settings.seed)
-    answers = user.simulate([request.text for request in lists])
-    write_choices(out, lists, answers)
-    say(f"simulate {domain}: {len(answers):,} choices in {out}")
+    options = cast(Options, vars(settings))
+    user = Simulator.open(load_model(as_spec(model), base_url=base_url), work, domain, **options)
+    with progress(f"simulate {domain}") as report:
+        counts = simulate_file(user, requests, out, fingerprint(work / "tables" / domain), report)
+    say(f"simulate {domain}: {counts['answered']:,} choices in {out}")
+    if user.none_of_these:
+        say(
+            f"  every list ends in {user.none_of_these!r}; no scene does, so what the model says of it is not measured"
+        )
+    if counts["bad"]:
+        for line in listed_errors(out, requests, MOST_LISTED):
+            say(f"  {line}")
+        say(f"  WARNING: {counts['bad']:,} requests could not be answered; all are in {errors_file(out)}")
 
 
 def report(

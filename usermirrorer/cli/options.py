@@ -44,7 +44,7 @@ def _print_version(requested: bool) -> None:
         raise typer.Exit
 
 
-def _name(domain: str) -> str:
+def domain_name(domain: str) -> str:
     """The name of a domain that may be given as the path of its YAML."""
     if not domain.endswith((".yaml", ".yml")):
         return domain
@@ -56,7 +56,7 @@ def _name(domain: str) -> str:
 Source = Annotated[
     str, typer.Argument(metavar="DOMAIN", help="A domain that `usermirrorer domains` lists, or your own .yaml.")
 ]
-Name = Annotated[str, typer.Argument(metavar="DOMAIN", help="Domain, or your own .yaml.", callback=_name)]
+Name = Annotated[str, typer.Argument(metavar="DOMAIN", help="Domain, or your own .yaml.", callback=domain_name)]
 Work = Annotated[Path, typer.Option(help="Directory that holds the output of every step.")]
 Workers = Annotated[int, typer.Option(min=1, help="Threads; any number gives the same bytes.")]
 BaseUrl = Annotated[str | None, typer.Option(help="Server of openai:MODEL; default: OPENAI_BASE_URL.")]

@@ -54,6 +54,7 @@ def run_eval(
     settings = settings or EvalSettings()
     mode, contexts, prompt = settings.mode, settings.context.split(","), settings.prompt
     _check(settings.repeat, mode, contexts, prompt)
+    settings.check()
     scenes, counts = load_scenes(source)
     train_source = sibling(source, "scenes", "train")
     train = load_scenes(train_source)[0] if train_source and train_source != Path(source).resolve() else None

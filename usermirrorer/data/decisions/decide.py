@@ -54,6 +54,7 @@ def decide(
         raise UserError(f"prompt {prompt!r}: choose one of {', '.join(p for p in INSTRUCTIONS if p != 'direct')}")
     if samples < 1:
         raise UserError(f"n {samples}: must be at least 1")
+    settings.check()
     scenes = work / "scenes" / name / "train"
     rows = finished_content(scenes, f"scenes {name} --work {work} --split train")["rows"]
     recipe = {
