@@ -1,10 +1,11 @@
-"""Plots as inline SVG: intervals on one scale, reliability, positions. Colours come from the page's stylesheet."""
+"""Plots as inline SVG: intervals on one scale, reliability, curves, positions. Colours come from the stylesheet."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 from usermirrorer.intervals import Estimate
 
@@ -29,7 +30,7 @@ def dot_plot(rows: Sequence[Row], lines: Mapping[str, float], title: str, signed
     values = [end for end in ends if end is not None] + list(lines.values())
     ticks = _ticks(min(0.0, *values), max(values))
     low, high = ticks[0], max(ticks[-1], *values)
-    right, top, step = WIDTH - 70, 30, 26
+    right, top, step = WIDTH - 70, 16 + 16 * len(lines), 26
     bottom = top + step * len(rows)
 
     def x(value: float) -> float:
@@ -39,10 +40,11 @@ def dot_plot(rows: Sequence[Row], lines: Mapping[str, float], title: str, signed
     for tick in ticks:
         parts.append(_line(x(tick), top - 6, x(tick), bottom, "grid"))
         parts.append(_text(x(tick), bottom + 16, f"{tick:g}", "tick", "middle"))
-    for name, value in sorted(lines.items(), key=lambda item: item[1]):
-        parts.append(_line(x(value), top - 6, x(value), bottom, "reference"))
-        anchor = "end" if x(value) > (LABELS + right) / 2 else "start"
-        parts.append(_text(x(value), top - 12, f"{name} {value:.3f}", "tick", anchor))
+    for i, (name, value) in enumerate(lines.items()):
+        above = 16 * (len(lines) - i)
+        parts.append(_line(x(value), top - above + 8, x(value), bottom, "reference"))
+        anchor, gap = ("end", -5) if x(value) > (LABELS + right) / 2 else ("start", 5)
+        parts.append(_text(x(value) + gap, top - above + 12, f"{name} {value:.3f}", "tick", anchor))
     for i, row in enumerate(rows):
         y, estimate = top + step * i + step / 2, row.estimate
         text = f"{estimate['value']:+.3f}" if signed else f"{estimate['value']:.3f}"
@@ -54,8 +56,8 @@ def dot_plot(rows: Sequence[Row], lines: Mapping[str, float], title: str, signed
     return _svg(parts, bottom + 24, title)
 
 
-def reliability_plot(series: Mapping[str, Sequence[Mapping[str, float]]], title: str) -> str:
-    """Hits against confidence for each predictor, with the diagonal of perfect calibration."""
+def reliability_plot(series: Mapping[str, Sequence[Mapping[str, Any]]], title: str) -> str:
+    """Hits against confidence for each predictor, with intervals and the diagonal of perfect calibration."""
     size, left, top = 300, 46, 10
 
     def x(value: float) -> float:
@@ -73,12 +75,52 @@ def reliability_plot(series: Mapping[str, Sequence[Mapping[str, float]]], title:
     parts.append(_line(x(0), y(0), x(1), y(1), "reference"))
     parts.append(_text(x(0.5), y(0) + 34, "confidence: highest probability", "tick", "middle"))
     for i, (name, bins) in enumerate(series.items()):
-        points = [(x(b["confidence"]), y(b["hit"])) for b in bins]
+        points = [(x(b["confidence"]), y(b["hit"]["value"])) for b in bins]
+        parts += [
+            _line(px, y(max(low, 0.0)), px, y(min(high, 1.0)), f"whisker series{i % 6}")
+            for (px, _), low, high in (
+                (at, b["hit"]["low"], b["hit"]["high"]) for at, b in zip(points, bins, strict=True)
+            )
+            if low is not None and high is not None
+        ]
         path = " ".join(f"{px:.1f},{py:.1f}" for px, py in points)
         parts.append(f'<polyline points="{path}" class="curve series{i % 6}"/>')
         parts += [f'<circle cx="{px:.1f}" cy="{py:.1f}" r="3.2" class="point series{i % 6}"/>' for px, py in points]
         parts.append(_legend(left + size + 28, top + 5 + 22 * i, name, i))
     return _svg(parts, top + size + 44, title)
+
+
+def curve_plot(series: Mapping[str, Sequence[Sequence[float]]], title: str) -> str:
+    """A value over the steps of each training, (step, value) pairs."""
+    left, top, width, height = 56, 12, WIDTH - 76, 180
+    values = [value for points in series.values() for _, value in points]
+    ticks = _ticks(min(0.0, *values), max(values))
+    low, high = ticks[0], max(ticks[-1], *values)
+    last = max(step for points in series.values() for step, _ in points)
+
+    def x(step: float) -> float:
+        return left + step / last * width
+
+    def y(value: float) -> float:
+        return top + (high - value) / ((high - low) or 1.0) * height
+
+    parts = []
+    for tick in ticks:
+        parts += [
+            _line(left, y(tick), left + width, y(tick), "grid"),
+            _text(left - 8, y(tick) + 4, f"{tick:g}", "tick", "end"),
+        ]
+    for step in _ticks(0.0, last):
+        parts.append(_text(x(step), top + height + 18, f"{step:g}", "tick", "middle"))
+    parts.append(_text(left + width / 2, top + height + 34, "step", "tick", "middle"))
+    at = float(left)
+    for i, (name, points) in enumerate(series.items()):
+        path = " ".join(f"{x(step):.1f},{y(value):.1f}" for step, value in points)
+        parts.append(f'<polyline points="{path}" class="curve series{i % 6}"/>')
+        parts += [f'<circle cx="{x(s):.1f}" cy="{y(v):.1f}" r="2.6" class="point series{i % 6}"/>' for s, v in points]
+        parts.append(_legend(at, top + height + 46, name, i))
+        at += 40 + 7.2 * len(name)
+    return _svg(parts, top + height + 66, title)
 
 
 def position_plot(series: Mapping[str, Sequence[float]], labels: str, title: str) -> str:
