@@ -46,6 +46,15 @@ def test_elsewhere_the_probe_stands_beside(scenes):
     assert unknown == "How much of that the lists alone give away is unknown."
 
 
+def test_what_another_history_costs_is_said_where_it_was_measured(scenes):
+    rows = predictions(scenes, 1.5)
+    swapped = predictions(scenes, 0.0, context="swapped-history", seed=5)
+    sentence = headline(measured(scenes, pl.concat([rows, swapped])))[2]
+    assert sentence.startswith("With another person's history in its place, that is lower by ")
+    same = rows.with_columns(context=pl.lit("swapped-history"))
+    assert headline(measured(scenes, pl.concat([rows, same])))[2].endswith("that is the same as far as can be told.")
+
+
 def test_too_few_people_give_no_claim():
     scenes = groups(12, users=12)
     sentences = headline(measured(scenes, predictions(scenes, 1.5)))

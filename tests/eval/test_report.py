@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from html import escape
+from html import unescape
 from html.parser import HTMLParser
 
 import polars as pl
@@ -116,6 +116,38 @@ def test_names_that_clash_get_their_directory_and_other_scenes_are_refused(scene
         report([tmp_path], tmp_path / "report")
 
 
+def together(directory, *runs):
+    """Several runs of one model each as one run of several."""
+    found = [
+        {name: json.loads((run / f"{name}.json").read_text()) for name in ("metrics", "examples", "run")}
+        for run in runs
+    ]
+    first = found[0]
+    for other in found[1:]:
+        for kind in ("models", "training"):
+            first["metrics"][kind] |= other["metrics"][kind]
+        for kind in ("models", "prompts", "bases"):
+            first["metrics"]["settings"][kind] |= other["metrics"]["settings"][kind]
+        first["examples"]["models"] |= other["examples"]["models"]
+    directory.mkdir()
+    for name, content in first.items():
+        (directory / f"{name}.json").write_text(json.dumps(content))
+    pl.concat([pl.read_parquet(run / "predictions.parquet") for run in runs]).write_parquet(
+        directory / "predictions.parquet"
+    )
+    return directory
+
+
+def test_a_parent_of_the_same_run_comes_before_one_of_another(scenes, tmp_path):
+    runs = [
+        together(tmp_path / name, *(write_run(tmp_path / f"{name}-{m}", scenes, m, 1.0) for m in ("base", "sft")))
+        for name in ("one", "two")
+    ]
+    report(runs, tmp_path / "report")
+    found = json.loads((tmp_path / "report" / "summary.json").read_text())["comparisons"]
+    assert [(pair["a"], pair["b"]) for pair in found if pair["parent"]] == [("base", "sft"), ("two/base", "two/sft")]
+
+
 def test_the_page_says_what_groups_and_few_users_mean(tmp_path):
     few = groups(12, users=12)
     html = report([write_run(tmp_path / "a", few, "m", 1.0)], tmp_path / "report").read_text()
@@ -148,7 +180,7 @@ def test_page_and_markdown_say_the_same_and_nothing_in_a_text_leaves_its_place(s
     assert re.findall(r"<h2>(.*?)</h2>", html) == re.findall(r"^## (.*)$", written, re.M)
     paragraphs = [tokens[i + 1].content for i, token in enumerate(tokens) if token.type == "paragraph_open"]
     for sentence in summary["headline"]:
-        assert f"<p>{escape(sentence)}</p>" in html and cell(sentence) in paragraphs
+        assert f"<p>{sentence}</p>" in unescape(html) and cell(sentence) in paragraphs
     assert summary["headline"][0].startswith("sft picks what the person chose in ")
     assert html.count("<article") == 5 and sum(token.content.rstrip() == wicked for token in tokens) == 5
     for told in (

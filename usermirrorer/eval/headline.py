@@ -64,12 +64,27 @@ def _owed_to(name: str, metrics: Mapping[str, Any]) -> list[str]:
         return ["That is below chance."]
     if _grouped(metrics):
         return ["All of the difference is owed to knowing the person: everybody in a group is shown the same list."]
+    return [*_beside_probe(name, metrics), *_with_another_history(model.get("user_gain"))]
+
+
+def _beside_probe(name: str, metrics: Mapping[str, Any]) -> list[str]:
+    """What the lists alone give away, where they are real ones."""
     if isinstance(metrics["probe"], str):
         return ["How much of that the lists alone give away is unknown."]
     found, kind = metrics["probe"]["accuracy"], CLASSIFIERS[metrics["probe"]["classifier"]]
     probe = f"A probe that sees nothing of the person ({kind}) is right in {format_percent(found)} of such lists"
-    paired = model["against"].get(PROBE)
+    paired = metrics["models"][name]["against"].get(PROBE)
     return [f"{probe}: {_difference(name, 'it', paired)}."] if paired else [f"{probe}."]
+
+
+def _with_another_history(gain: Estimate | None) -> list[str]:
+    """How much is lost with another person's history, if that was evaluated."""
+    if gain is None or gain["low"] is None or gain["high"] is None:
+        return []
+    if gain["low"] - ROUNDING <= 0 <= gain["high"] + ROUNDING:
+        return ["With another person's history in its place, that is the same as far as can be told."]
+    lost = "lower" if gain["value"] > 0 else "higher"
+    return [f"With another person's history in its place, that is {lost} by {format_points(gain)}."]
 
 
 def _difference(name: str, other: str, pair: Mapping[str, Estimate]) -> str:

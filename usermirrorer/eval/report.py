@@ -48,6 +48,7 @@ def merged(dirs: Sequence[Path]) -> dict[str, Any]:
     first = runs[0][1]
     models: dict[str, Any] = {}
     predictions, records = [], {}
+    related: dict[str, str] = {}
     redistribute: dict[str, bool] = {}
     for directory, metrics in runs:
         if metrics["scenes"]["fingerprint"] != first["scenes"]["fingerprint"]:
@@ -56,8 +57,10 @@ def merged(dirs: Sequence[Path]) -> dict[str, Any]:
         texts, settings = _read(directory, "examples.json"), metrics["settings"]
         records[str(directory)] = _read(directory, "run.json")
         redistribute |= texts["redistribute_text"]
+        names = {name: name if name not in models else f"{directory.name}/{name}" for name in metrics["models"]}
+        related |= {names[b]: names[a] for b, a in parents(settings["models"], settings["bases"]).items()}
         for name, measured in metrics["models"].items():
-            unique = name if name not in models else f"{directory.name}/{name}"
+            unique = names[name]
             if unique in models:
                 raise UserError(f"{directory} is given twice: pass every run once")
             models[unique] = {
@@ -71,11 +74,9 @@ def merged(dirs: Sequence[Path]) -> dict[str, Any]:
             }
             predictions.append(rows.filter(pl.col("model") == name).with_columns(model=pl.lit(unique)))
     answered = pl.concat(predictions)
-    related = parents(
-        {name: model["spec"] for name, model in models.items()},
-        {name: model["bases"] for name, model in models.items()},
-    )
-    comparisons = compare(answered, answered.select(KEYS).unique("scene_id"), related)
+    specs, bases = ({name: model[key] for name, model in models.items()} for key in ("spec", "bases"))
+    # A parent of the same run answered with the same settings, so it comes before one of another run.
+    comparisons = compare(answered, answered.select(KEYS).unique("scene_id"), {**parents(specs, bases), **related})
     more = {"models": models, "comparisons": comparisons, "runs": records, "redistribute_text": redistribute}
     return {**first, **more}
 
