@@ -73,6 +73,7 @@ class SceneSettings:
     max_exposure: int | None = setting(None, _default_lengths("Most", 1))
     max_span: float | None = setting(None, "Most days between the choices of a group; default: any number.")
     alike: str = setting("", f"What makes items alike in hard: {' or '.join(LIKENESS)}; default: {LIKENESS[0]}.")
+    evidence: bool = setting(False, "Show with each option how strongly the log leads to it from the history.")
     seed: int = setting(0, "The same seed gives the same bytes.")
 
     def for_domain(self, name: str, exposures: Sequence[str], choice_rules: Iterable[str]) -> SceneSettings:

@@ -69,5 +69,10 @@ def describe_exposure(content: Mapping[str, Any]) -> list[str]:
             f"{content['groups']['number']:,} groups; quantiles of the days from first choice to last: {spans}.",
             f"Left over without a group: {counts['left_over']:,} of {counts['searched']:,} choices searched.",
         ]
+    if "evidence" in content:
+        sentences.append(
+            f"Evidence: with each option stands how strongly {content['evidence']['model']}, fitted on the log before "
+            f"the window, leads to it from the person's history: {', '.join(content['evidence']['words'])}."
+        )
     lengths = ", ".join(f"{scenes:,} with {options}" for options, scenes in content["lengths"].items())
     return [*sentences, f"Scenes by number of options: {lengths}."]

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
+from usermirrorer.data.items.models import DECAYING
 from usermirrorer.data.log.choices import qualifying_choices
 from usermirrorer.data.log.events import Log
 from usermirrorer.data.log.side_tables import ItemRecords
 from usermirrorer.data.log.tables import Tables
-from usermirrorer.data.scenes.draw import draw, grouped_scenes
+from usermirrorer.data.scenes.draw import Drawn, draw, grouped_scenes
+from usermirrorer.data.scenes.evidence import MODEL, Evidence
 from usermirrorer.data.scenes.groups import Groups
 from usermirrorer.data.scenes.make import scene_table
-from usermirrorer.data.scenes.window import open_window
+from usermirrorer.data.scenes.scores import RECENT, score_all
+from usermirrorer.data.scenes.window import Window, open_window
 from usermirrorer.seeds import hex_digits
 from usermirrorer.steps import SceneSettings
 
@@ -78,7 +83,7 @@ def check_groups(prepared, settings: SceneSettings, times: int) -> int:
     choices, log = prepared.choices(settings), prepared.tables.log
     window = open_window(tables, prepared.cuts, settings.split, settings.choice, prepared.vectors)
     drawn, names, _ = draw(window, choices, settings, 1, lambda done, total: None)
-    table = scene_table(window, drawn, settings, names).to_pylist()
+    table = scene_table(window, drawn, settings, names, evidence_of(window, drawn, settings)).to_pylist()
     ids = np.unique(drawn.group)
     compared = ids[np.unique(np.linspace(0, len(ids) - 1, times).astype(int))] if len(ids) else ids
     for group in compared:
@@ -95,9 +100,17 @@ def check_groups(prepared, settings: SceneSettings, times: int) -> int:
         member = np.array([found[scene] for scene in members.scene_id.tolist()])
         alone = grouped_scenes(left, Groups(member, np.array([len(member)]), np.array([group])))
         window = open_window(cut, prepared.cuts, settings.split, settings.choice, prepared.vectors)
-        again = scene_table(window, alone, settings, names).to_pylist()
+        again = scene_table(window, alone, settings, names, evidence_of(window, alone, settings)).to_pylist()
         assert [as_bytes(scene) for scene in again] == [as_bytes(table[row]) for row in rows]
     return len(compared)
+
+
+def evidence_of(window: Window, drawn: Drawn, settings: SceneSettings) -> Callable[[pa.ListArray], pa.ListArray]:
+    """What adds the words of the evidence, if the settings ask for it, with cuts that are as if fitted before."""
+    if not settings.evidence:
+        return lambda options: options
+    scores = score_all(window, drawn, dict.fromkeys(DECAYING, 4.0), 1)[RECENT.format(MODEL)]
+    return lambda options: Evidence(4.0, (0.02, 0.1)).shown(options, scores)
 
 
 def check_logged(prepared, settings: SceneSettings, times: int) -> int:

@@ -42,6 +42,20 @@ def test_a_swapped_history_is_another_users_of_the_same_dataset(scenes):
     assert not swapped.equals(with_context(marked, "swapped-history", seed=2))
 
 
+def test_evidence_is_hidden_with_the_history_it_speaks_of(scenes):
+    words = [f"{option} (chosen often after these)" for option in ("tea", "cake")]
+    told = frame([scene(str(user), str(user), 0, options=2, text={**MOVIES, "action_list": words}) for user in range(2)])
+    for context in ("full", "no-profile"):
+        assert with_context(told, context)["text"][0]["action_list"] == words
+    for context in ("no-history", "no-user", "swapped-history"):
+        assert with_context(told, context)["text"][0]["action_list"] == ["tea", "cake"]
+    films = [f"{option} (chosen rarely after these)" for option in MOVIES["action_list"]]
+    [text] = anonymise_items(
+        frame([scene("1", "1", 0, options=3, dataset="ml-100k", text={**MOVIES, "action_list": films})])
+    )["text"]
+    assert text["action_list"][0] == "Item 1 (1995) - Action|Crime (chosen rarely after these)"
+
+
 def test_a_lone_user_has_nobody_to_swap_with():
     with pytest.raises(UserError, match="no second user"):
         with_context(frame([scene("1", "1", 0), scene("1", "2", 0)]), "swapped-history")

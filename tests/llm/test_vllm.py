@@ -163,8 +163,8 @@ def test_embeddings_have_unit_length_and_tell_texts_apart(engine: VLLMModel) -> 
 
 
 @pytest.mark.parametrize("spec", ["tiny-base", "gpt:x", "vllm:", ""])
-def test_the_refusal_of_a_bad_spec_names_the_three_forms(spec: str) -> None:
-    with pytest.raises(UserError, match="vllm:MODEL, openai:MODEL or scripted:NAME"):
+def test_the_refusal_of_a_bad_spec_names_the_forms(spec: str) -> None:
+    with pytest.raises(UserError, match="vllm:MODEL, transformers:MODEL, openai:MODEL or scripted:NAME"):
         load_model(spec)
 
 

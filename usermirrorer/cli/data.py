@@ -12,6 +12,9 @@ from usermirrorer.errors import UserError
 from usermirrorer.steps import DecideSettings, DistillSettings, PrepareSettings, SceneSettings
 
 
+SPEC_FORMS = "vllm:MODEL, transformers:MODEL, openai:MODEL or scripted:NAME"
+
+
 def domains(
     name: Annotated[str | None, typer.Argument(metavar="[DOMAIN]", help="Only this one, or your own .yaml.")] = None,
 ) -> None:
@@ -74,7 +77,7 @@ def decide(
     domain: Name,
     work: Work,
     variant: Annotated[str, typer.Option(help="strong or weak")],
-    llm: Annotated[str, typer.Option(metavar="SPEC", help="vllm:MODEL, openai:MODEL or scripted:NAME")],
+    llm: Annotated[str, typer.Option(metavar="SPEC", help=SPEC_FORMS)],
     settings: DecideSettings,
     base_url: BaseUrl = None,
 ) -> None:

@@ -32,6 +32,7 @@ class DomainRecipe:
     choice: str = SceneSettings.choice
     max_span: float | None = SceneSettings.max_span
     alike: str = SceneSettings.alike
+    evidence: bool = SceneSettings.evidence
     raw: str = ""
     snapshot: bool = PrepareSettings.snapshot
 
@@ -40,7 +41,9 @@ class DomainRecipe:
         of = self.scenes
         sizes = (("train", of.train, of.min, of.max), ("test", of.test, of.test_min, of.test_max))
         return {
-            split: SceneSettings(split, num, self.exposure, self.choice, low, high, self.max_span, self.alike, seed)
+            split: SceneSettings(
+                split, num, self.exposure, self.choice, low, high, self.max_span, self.alike, self.evidence, seed
+            )
             for split, num, low, high in sizes
         }
 

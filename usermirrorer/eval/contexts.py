@@ -10,7 +10,7 @@ import polars as pl
 from usermirrorer.data.sources import DOMAINS, load_domain
 from usermirrorer.data.sources.templates import parse
 from usermirrorer.errors import UserError
-from usermirrorer.llm.prompts import SceneText, history_entries, join_history
+from usermirrorer.llm.prompts import SceneText, history_entries, join_history, without_evidence
 from usermirrorer.seeds import scene_seed
 
 
@@ -24,7 +24,8 @@ _YEAR = re.compile(r" \(\d{4}\)$")
 def with_context(scenes: pl.DataFrame, context: str, seed: int = 0) -> pl.DataFrame:
     """The scenes with their `text` in `context`; nothing else changes.
 
-    `swapped-history` shows the history of another user of the same dataset, drawn by (seed, scene_id).
+    `swapped-history` shows the history of another user of the same dataset, drawn by (seed, scene_id). Where the
+    history is hidden or another's, the evidence that speaks of it is hidden too.
     """
     if context not in CONTEXTS:
         raise UserError(f"there is no context '{context}': choose {', '.join(CONTEXTS)}")
@@ -34,7 +35,10 @@ def with_context(scenes: pl.DataFrame, context: str, seed: int = 0) -> pl.DataFr
         changes = [{"history": history} for history in _swapped_histories(scenes, seed)]
     else:
         changes = [dict.fromkeys(_EMPTIED[context], "")] * len(scenes)
-    return _with_texts(scenes, [text | change for text, change in zip(scenes["text"], changes, strict=True)])
+    texts = [text | change for text, change in zip(scenes["text"], changes, strict=True)]
+    if context != "no-profile":
+        texts = [text | {"action_list": list(map(without_evidence, text["action_list"]))} for text in texts]
+    return _with_texts(scenes, texts)
 
 
 def anonymise_items(scenes: pl.DataFrame) -> pl.DataFrame:
@@ -101,7 +105,7 @@ def _anonymous(text: SceneText, option: re.Pattern[str], entry: re.Pattern[str],
     names: dict[str, str] = {}
 
     def renamed(line: str, pattern: re.Pattern[str]) -> str:
-        found = pattern.fullmatch(line)
+        found = pattern.fullmatch(without_evidence(line))
         if found is None:
             raise UserError(f'--anonymise-items: no title is recognised in "{line}" of scene {scene}; leave it out')
         year = _YEAR.search(found["title"])

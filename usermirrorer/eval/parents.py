@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-from usermirrorer.llm.paths import TINY_BASE
+from usermirrorer.llm.paths import model_directory, training_record
 
 
 def bases_of(spec: str) -> list[str]:
     """The models behind a trained one, oldest first, from its `usermirrorer.json`; none without such a record."""
-    record = Path(_place(spec)) / "usermirrorer.json"
-    return json.loads(record.read_text(encoding="utf-8")).get("bases", []) if record.is_file() else []
+    return (training_record(spec) or {}).get("bases", [])
 
 
 def parents(specs: Mapping[str, str], bases: Mapping[str, Sequence[str]]) -> dict[str, str]:
@@ -31,6 +28,5 @@ def parents(specs: Mapping[str, str], bases: Mapping[str, Sequence[str]]) -> dic
 
 def _place(model: str) -> str:
     """A model's directory, whatever it is written as, or the name of one that is no directory here."""
-    name = model.removeprefix("vllm:")
-    path = TINY_BASE if name == "tiny-base" else Path(name).expanduser()
-    return str(path.resolve()) if path.is_dir() else name
+    directory = model_directory(model)
+    return str(directory.resolve()) if directory else model.removeprefix("vllm:").removeprefix("transformers:")

@@ -1,25 +1,37 @@
-"""The only package that talks to a language model: vLLM in process, an OpenAI-compatible server, scripted writers."""
+"""The only package that talks to a language model: vLLM or transformers in process, a server, scripted writers."""
 
 from __future__ import annotations
+
+import sys
+from functools import cache
+from importlib.util import find_spec
 
 from usermirrorer.errors import UserError
 from usermirrorer.llm.protocol import LanguageModel
 
 
-def load_model(spec: str, *, base_url: str | None = None) -> LanguageModel:
-    """The model of a SPEC: `vllm:MODEL`, `openai:MODEL` (at `base_url` or OPENAI_BASE_URL) or `scripted:NAME`.
+FORMS = "vllm:MODEL, transformers:MODEL, openai:MODEL or scripted:NAME"
 
-    Loads nothing until the first request. Raises UserError if `spec` has another form.
+
+def load_model(spec: str, *, base_url: str | None = None) -> LanguageModel:
+    """The model of a SPEC: one of `FORMS`, with `openai:MODEL` at `base_url` or OPENAI_BASE_URL.
+
+    `vllm:MODEL` runs under transformers, and says so, where vLLM is not installed. Loads nothing until the first
+    request. Raises UserError if `spec` has another form.
     """
     kind, _, name = spec.partition(":")
-    if not name or kind not in ("vllm", "openai", "scripted"):
-        raise UserError(f"'{spec}' is not a model: write vllm:MODEL, openai:MODEL or scripted:NAME")
+    if not name or kind not in ("vllm", "transformers", "openai", "scripted"):
+        raise UserError(f"'{spec}' is not a model: write {FORMS}")
     if base_url is not None and kind != "openai":
         raise UserError(f"--base-url is for openai:MODEL, not for '{spec}': leave it out or name the server's model")
-    if kind == "vllm":
+    if kind == "vllm" and _has_vllm():
         from usermirrorer.llm.vllm import VLLMModel
 
         return VLLMModel(name)
+    if kind in ("vllm", "transformers"):
+        from usermirrorer.llm.transformers import TransformersModel
+
+        return TransformersModel(name)
     if kind == "openai":
         from usermirrorer.llm.openai import OpenAIModel
 
@@ -30,5 +42,14 @@ def load_model(spec: str, *, base_url: str | None = None) -> LanguageModel:
 
 
 def as_spec(model: str) -> str:
-    """The SPEC of a model that may be given as a directory or Hub id, which vLLM then serves."""
-    return model if model.startswith(("vllm:", "openai:", "scripted:")) else f"vllm:{model}"
+    """The SPEC of a model that may be given as a directory or Hub id, which then runs on this machine."""
+    return model if model.startswith(("vllm:", "transformers:", "openai:", "scripted:")) else f"vllm:{model}"
+
+
+@cache
+def _has_vllm() -> bool:
+    """Whether vLLM is installed; says once what is used in its place."""
+    found = find_spec("vllm") is not None
+    if not found:
+        print("vLLM is not installed: models run under transformers, more slowly", file=sys.stderr)
+    return found

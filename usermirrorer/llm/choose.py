@@ -6,16 +6,14 @@ scores them at once (the paper's section 4 has both).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 
 from usermirrorer.errors import UserError
-from usermirrorer.llm.paths import model_path
+from usermirrorer.llm.paths import training_record
 from usermirrorer.llm.prompts import INSTRUCTIONS, LABELS, opened, parse
 from usermirrorer.llm.protocol import Conversation, LanguageModel
 from usermirrorer.steps import Sampling
@@ -95,23 +93,24 @@ def prompt_limit(model: LanguageModel, sampling: Sampling, mode: str) -> int | N
     return model.max_length - _CLOSING - (_limited(model, sampling).max_tokens if mode == "decision" else 0)
 
 
-def trained_prompt(name: str, mode: str = "decision") -> str:
+def trained_prompt(spec: str, mode: str = "decision") -> str:
     """The instruction for a model: `direct` in direct mode, else as trained (`usermirrorer.json`), else `ekb`.
 
-    `name` is a SPEC, with or without `vllm:`. Raises UserError if the record names no instruction of ours.
+    Raises UserError if the record names no instruction of ours.
     """
     if mode == "direct":
         return "direct"
-    if name.startswith(("openai:", "scripted:")):
+    record = training_record(spec)
+    if record is None:
         return "ekb"
-    card = Path(model_path(name.removeprefix("vllm:"))) / "usermirrorer.json"
-    if not card.is_file():
-        return "ekb"
-    prompt = json.loads(card.read_text())["prompt"]
+    prompt = record["prompt"]
     if prompt is None:
-        raise UserError(f"{card} names no prompt (its rows were made elsewhere): choose one with --prompt")
+        raise UserError(
+            f"{spec}: usermirrorer.json names no prompt (its rows were made elsewhere); choose one with --prompt"
+        )
     if prompt not in INSTRUCTIONS:
-        raise UserError(f"{card} names the prompt '{prompt}', which is not one of {', '.join(INSTRUCTIONS)}")
+        known = ", ".join(INSTRUCTIONS)
+        raise UserError(f"{spec}: usermirrorer.json names the prompt '{prompt}', which is not one of {known}")
     return prompt
 
 

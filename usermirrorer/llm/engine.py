@@ -13,14 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from usermirrorer.errors import UserError
-from usermirrorer.llm.paths import model_path
+from usermirrorer.llm.local import SMALL, adapter_base, max_length, model_config
 from usermirrorer.llm.prompts import LABELS
 
 
 if TYPE_CHECKING:
     from vllm import LLM
-
-LONGEST = 8192
 
 # (model directory or Hub id, runner) -> the engine; at most one entry, since a GPU holds no two.
 _engines: dict[tuple[str, str], LLM] = {}
@@ -59,36 +57,6 @@ def close() -> None:
         torch.set_num_threads(threads)
 
 
-def adapter_base(path: str) -> str | None:
-    """The base model if `path` is the directory of a LoRA adapter; None for a whole model."""
-    config = Path(path) / "adapter_config.json"
-    if not config.is_file():
-        return None
-    return model_path(json.loads(config.read_text())["base_model_name_or_path"])
-
-
-def max_length(path: str) -> int:
-    """Tokens of prompt and answer together: the model's context length, at most 8,192."""
-    config = _config(adapter_base(path) or path).get_text_config()
-    return min(getattr(config, "max_position_embeddings", LONGEST), LONGEST)
-
-
-def load(kind: Any, model: str) -> Any:
-    """Load `model` with `kind`, a transformers Auto class. Raises UserError if that fails."""
-    try:
-        return kind.from_pretrained(model)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"'{model}' is not a model that can be loaded: give the directory of one, a Hub id or tiny-base"
-        ) from error
-
-
-def _config(model: str) -> Any:
-    from transformers import AutoConfig
-
-    return load(AutoConfig, model)
-
-
 def _start(path: str, runner: str) -> LLM:
     on_cpu = _prepare_environment()
     import torch
@@ -112,8 +80,7 @@ def _start(path: str, runner: str) -> LLM:
         if runner == "generate":
             settings["enable_chunked_prefill"] = False
         _cpu_threads.append((torch.set_num_threads, torch.get_num_threads()))
-        if _config(model).get_text_config().hidden_size <= 512:
-            # A small model's steps are shorter than the time threads would spend on waiting for each other.
+        if model_config(model).get_text_config().hidden_size <= SMALL:
             torch.set_num_threads(1)
         _register_architecture(model)
     else:
@@ -160,6 +127,6 @@ def _register_architecture(model: str) -> None:
     """Register the model's class in this process: vLLM would start another process to inspect it (15 s)."""
     from vllm.model_executor.models.registry import ModelRegistry
 
-    for name in _config(model).architectures or []:
+    for name in model_config(model).architectures or []:
         if name in ModelRegistry.models and hasattr(ModelRegistry.models[name], "module_name"):
             ModelRegistry.register_model(name, ModelRegistry.models[name].load_model_cls())

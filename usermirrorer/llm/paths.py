@@ -1,9 +1,11 @@
-"""Where a model's files are, and their digest."""
+"""Where a model's files are, what they say of its training, and their digest."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
+from typing import Any
 
 from usermirrorer.errors import UserError
 
@@ -29,16 +31,31 @@ def model_path(name: str) -> str:
     return name
 
 
+def model_directory(spec: str) -> Path | None:
+    """The directory of a model that runs here, with or without `vllm:` or `transformers:`; None for any other."""
+    if spec.startswith(("openai:", "scripted:")):
+        return None
+    path = Path(model_path(spec.removeprefix("vllm:").removeprefix("transformers:")))
+    return path if path.is_dir() else None
+
+
+def training_record(spec: str) -> dict[str, Any] | None:
+    """What `usermirrorer.json` says of a model that was trained here: its prompt, its bases; None without one."""
+    directory = model_directory(spec)
+    record = directory / "usermirrorer.json" if directory else None
+    return json.loads(record.read_text(encoding="utf-8")) if record is not None and record.is_file() else None
+
+
 def model_digest(spec: str) -> str:
-    """Digest (16 hex digits) of a local `vllm:` model's files, '' for any other: a retrained model is another model.
+    """Digest (16 hex digits) of the files of a model that runs here, '' for any other: a retrained one is another.
 
     Of a file over 64 MB only the size and the last megabyte count.
     """
-    kind, _, name = spec.partition(":")
-    if kind != "vllm" or not Path(model_path(name)).is_dir():
+    directory = model_directory(spec)
+    if directory is None:
         return ""
     digest = hashlib.blake2b(digest_size=8)
-    for path in sorted(entry for entry in Path(model_path(name)).iterdir() if entry.is_file()):
+    for path in sorted(entry for entry in directory.iterdir() if entry.is_file()):
         size = path.stat().st_size
         digest.update(f"{path.name}\x1f{size}\x1f".encode())
         with open(path, "rb") as file:

@@ -63,6 +63,14 @@ _BEHAVIOR_LINE = re.compile(r"^[ \t*]*Behavior[ \t*]*:[ \t*]*\[?[ \t]*([A-Z])\b.
 _BEHAVIOR_START = re.compile(r"^[ \t*]*Behavior[ \t*]*:", re.MULTILINE)
 
 
+EVIDENCE = " (chosen {} after these)"
+"""What may follow an option's text: a word for how strongly the log leads from the person's history to it."""
+
+EVIDENCE_WORDS = ("rarely", "sometimes", "often")
+
+EVIDENCE_PATTERN = re.escape(EVIDENCE).replace(re.escape("{}"), f"(?:{'|'.join(EVIDENCE_WORDS)})")
+
+
 class SceneText(TypedDict):
     """What a model sees of a scene."""
 
@@ -80,6 +88,11 @@ def history_entries(history: str) -> list[str]:
 def join_history(entries: Sequence[str]) -> str:
     """Inverse of `history_entries`."""
     return ("\n\n" if any("\n" in entry for entry in entries) else "\n").join(entries)
+
+
+def without_evidence(option: str) -> str:
+    """An option's text without the word of the evidence."""
+    return re.sub(EVIDENCE_PATTERN + r"\Z", "", option)
 
 
 def conversation(text: SceneText, instruction: str) -> Conversation:

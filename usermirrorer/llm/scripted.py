@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from usermirrorer.errors import UserError
-from usermirrorer.llm.prompts import LABELS, answered, history_entries
+from usermirrorer.llm.prompts import LABELS, answered, history_entries, without_evidence
 from usermirrorer.llm.protocol import Conversation, Output
 from usermirrorer.steps import Sampling
 
@@ -119,7 +119,7 @@ def _words(text: str) -> dict[str, str]:
 
 
 def _title(option: str) -> str:
-    return option.split("\n", 1)[0].split(" - ", 1)[0].strip()
+    return without_evidence(option).split("\n", 1)[0].split(" - ", 1)[0].strip()
 
 
 def _plain(option: str, weights: dict[str, float]) -> str:

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from usermirrorer.errors import StepFailed, UserError
-from usermirrorer.llm.engine import adapter_base, engine, load, max_length
+from usermirrorer.errors import StepFailed
+from usermirrorer.llm.engine import engine
 from usermirrorer.llm.labels import label_tokens
-from usermirrorer.llm.paths import model_path
-from usermirrorer.llm.prompts import PROMPT_DATE
+from usermirrorer.llm.local import LocalModel, adapter_base
 from usermirrorer.llm.protocol import Conversation, Output
 from usermirrorer.steps import Sampling
 
 
-class VLLMModel:
+class VLLMModel(LocalModel):
     """A causal model, or a LoRA adapter on one, given by directory or Hub id. Loaded at its first use."""
 
     def __init__(self, model: str) -> None:
-        self.name = f"vllm:{model}"
-        self.path = model_path(model)
+        super().__init__("vllm", model)
 
     def generate(
         self, conversations: Sequence[Conversation], n: int, sampling: Sampling, seeds: Sequence[int]
@@ -31,8 +27,7 @@ class VLLMModel:
         """`n` answers to each conversation, `(conversations, n)`; UserError if a prompt leaves no room for one."""
         from vllm import SamplingParams
 
-        prompts = self._tokens(conversations, add_generation_prompt=True)
-        self._check_lengths(prompts)
+        prompts = self.fitting_tokens(conversations)
         # vLLM refuses several greedy samples, which would be the same text anyway.
         draws = n if sampling.temperature > 0 else 1
         params = [
@@ -55,9 +50,8 @@ class VLLMModel:
         """
         from vllm import SamplingParams
 
-        prompts = self._tokens(conversations, continue_final_message=True)
-        self._check_lengths(prompts)
-        tokens = {names: label_tokens(self._encode, names, self.name) for names in {tuple(row) for row in labels}}
+        prompts = self.fitting_tokens(conversations)
+        tokens = {names: label_tokens(self.encode, names, self.name) for names in {tuple(row) for row in labels}}
         allowed = [tokens[tuple(names)] for names in labels]
         params = [
             SamplingParams(max_tokens=1, temperature=1.0, allowed_token_ids=ids, logprobs=len(ids), detokenize=False)
@@ -82,55 +76,6 @@ class VLLMModel:
         outputs = llm.embed(list(texts), use_tqdm=False, tokenization_kwargs=cut)
         vectors = np.array([output.outputs.embedding for output in outputs], dtype=np.float32)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-
-    def count_tokens(self, conversations: Sequence[Conversation]) -> list[int]:
-        """Tokens of each conversation as it is sent: ready for an answer, or with its last, open answer continued."""
-        prompts = [messages for messages in conversations if messages[-1]["role"] != "assistant"]
-        opened = [messages for messages in conversations if messages[-1]["role"] == "assistant"]
-        prompt_lengths = map(len, self._tokens(prompts, add_generation_prompt=True))
-        opened_lengths = map(len, self._tokens(opened, continue_final_message=True))
-        return [
-            next(opened_lengths if messages[-1]["role"] == "assistant" else prompt_lengths)
-            for messages in conversations
-        ]
-
-    @cached_property
-    def max_length(self) -> int:
-        """Tokens of prompt and answer together: the model's context length, at most 8,192."""
-        return max_length(self.path)
-
-    @cached_property
-    def tokenizer(self) -> Any:
-        """The model's own tokenizer; for an adapter saved without one, its base's."""
-        from transformers import AutoTokenizer
-
-        base = adapter_base(self.path)
-        has_own = (Path(self.path) / "tokenizer_config.json").is_file()
-        tokenizer = load(AutoTokenizer, base if base and not has_own else self.path)
-        if not tokenizer.chat_template:
-            raise UserError(f"{self.name} has no chat template: use an instruction-tuned model")
-        return tokenizer
-
-    def _tokens(self, conversations: Sequence[Conversation], **mode: bool) -> list[list[int]]:
-        # Templates of thinking models (Qwen3) write an empty thought: our decision process replaces it.
-        if not conversations:
-            return []
-        thinking = {"enable_thinking": False} if "enable_thinking" in self.tokenizer.chat_template else {}
-        texts = self.tokenizer.apply_chat_template(
-            list(conversations), tokenize=False, date_string=PROMPT_DATE, **mode, **thinking
-        )
-        return self._encode(texts)
-
-    def _encode(self, texts: list[str]) -> list[list[int]]:
-        return self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
-
-    def _check_lengths(self, prompts: Sequence[Sequence[int]]) -> None:
-        for index, prompt in enumerate(prompts):
-            if len(prompt) >= self.max_length:
-                raise UserError(
-                    f"Conversation {index} has {len(prompt)} tokens, which leaves no room for an answer in the "
-                    f"{self.max_length} of {self.name}: shorten its history"
-                )
 
     def _run(self, prompts: Sequence[list[int]], params: Sequence[Any]) -> Any:
         llm = engine(self.path)

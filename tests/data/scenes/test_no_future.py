@@ -28,6 +28,12 @@ def test_groups_of_movielens(ml_100k, exposure: str) -> None:
     assert check_groups(ml_100k, SceneSettings("test", 400, exposure, min_exposure=2, max_exposure=12), times=10) == 10
 
 
+def test_evidence_knows_no_future_either(small, ml_100k) -> None:
+    for prepared in (small, ml_100k):
+        settings = SceneSettings("test", 400, "matched", min_exposure=2, max_exposure=8, evidence=True)
+        assert check_groups(prepared, settings, times=8) == 8
+
+
 def test_groups_where_items_repeat(toy_log) -> None:
     assert check_groups(toy_log, SceneSettings("test", 400, "matched"), times=20) == 20
 

@@ -11,6 +11,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,10 +34,11 @@ from usermirrorer.data.scenes.baselines import (
 )
 from usermirrorer.data.scenes.describe import describe_options
 from usermirrorer.data.scenes.draw import Drawn, draw
+from usermirrorer.data.scenes.evidence import MODEL, Evidence
 from usermirrorer.data.scenes.features import Features, feature_table, load_features, whole_groups_within
 from usermirrorer.data.scenes.probe import SAMPLE_SCENES, TRAIN_SAMPLE_SCENES, item_words, run_probe
 from usermirrorer.data.scenes.render import option_texts, render
-from usermirrorer.data.scenes.scores import fit_half_lives, score_all
+from usermirrorer.data.scenes.scores import RECENT, fit_half_lives, score_all
 from usermirrorer.data.scenes.window import Window, open_window
 from usermirrorer.data.sources import load_domain
 from usermirrorer.errors import StepFailed
@@ -47,9 +49,13 @@ SPAN_QUANTILES = {"10 %": 0.1, "50 %": 0.5, "90 %": 0.9, "longest": 1.0}
 
 Result = TypeVar("Result")
 
+Shown = Callable[[pa.ListArray], pa.ListArray]
 
-def scene_table(window: Window, drawn: Drawn, settings: SceneSettings, names: list[str]) -> pa.Table:
-    """The rows of the scenes artefact. `names` are the sources' names."""
+
+def scene_table(
+    window: Window, drawn: Drawn, settings: SceneSettings, names: list[str], shown: Shown = lambda options: options
+) -> pa.Table:
+    """The rows of the scenes artefact. `names` are the sources' names; `shown` adds to the options' texts."""
     tables, choices, scenes = window.tables, drawn.choices, len(drawn)
     user_ids, item_ids = tables.users["user_id"], tables.items["item_id"]
     width = drawn.options >= 0
@@ -68,7 +74,7 @@ def scene_table(window: Window, drawn: Drawn, settings: SceneSettings, names: li
         "timestamp": pa.array(choices.time),
         "group_id": id_column(drawn.group) if settings.grouped else pa.nulls(scenes),
         "group_time": pa.array(drawn.group_time),
-        "text": _texts(tables, drawn),
+        "text": _texts(tables, drawn, shown),
         "impression_list": list_column(item_ids.gather(item).to_arrow(), drawn.count),
         "item_pos": pa.array(drawn.position),
         "choices": list_column(pa.array(drawn.position), np.ones(scenes, dtype=np.int64)),
@@ -92,15 +98,15 @@ def _item_counts(tables: Tables, drawn: Drawn) -> pa.ListArray:
     return list_column(pa.array(tables.log.by_item.count(shown[shown >= 0], before)), count).take(pa.array(list_row))
 
 
-def _texts(tables: Tables, drawn: Drawn) -> pa.StructArray:
+def _texts(tables: Tables, drawn: Drawn, shown: Shown) -> pa.StructArray:
     """What each scene shows: `(scenes,)`. A list is filled in once for all who see it in the same words."""
     choices = drawn.choices
     first, list_row = (np.arange(len(drawn)),) * 2 if depends_on_user(tables) else drawn.lists
-    shown = drawn.options[first]
+    item = drawn.options[first]
     options = option_texts(
-        tables, shown[shown >= 0], drawn.count[first], drawn.group_time[first], choices.user[first]
+        tables, item[item >= 0], drawn.count[first], drawn.group_time[first], choices.user[first]
     ).take(pa.array(list_row))
-    return render(tables, choices.user, choices.time, drawn.history_len, options)
+    return render(tables, choices.user, choices.time, drawn.history_len, shown(options))
 
 
 def make_scenes(
@@ -148,12 +154,12 @@ def make_scenes(
         if not len(drawn):
             remedy = "allow fewer options" + (" or a longer --max-span" if settings.max_span is not None else "")
             raise StepFailed(f"{place}: no choice gave a scene (counted: {counts}); {remedy}")
-        writer = SceneWriter(window, settings, names, drawn, workers, progress)
+        train = None if train_content is None else (load_features(train_directory, tables), train_content)
+        writer = SceneWriter(window, settings, names, drawn, train, workers, progress)
         writer.write_scenes(step)
         for job in (importing, fitting):
             job.result()
-        train = None if train_content is None else (load_features(train_directory, tables), train_content)
-        probe, baselines = writer.write_baselines(work, recipe, train)
+        probe, baselines = writer.write_baselines(work, recipe)
         lengths = np.bincount(drawn.count)
         step.finish(
             rows=len(drawn),
@@ -161,6 +167,7 @@ def make_scenes(
             counts=counts,
             lengths={str(n): int(lengths[n]) for n in np.flatnonzero(lengths)},
             **({"groups": _groups(drawn)} if settings.grouped else {}),
+            **({"evidence": writer.evidence.record} if settings.evidence else {}),
             probe=probe,
             baselines=baselines,
         )
@@ -183,28 +190,55 @@ class SceneWriter:
     settings: SceneSettings
     names: list[str]
     drawn: Drawn
+    train: tuple[Features, dict[str, Any]] | None
+    """Features of the train scenes, with the content of their manifest, if these are test scenes"""
     workers: int
     report: Progress
+
+    @cached_property
+    def half_lives(self) -> dict[str, float]:
+        """Of the models in which recent choices count more: as fitted on train scenes."""
+        decided = self.train[1] if self.train else {}
+        return decided.get("half_lives") or fit_half_lives(self.window, self.sample, self.workers)
+
+    @cached_property
+    def scores(self) -> dict[str, np.ndarray]:
+        """Every model's scores of all options."""
+        return score_all(self.window, self.drawn, self.half_lives, self.workers)
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """How scores become words: as fitted on train scenes."""
+        if self.settings.split == "train":
+            scores = self.scores[RECENT.format(MODEL)][: len(self.sample)]
+            return Evidence.fit(scores, self.half_lives[MODEL])
+        return Evidence.of(self.train and self.train[1].get("evidence"), self.window.tables.domain.name)
+
+    @cached_property
+    def sample(self) -> Drawn:
+        """The scenes that classifiers and baselines are fitted and tested on: the first, in whole groups."""
+        most = SAMPLE_SCENES if self.train else TRAIN_SAMPLE_SCENES
+        return self.drawn.take(np.arange(whole_groups_within(self.drawn.group, most)))
 
     def write_scenes(self, step: Step) -> None:
         """Write the scenes shard by shard."""
 
+        # Looked up before threads ask for it at the same time.
+        evidence = self.evidence if self.settings.evidence else None
+
         def write(shard: int, rows: np.ndarray) -> None:
-            step.write_shard(shard, scene_table(self.window, self.drawn.take(rows), self.settings, self.names))
+            def shown(options: pa.ListArray) -> pa.ListArray:
+                return evidence.shown(options, self.scores[RECENT.format(MODEL)][rows]) if evidence else options
+
+            step.write_shard(shard, scene_table(self.window, self.drawn.take(rows), self.settings, self.names, shown))
 
         self._for_each_shard(write, 1)
 
-    def write_baselines(
-        self, work: Path, recipe: Mapping[str, Any], train: tuple[Features, dict[str, Any]] | None
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
+    def write_baselines(self, work: Path, recipe: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Fit the probe and the baselines, write features and baselines; returns the results of both."""
         window, drawn, name, split = self.window, self.drawn, self.window.tables.domain.name, self.settings.split
-        fitted_on, decided = train if train is not None else (None, {})
-        most = TRAIN_SAMPLE_SCENES if train is None else SAMPLE_SCENES
-        sample_rows = np.arange(whole_groups_within(drawn.group, most))
-        half_lives = decided.get("half_lives") or fit_half_lives(window, drawn.take(sample_rows), self.workers)
-        scores = score_all(window, drawn, half_lives, self.workers)
-        sample = self._features(scores, sample_rows)
+        fitted_on, decided = self.train or (None, {})
+        sample = self._features(np.arange(len(self.sample)))
         words = item_words(window.tables.items["text"].to_list())
         summary, probe = run_probe(sample, fitted_on, decided.get("classifier"), words, self.workers)
         fitted = fit_baselines(sample, fitted_on, probe, self.workers)
@@ -216,7 +250,7 @@ class SceneWriter:
             kept = whole_groups_within(drawn.group, SAMPLE_SCENES)
 
             def write(shard: int, rows: np.ndarray) -> np.ndarray:
-                described = self._features(scores, rows)
+                described = self._features(rows)
                 if rows[0] < kept:
                     first = described.take(np.flatnonzero(rows < kept))
                     features.write_shard(shard, feature_table(first, window.tables))
@@ -228,12 +262,13 @@ class SceneWriter:
 
             found = np.concatenate(self._for_each_shard(write, 2))
             accuracy = accuracies(found, drawn.choices.user, drawn.group, models)
-            features.finish(rows=kept, classifier=summary["classifier"], half_lives=half_lives)
-            baselines.finish(rows=len(drawn) * len(models), half_lives=half_lives, accuracy=accuracy)
+            evidence = {"evidence": self.evidence.record} if self.settings.evidence else {}
+            features.finish(rows=kept, classifier=summary["classifier"], half_lives=self.half_lives, **evidence)
+            baselines.finish(rows=len(drawn) * len(models), half_lives=self.half_lives, accuracy=accuracy)
         return summary, accuracy
 
-    def _features(self, scores: Mapping[str, np.ndarray], rows: np.ndarray) -> Features:
-        theirs = {name: values[rows] for name, values in scores.items()}
+    def _features(self, rows: np.ndarray) -> Features:
+        theirs = {name: values[rows] for name, values in self.scores.items()}
         return describe_options(self.window, self.drawn.take(rows), theirs)
 
     def _for_each_shard(self, write: Callable[[int, np.ndarray], Result], passes: int) -> list[Result]:

@@ -17,7 +17,7 @@ import polars as pl
 
 from usermirrorer.data.sources.domain import Domain, RawTables
 from usermirrorer.errors import UserError
-from usermirrorer.llm.prompts import SceneText, history_entries
+from usermirrorer.llm.prompts import SceneText, history_entries, without_evidence
 from usermirrorer.steps import BUILT_EXPOSURES
 
 
@@ -95,7 +95,7 @@ def shown_tastes(text: SceneText) -> tuple[list[str], list[str]]:
     Raises UserError if a line is not of this domain.
     """
     history = [_taste_of(entry.removeprefix(VERB).strip()) for entry in history_entries(text["history"])]
-    return history, [_taste_of(option) for option in text["action_list"]]
+    return history, [_taste_of(without_evidence(option)) for option in text["action_list"]]
 
 
 def _taste_of(title: str) -> str:

@@ -19,7 +19,7 @@ from usermirrorer.data.sources import load_domain
 from usermirrorer.data.sources.domain import Domain
 from usermirrorer.data.sources.templates import parse
 from usermirrorer.errors import UserError
-from usermirrorer.llm.prompts import LABELS
+from usermirrorer.llm.prompts import EVIDENCE_PATTERN, LABELS
 
 
 NUMBER = r"[$€£(]?\d+(?:[.,]\d+)*(?:/\d+(?:\.\d+)?)?[)%]?(?:\s\p{L}+)?"
@@ -45,9 +45,9 @@ VALUES = pl.Schema(
 variance of the latter if every option of a scene were the choice equally often."""
 
 
-def value_counts(frame: pl.DataFrame, personal: str | None) -> pl.DataFrame:
+def value_counts(frame: pl.DataFrame, personal: str) -> pl.DataFrame:
     """VALUES of a batch of scenes; what matches the pattern `personal` in a text is left out."""
-    shown = pl.col("entry").str.replace_all(personal, "") if personal else pl.col("entry")
+    shown = pl.col("entry").str.replace_all(personal, "")
     number = pl.col("entry")
     doubled = (number / SMALL_COUNTS).log(2).floor().cast(pl.Int64, strict=False)
     low = SMALL_COUNTS * pl.lit(2, pl.Int64).pow(doubled)
@@ -154,21 +154,20 @@ def shared_text(domain: Domain | None) -> pl.Expr:
     """What the options of a scene say of the items, not of the user; empty if the domain is not known."""
     if domain is None:
         return pl.lit("")
-    shown, personal = pl.element(), personal_pattern(domain)
-    option = shown.str.replace_all(personal, "") if personal else shown
+    option = pl.element().str.replace_all(personal_pattern(domain), "")
     return pl.col("text").struct.field("action_list").list.eval(option).list.join("\x1f")
 
 
-def personal_pattern(domain: Domain | None) -> str | None:
-    """What matches the numbers of an option that depend on the user, with the words around them."""
+def personal_pattern(domain: Domain | None) -> str:
+    """What matches the parts of an option's text that depend on the user: numbers with their words, the evidence."""
     personal = {name for name, how in domain.as_of.items() if how == "friends"} if domain else set()
-    patterns = []
+    patterns = [EVIDENCE_PATTERN]
     for part in parse(domain.option) if domain else []:
         for at, piece in enumerate(part.pieces):
             if isinstance(piece, tuple) and piece[0] in personal:
                 around = part.pieces[max(at - 1, 0) : at + 2]
                 patterns.append("".join(re.escape(one) if isinstance(one, str) else _count(one[1]) for one in around))
-    return "|".join(patterns) or None
+    return "|".join(patterns)
 
 
 def _count(spec: str) -> str:

@@ -1,0 +1,218 @@
+"""Sampling many answers at a time from a transformers model, each with its own seed and the same in any batch.
+
+Rows of a fixed number advance together, one token a step; a row that has ended takes the next answer to write. How a
+sum is rounded depends on the shapes of the matrices, so all shapes are fixed: a prompt is read alone, and an answer's
+row is one of `ROWS` over a cache whose length is a multiple of `BLOCK`, whatever the other rows hold.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import Cache, DynamicCache
+from transformers.cache_utils import CacheLayerMixin
+
+from usermirrorer.steps import Sampling
+
+
+ROWS = 16
+BLOCK = 256
+
+UNLIKELY = 1e-5
+"""Tokens below it are left out of the search for the nucleus, unless that needs them."""
+
+
+@dataclass
+class Job:
+    """One answer to write: sample number `sample` of conversation `conversation`."""
+
+    conversation: int
+    sample: int
+    most: int
+    random: np.random.Generator
+    tokens: list[int] = field(default_factory=list)
+    stopped: bool = False
+
+
+def sample_answers(
+    model: Any,
+    prompts: Sequence[list[int]],
+    n: int,
+    sampling: Sampling,
+    seeds: Sequence[int],
+    stops: set[int],
+    longest: int,
+    done: Callable[[], None] = lambda: None,
+) -> list[list[Job]]:
+    """`n` answers to each prompt, `(prompts, n)`; a prompt and its answer have at most `longest` tokens."""
+    jobs: list[list[Job]] = []
+    for index, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
+        most = min(sampling.max_tokens, longest - len(prompt))
+        jobs.append([Job(index, j, most, np.random.default_rng([seed, j])) for j in range(n)])
+    capacities = np.array([-(-(len(p) + row[0].most) // BLOCK) * BLOCK for p, row in zip(prompts, jobs, strict=True)])
+    for capacity in np.unique(capacities).tolist():
+        waiting = deque(job for index in np.flatnonzero(capacities == capacity) for job in jobs[index])
+        _decode(model, prompts, waiting, sampling, stops, capacity, done)
+    return jobs
+
+
+class RowLayer(CacheLayerMixin):
+    """Keys and values of `ROWS` answers, each at a position of its own: `(rows, heads, capacity, width)`."""
+
+    is_sliding = False
+
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor, capacity: int) -> None:
+        super().__init__()
+        self.keys, self.values = (
+            torch.zeros(ROWS, one.shape[1], capacity, one.shape[3], dtype=one.dtype, device=one.device)
+            for one in (keys, values)
+        )
+        self.rows = torch.arange(ROWS, device=keys.device)
+        self.position = torch.zeros(ROWS, dtype=torch.long, device=keys.device)
+        self.is_initialized = True
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        """Nothing: the tensors exist."""
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Write one token of every row at that row's position; returns all keys and values."""
+        self.keys[self.rows, :, self.position] = key_states[:, :, 0]
+        self.values[self.rows, :, self.position] = value_states[:, :, 0]
+        return self.keys, self.values
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.keys.shape[2], 0
+
+    def get_seq_length(self) -> int:
+        return int(self.position.max())
+
+    def get_max_length(self) -> int:
+        return self.keys.shape[2]
+
+    def take(self, row: int, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """Start a row after a prompt's keys and values, `(1, heads, tokens, width)`."""
+        self.keys[row, :, : keys.shape[2]] = keys[0]
+        self.values[row, :, : values.shape[2]] = values[0]
+
+
+def read(model: Any, tokens: list[int], before: Any = None) -> tuple[torch.Tensor, Any]:
+    """Float32 logits `(vocabulary,)` after the tokens, and the cache that holds them.
+
+    `before` is the cache of a text that precedes them; it is left as it is.
+    """
+    cache = DynamicCache(config=model.config)
+    if before is not None:
+        for index, layer in enumerate(before.layers):
+            cache.update(layer.keys, layer.values, index)
+    start = 0 if before is None else before.get_seq_length()
+    positions = torch.arange(start, start + len(tokens), device=model.device)[None]
+    ids = torch.tensor([tokens], device=model.device)
+    output = model(input_ids=ids, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    return output.logits[0, -1].float(), cache
+
+
+def _decode(
+    model: Any,
+    prompts: Sequence[list[int]],
+    waiting: deque[Job],
+    sampling: Sampling,
+    stops: set[int],
+    capacity: int,
+    done: Callable[[], None],
+) -> None:
+    """Write the waiting answers, whose prompts leave them room within `capacity` tokens."""
+    starts = _starts(model, prompts)
+    writing: list[Job | None] = [None] * ROWS
+    layers: list[RowLayer] = []
+    position, last = torch.zeros(ROWS, dtype=torch.long), torch.zeros(ROWS, dtype=torch.long)
+    while waiting or any(writing):
+        for row in range(ROWS):
+            while writing[row] is None and waiting:
+                job = waiting.popleft()
+                logits, read_layers = starts(job.conversation)
+                if not layers:
+                    layers = [RowLayer(*one, capacity) for one in read_layers]
+                if _advance(job, logits, sampling, stops):
+                    done()
+                    continue
+                for layer, one in zip(layers, read_layers, strict=True):
+                    layer.take(row, *one)
+                writing[row], position[row], last[row] = job, len(prompts[job.conversation]), job.tokens[-1]
+        if not any(writing):
+            return
+        logits = _step(model, layers, last, position)
+        for row, at in enumerate(writing):
+            if at is None:
+                continue
+            if _advance(at, logits[row], sampling, stops):
+                writing[row] = None
+                done()
+            else:
+                position[row] += 1
+                last[row] = at.tokens[-1]
+
+
+def _starts(model: Any, prompts: Sequence[list[int]]) -> Callable[[int], tuple[np.ndarray, list[tuple[Any, Any]]]]:
+    """Logits after a prompt, and its keys and values by layer; each prompt is read once for all its answers."""
+    latest: dict[int, tuple[np.ndarray, list[tuple[Any, Any]]]] = {}
+
+    def start(index: int) -> tuple[np.ndarray, list[tuple[Any, Any]]]:
+        if index not in latest:
+            latest.clear()
+            logits, cache = read(model, prompts[index])
+            latest[index] = logits.cpu().numpy(), [(layer.keys, layer.values) for layer in cache.layers]
+        return latest[index]
+
+    return start
+
+
+def _step(model: Any, layers: list[RowLayer], last: torch.Tensor, position: torch.Tensor) -> np.ndarray:
+    """Logits `(rows, vocabulary)` after each row's last token, which is at that row's position."""
+    device = model.device
+    position = position.to(device)
+    for layer in layers:
+        layer.position = position
+    seen = torch.arange(layers[0].get_max_length(), device=device) <= position[:, None]
+    output = model(
+        input_ids=last.to(device)[:, None],
+        position_ids=position[:, None],
+        attention_mask=seen[:, None, None],
+        past_key_values=Cache(layers=layers),
+        use_cache=True,
+    )
+    return output.logits[:, -1].float().cpu().numpy()
+
+
+def _advance(job: Job, logits: np.ndarray, sampling: Sampling, stops: set[int]) -> bool:
+    """Add the next token to an answer; whether that ends it."""
+    token = _sampled(logits, sampling, job.random)
+    if token in stops:
+        job.stopped = True
+        return True
+    job.tokens.append(token)
+    return len(job.tokens) >= job.most
+
+
+def _sampled(logits: np.ndarray, sampling: Sampling, random: np.random.Generator) -> int:
+    """A token drawn from the nucleus: the likeliest tokens that together reach top_p."""
+    if sampling.temperature == 0:
+        return int(logits.argmax())
+    scaled = logits.astype(np.float64) / sampling.temperature
+    probs = np.exp(scaled - scaled.max())
+    probs /= probs.sum()
+    for least in (UNLIKELY, 0.0):
+        tokens = np.flatnonzero(probs >= least)
+        order = tokens[np.argsort(-probs[tokens], kind="stable")]
+        reached = np.cumsum(probs[order])
+        size = int(np.searchsorted(reached, sampling.top_p)) + 1
+        if size <= len(order):
+            break
+    size = min(size, len(order))
+    return int(order[np.searchsorted(reached[:size], random.random() * reached[size - 1], side="right")])

@@ -1,0 +1,114 @@
+"""A model whose files are on this machine: its tokenizer, its length, and conversations as its tokens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from usermirrorer.errors import UserError
+from usermirrorer.llm.paths import model_path
+from usermirrorer.llm.prompts import PROMPT_DATE
+from usermirrorer.llm.protocol import Conversation
+
+
+LONGEST = 8192
+
+SMALL = 512
+"""A model that is no wider than this is fastest with one thread on a CPU."""
+
+
+class LocalModel:
+    """What the backends that load a model themselves have in common. Reads nothing before its first use."""
+
+    def __init__(self, kind: str, model: str) -> None:
+        self.name = f"{kind}:{model}"
+        self.path = model_path(model)
+
+    @cached_property
+    def max_length(self) -> int:
+        """Tokens of prompt and answer together: the model's context length, at most 8,192."""
+        return max_length(self.path)
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The model's own tokenizer; for an adapter saved without one, its base's."""
+        from transformers import AutoTokenizer
+
+        base = adapter_base(self.path)
+        has_own = (Path(self.path) / "tokenizer_config.json").is_file()
+        return load(AutoTokenizer, base if base and not has_own else self.path)
+
+    def count_tokens(self, conversations: Sequence[Conversation]) -> list[int]:
+        """Tokens of each conversation as it is sent: ready for an answer, or with its last, open answer continued."""
+        return [len(tokens) for tokens in self.tokens(conversations)]
+
+    def tokens(self, conversations: Sequence[Conversation]) -> list[list[int]]:
+        """Token ids of each conversation as it is sent. Raises UserError if the model has no chat template."""
+        if not self.tokenizer.chat_template:
+            raise UserError(f"{self.name} has no chat template: use an instruction-tuned model")
+        prompts = [messages for messages in conversations if messages[-1]["role"] != "assistant"]
+        opened = [messages for messages in conversations if messages[-1]["role"] == "assistant"]
+        prompt_tokens = iter(self._rendered(prompts, add_generation_prompt=True))
+        opened_tokens = iter(self._rendered(opened, continue_final_message=True))
+        return [
+            next(opened_tokens if messages[-1]["role"] == "assistant" else prompt_tokens) for messages in conversations
+        ]
+
+    def fitting_tokens(self, conversations: Sequence[Conversation]) -> list[list[int]]:
+        """The same; raises UserError if a conversation leaves no room for an answer."""
+        found = self.tokens(conversations)
+        for index, prompt in enumerate(found):
+            if len(prompt) >= self.max_length:
+                raise UserError(
+                    f"Conversation {index} has {len(prompt)} tokens, which leaves no room for an answer in the "
+                    f"{self.max_length} of {self.name}: shorten its history"
+                )
+        return found
+
+    def encode(self, texts: list[str]) -> list[list[int]]:
+        """Token ids of each text, without special tokens around it."""
+        return self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+
+    def _rendered(self, conversations: Sequence[Conversation], **mode: bool) -> list[list[int]]:
+        if not conversations:
+            return []
+        # Templates of thinking models (Qwen3) write an empty thought: our decision process replaces it.
+        thinking = {"enable_thinking": False} if "enable_thinking" in self.tokenizer.chat_template else {}
+        texts = self.tokenizer.apply_chat_template(
+            list(conversations), tokenize=False, date_string=PROMPT_DATE, **mode, **thinking
+        )
+        return self.encode(texts)
+
+
+def adapter_base(path: str) -> str | None:
+    """The base model if `path` is the directory of a LoRA adapter; None for a whole model."""
+    config = Path(path) / "adapter_config.json"
+    if not config.is_file():
+        return None
+    return model_path(json.loads(config.read_text())["base_model_name_or_path"])
+
+
+def max_length(path: str) -> int:
+    """Tokens of prompt and answer together: the model's context length, at most 8,192."""
+    config = model_config(adapter_base(path) or path).get_text_config()
+    return min(getattr(config, "max_position_embeddings", LONGEST), LONGEST)
+
+
+def model_config(model: str) -> Any:
+    """The configuration that transformers reads."""
+    from transformers import AutoConfig
+
+    return load(AutoConfig, model)
+
+
+def load(kind: Any, model: str, **options: Any) -> Any:
+    """Load `model` with `kind`, a transformers Auto class. Raises UserError if that fails."""
+    try:
+        return kind.from_pretrained(model, **options)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"'{model}' is not a model that can be loaded: give the directory of one, a Hub id or tiny-base"
+        ) from error
