@@ -44,7 +44,9 @@ def test_a_swapped_history_is_another_users_of_the_same_dataset(scenes):
 
 def test_evidence_is_hidden_with_the_history_it_speaks_of(scenes):
     words = [f"{option} (chosen often after these)" for option in ("tea", "cake")]
-    told = frame([scene(str(user), str(user), 0, options=2, text={**MOVIES, "action_list": words}) for user in range(2)])
+    told = frame(
+        [scene(str(user), str(user), 0, options=2, text={**MOVIES, "action_list": words}) for user in range(2)]
+    )
     for context in ("full", "no-profile"):
         assert with_context(told, context)["text"][0]["action_list"] == words
     for context in ("no-history", "no-user", "swapped-history"):

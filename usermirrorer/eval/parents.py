@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from usermirrorer.errors import UserError
 from usermirrorer.llm.paths import model_directory, training_record
 
 
@@ -28,5 +29,8 @@ def parents(specs: Mapping[str, str], bases: Mapping[str, Sequence[str]]) -> dic
 
 def _place(model: str) -> str:
     """A model's directory, whatever it is written as, or the name of one that is no directory here."""
-    directory = model_directory(model)
+    try:
+        directory = model_directory(model)
+    except UserError:  # it was moved since, or is on another machine
+        directory = None
     return str(directory.resolve()) if directory else model.removeprefix("vllm:").removeprefix("transformers:")

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from usermirrorer.data.artefacts.store import fingerprint, read_manifest
-from usermirrorer.llm.paths import model_path
+from usermirrorer.llm.paths import model_directory, training_record
 from usermirrorer.secrets import redact
 
 
-RECORD, STATE = "usermirrorer.json", "trainer_state.json"
+STATE = "trainer_state.json"
 
 CURVES = ("loss", "eval_loss", "rewards/accuracies", "rewards/margins")
 """What the trainers of TRL log that says how a training went."""
@@ -48,12 +48,8 @@ def training_of(spec: str) -> dict[str, Any] | None:
     `curves` maps what was logged to (step, value) pairs. `pairs` is the funnel in the manifest of the pairs, or a
     sentence on why it is not known.
     """
-    kind, _, name = spec.partition(":")
-    directory = Path(model_path(name)) if kind == "vllm" else None
-    if directory is None or not (directory / RECORD).is_file():
-        return None
-    record = json.loads((directory / RECORD).read_text(encoding="utf-8"))
-    if not {"method", "base", "data"} <= record.keys():
+    directory, record = model_directory(spec), training_record(spec)
+    if directory is None or record is None or not {"method", "base", "data"} <= record.keys():
         return None
     state = directory / STATE
     history = json.loads(state.read_text(encoding="utf-8"))["log_history"] if state.is_file() else []
