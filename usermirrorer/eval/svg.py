@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -11,8 +11,11 @@ from usermirrorer.intervals import Estimate
 
 
 WIDTH = 680
-LABELS = 190
-"""Pixels left for the names of rows."""
+LABELS = 230
+"""Pixels left for the names of rows, also in the larger letters of a narrow screen."""
+
+LONGEST = 24
+"""Letters of a name; of a longer one the middle is left out, and the table beside the plot has it whole."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +31,13 @@ def dot_plot(rows: Sequence[Row], lines: Mapping[str, float], title: str, signed
     """Values and their 95 % intervals, if known, one row each, above a common axis; `lines` are named values."""
     ends = [row.estimate[end] for row in rows for end in ("value", "low", "high")]
     values = [end for end in ends if end is not None] + list(lines.values())
-    ticks = _ticks(min(0.0, *values), max(values))
+    ticks = _ticks(min(0.0, *values), max(0.0, *values))
     low, high = ticks[0], max(ticks[-1], *values)
     right, top, step = WIDTH - 70, 16 + 16 * len(lines), 26
     bottom = top + step * len(rows)
 
     def x(value: float) -> float:
-        return LABELS + (value - low) / (high - low) * (right - LABELS)
+        return LABELS + (value - low) / ((high - low) or 1.0) * (right - LABELS)
 
     parts = []
     for tick in ticks:
@@ -48,7 +51,7 @@ def dot_plot(rows: Sequence[Row], lines: Mapping[str, float], title: str, signed
     for i, row in enumerate(rows):
         y, estimate = top + step * i + step / 2, row.estimate
         text = f"{estimate['value']:+.3f}" if signed else f"{estimate['value']:.3f}"
-        parts.append(_text(LABELS - 12, y + 4, row.label, "label", "end"))
+        parts.append(_text(LABELS - 12, y + 4, _short(row.label), "label", "end"))
         if estimate["low"] is not None and estimate["high"] is not None:
             parts.append(_line(x(estimate["low"]), y, x(estimate["high"]), y, f"bar {row.kind}"))
         parts.append(f'<circle cx="{x(estimate["value"]):.1f}" cy="{y:.1f}" r="5" class="dot {row.kind}"/>')
@@ -86,15 +89,15 @@ def reliability_plot(series: Mapping[str, Sequence[Mapping[str, Any]]], title: s
         path = " ".join(f"{px:.1f},{py:.1f}" for px, py in points)
         parts.append(f'<polyline points="{path}" class="curve series{i % 6}"/>')
         parts += [f'<circle cx="{px:.1f}" cy="{py:.1f}" r="3.2" class="point series{i % 6}"/>' for px, py in points]
-        parts.append(_legend(left + size + 28, top + 5 + 22 * i, name, i))
-    return _svg(parts, top + size + 44, title)
+        parts.append(_legend(left + size + 28, top + 5 + 22 * i, _short(name), i))
+    return _svg(parts, max(top + size + 44, top + 22 * len(series) + 10), title)
 
 
 def curve_plot(series: Mapping[str, Sequence[Sequence[float]]], title: str) -> str:
     """A value over the steps of each training, (step, value) pairs."""
-    left, top, width, height = 56, 12, WIDTH - 76, 180
+    left, top, width, height = 72, 12, WIDTH - 96, 180
     values = [value for points in series.values() for _, value in points]
-    ticks = _ticks(min(0.0, *values), max(values))
+    ticks = _ticks(min(0.0, *values), max(0.0, *values))
     low, high = ticks[0], max(ticks[-1], *values)
     last = max(step for points in series.values() for step, _ in points)
 
@@ -113,14 +116,12 @@ def curve_plot(series: Mapping[str, Sequence[Sequence[float]]], title: str) -> s
     for step in _ticks(0.0, last):
         parts.append(_text(x(step), top + height + 18, f"{step:g}", "tick", "middle"))
     parts.append(_text(left + width / 2, top + height + 34, "step", "tick", "middle"))
-    at = float(left)
-    for i, (name, points) in enumerate(series.items()):
+    for i, points in enumerate(series.values()):
         path = " ".join(f"{x(step):.1f},{y(value):.1f}" for step, value in points)
         parts.append(f'<polyline points="{path}" class="curve series{i % 6}"/>')
         parts += [f'<circle cx="{x(s):.1f}" cy="{y(v):.1f}" r="2.6" class="point series{i % 6}"/>' for s, v in points]
-        parts.append(_legend(at, top + height + 46, name, i))
-        at += 40 + 7.2 * len(name)
-    return _svg(parts, top + height + 66, title)
+    legends, bottom = _legends(series, left, top + height + 46)
+    return _svg(parts + legends, bottom, title)
 
 
 def position_plot(series: Mapping[str, Sequence[float]], labels: str, title: str) -> str:
@@ -146,11 +147,8 @@ def position_plot(series: Mapping[str, Sequence[float]], labels: str, title: str
             )
     uniform = top + height * (1 - 1 / options / most)
     parts.append(_line(left, uniform, WIDTH, uniform, "reference"))
-    x = float(left)
-    for i, name in enumerate(series):
-        parts.append(_legend(x, top + height + 32, name, i))
-        x += 40 + 7.2 * len(name)
-    return _svg(parts, top + height + 52, title)
+    legends, bottom = _legends(series, left, top + height + 32)
+    return _svg(parts + legends, bottom, title)
 
 
 def _ticks(low: float, high: float) -> list[float]:
@@ -166,6 +164,22 @@ def _svg(parts: Sequence[str], height: float, title: str) -> str:
         f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{escape(title)}" '
         f'xmlns="http://www.w3.org/2000/svg">{"".join(parts)}</svg>'
     )
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST else f"{name[: LONGEST // 2]}…{name[-LONGEST // 2 + 1 :]}"
+
+
+def _legends(names: Iterable[str], left: float, top: float) -> tuple[list[str], float]:
+    """Names side by side in as many rows as they need, and where the last row ends."""
+    parts, x, y = [], left, top
+    for i, name in enumerate(map(_short, names)):
+        wide = 50 + 9 * len(name)
+        if x > left and x + wide > WIDTH:
+            x, y = left, y + 22
+        parts.append(_legend(x, y, name, i))
+        x += wide
+    return parts, y + 22
 
 
 def _legend(x: float, y: float, name: str, series: int) -> str:
