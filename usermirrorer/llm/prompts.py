@@ -95,6 +95,11 @@ def without_evidence(option: str) -> str:
     return re.sub(EVIDENCE_PATTERN + r"\Z", "", option)
 
 
+def evidence_word(option: str) -> str:
+    """The word of the evidence in an option's text, empty if it carries none."""
+    return next((word for word in EVIDENCE_WORDS if option.endswith(EVIDENCE.format(word))), "")
+
+
 def conversation(text: SceneText, instruction: str) -> Conversation:
     """System and user message of a scene, without empty sections. `instruction` is a key of `INSTRUCTIONS`."""
     sections = []

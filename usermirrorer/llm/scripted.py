@@ -1,7 +1,8 @@
-"""Scripted writers: decision processes without a language model, for the demo and for tests.
+"""Scripted writers: decision processes without a language model.
 
 `scripted:reader` reads carefully, `scripted:noisy` carelessly. Both see only what the prompt shows: they weight the
 words that an option shares with the history, sample an option by these weights, and name the word that decided it.
+`scripted:neighbours` writes from the log (`data/decisions/neighbours.py`).
 """
 
 from __future__ import annotations
@@ -19,8 +20,11 @@ from usermirrorer.llm.protocol import Conversation, Output
 from usermirrorer.steps import Sampling
 
 
-SHARPNESS = {"reader": 3.0, "noisy": 0.7}
-"""How closely each writer follows the weights: the inverse temperature of its softmax."""
+NEIGHBOURS = "scripted:neighbours"
+
+SHARPNESS = {"reader": 3.0, "noisy": 0.7, "neighbours": 3.0}
+"""How closely each writer follows the weights: the inverse temperature of its softmax, or for `neighbours`, whose
+weights have no scale, the power to which they are raised."""
 
 _HISTORY = "## History\n"
 _OPTIONS = "# Exposure List\n"
@@ -43,6 +47,8 @@ class ScriptedWriter:
 
         Raises UserError if a conversation shows no exposure list.
         """
+        if self.name == NEIGHBOURS:
+            raise UserError(f"{NEIGHBOURS} writes from the log: use it as a writer of decide or build")
         return [self._decide(messages, n, seed) for messages, seed in zip(conversations, seeds, strict=True)]
 
     def _decide(self, messages: Conversation, n: int, seed: int) -> list[Output]:
@@ -51,8 +57,8 @@ class ScriptedWriter:
         logits = self.sharpness * np.array([sum(weight.values()) for weight in weights])
         probs = np.exp(logits - logits.max())
         picks = np.random.default_rng(seed).choice(len(options), size=n, p=probs / probs.sum())
-        write = _eight_lines if "Stimulus Factors:" in messages[0]["content"] else _plain
-        return [Output(answered(write(options[pick], weights[pick]), int(pick)), "stop") for pick in picks]
+        written = [_by_words(messages[0]["content"], options[pick], weights[pick]) for pick in picks]
+        return [Output(answered(text, int(pick)), "stop") for text, pick in zip(written, picks, strict=True)]
 
     def choice_probs(self, conversations: Sequence[Conversation], labels: Sequence[Sequence[str]]) -> list[np.ndarray]:
         raise UserError(f"{self.name} only writes: use vllm:MODEL or openai:MODEL as the predictor.")
@@ -66,7 +72,7 @@ class ScriptedWriter:
 
 
 def load_scripted(name: str) -> ScriptedWriter:
-    """The writer `reader` or `noisy`. Raises UserError for another name."""
+    """The writer `reader`, `noisy` or `neighbours`. Raises UserError for another name."""
     if name not in SHARPNESS:
         known = " or ".join(f"scripted:{known}" for known in SHARPNESS)
         raise UserError(f"'scripted:{name}' is not a scripted writer: write {known}.")
@@ -118,25 +124,18 @@ def _words(text: str) -> dict[str, str]:
     return {word: written for word, written in words.items() if word not in _STOP_WORDS}
 
 
-def _title(option: str) -> str:
-    return without_evidence(option).split("\n", 1)[0].split(" - ", 1)[0].strip()
+def title(text: str) -> str:
+    """What an item's text calls it: the first line up to " - ", without the word of the evidence."""
+    return without_evidence(text).split("\n", 1)[0].split(" - ", 1)[0].strip()
 
 
-def _plain(option: str, weights: dict[str, float]) -> str:
-    reason = f"I like {max(weights, key=weights.__getitem__)}." if weights else "Nothing stands out."
-    return f"{reason} I take {_title(option)}."
+def decision(instruction: str, name: str, plain: str, knowledge: str, evaluation: str, style: str) -> str:
+    """A decision process for the option called `name`, in the form that the instruction asks for.
 
-
-def _eight_lines(option: str, weights: dict[str, float]) -> str:
-    """The seven lines of the `ekb` instruction that come before `Behavior:`."""
-    title = _title(option)
-    if weights:
-        word = max(weights, key=weights.__getitem__)
-        knowledge = f"I know {word} from what I chose before, and {title} has it."
-        evaluation, style = f"{title} is closest to what I usually like.", "Habitual"
-    else:
-        knowledge = f"Nothing here reminds me of what I chose before; {title} is something new."
-        evaluation, style = f"Nothing stands out, so I take {title}.", "Impulsive"
+    `plain` is the reason in one sentence; the form of `ekb` has seven lines, of which the others tell the reason.
+    """
+    if "Stimulus Factors:" not in instruction:
+        return f"{plain} I take {name}."
     return f"""\
 Thought:
 Stimulus: I have some time and look for something to pick.
@@ -145,3 +144,17 @@ Knowledge: {knowledge}
 Knowledge Factors: Product or Service (personal relevance); Prior Knowledge (preferences and history)
 Evaluation: {evaluation}
 Evaluation Style: {style}"""
+
+
+def _by_words(instruction: str, option: str, weights: dict[str, float]) -> str:
+    """A decision process that names the word of the option that weighs most."""
+    name = title(option)
+    if not weights:
+        nothing = f"Nothing here reminds me of what I chose before; {name} is something new."
+        stands_out = f"Nothing stands out, so I take {name}."
+        return decision(instruction, name, "Nothing stands out.", nothing, stands_out, "Impulsive")
+    word = max(weights, key=weights.__getitem__)
+    known = f"I know {word} from what I chose before, and {name} has it."
+    return decision(
+        instruction, name, f"I like {word}.", known, f"{name} is closest to what I usually like.", "Habitual"
+    )

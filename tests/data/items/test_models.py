@@ -8,7 +8,7 @@ import pytest
 from usermirrorer.data.items import histories as histories_module
 from usermirrorer.data.items.histories import histories_in_blocks
 from usermirrorer.data.items.models import DECAYING, LOW_PASS_WEIGHT, RANK, WINDOW, fit_models
-from usermirrorer.data.items.recency import LATEST, decay
+from usermirrorer.data.items.recency import DECAY_BITS, LATEST, decay
 from usermirrorer.data.log.events import Log
 from usermirrorer.data.log.side_tables import Friends
 
@@ -111,6 +111,25 @@ def test_recent_choices_count_more(world, half_life: float) -> None:
             [found] = scores_of(models[name], log, user[[query]], time[[query]], half_life)
             expected = weights @ alone[name][mine] if len(mine) else np.zeros(log.items)
             np.testing.assert_allclose(found, expected, atol=0.02 * max(np.abs(expected).max(), 1e-6))
+
+
+def test_the_lead_is_the_choice_that_adds_most_of_those_shown(world) -> None:
+    log, _, models, user, time, _, _ = world
+    alone = model_of_single_choices(models["item-knn"], log)
+    item = np.random.default_rng(3).integers(0, log.items, (len(user), 5))
+    latest, weights, led = 6, decay(4.0), 0
+    for rows, histories in histories_in_blocks(log, user, time):
+        leads = models["item-knn"].leads(histories, item[rows], weights, np.full(len(rows), latest))
+        for query, shown, found in zip(rows, item[rows], leads, strict=True):
+            mine = log.item[(log.user == user[query]) & (log.time < time[query])][::-1][:latest]
+            for option, lead in zip(shown, found, strict=True):
+                added = weights[: len(mine)] / 2**DECAY_BITS * alone[mine, option]
+                if not added.any():
+                    assert lead == -1
+                    continue
+                led += 1
+                assert added[mine.tolist().index(lead)] == pytest.approx(added.max(), rel=1e-5)
+    assert led > 300
 
 
 def model_of_single_choices(model, log) -> np.ndarray:

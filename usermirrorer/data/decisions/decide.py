@@ -13,12 +13,14 @@ import pyarrow.parquet as pq
 
 from usermirrorer.data.artefacts.schema import DECISIONS, VARIANTS
 from usermirrorer.data.artefacts.store import Progress, fingerprint, finished_content, open_step, write_bytes
+from usermirrorer.data.decisions.neighbours import Leads, read_leads
 from usermirrorer.errors import UserError
 from usermirrorer.llm.choose import prompt_limit
 from usermirrorer.llm.openai import ConversationsFailed
 from usermirrorer.llm.paths import model_digest
 from usermirrorer.llm.prompts import INSTRUCTIONS, SceneText, conversation, parse, shed_history
 from usermirrorer.llm.protocol import LanguageModel, Output
+from usermirrorer.llm.scripted import NEIGHBOURS
 from usermirrorer.seeds import scene_seed
 from usermirrorer.steps import DecideSettings
 
@@ -66,6 +68,8 @@ def decide(
         answered = step.resume() // samples
         saved = _load_answers(step.directory / ANSWERS)
         limit = prompt_limit(model, settings.sampling, "decision")
+        # Read only if there is something left to write.
+        leads = read_leads(name, work) if model.name == NEIGHBOURS else None
         done = 0
         for batch in batches(scenes, ["scene_id", "text"], BATCH):
             fitting = []
@@ -78,7 +82,7 @@ def decide(
             new = fitting[answered:]
             answered = max(0, answered - len(fitting))
             if new:
-                outputs, failure = _outputs(model, new, settings, saved)
+                outputs, failure = _outputs(model, leads, new, settings, saved)
                 for (scene_id, text), answers in zip(new, outputs, strict=True):
                     if answers is None:
                         # Rows are written in order: the answers after this gap are saved for the next run.
@@ -106,15 +110,26 @@ def batches(directory: Path, columns: list[str], size: int) -> Iterator[list[tup
 
 
 def _outputs(
-    model: LanguageModel, scenes: list[tuple[str, SceneText]], settings: DecideSettings, saved: dict[str, list[Output]]
+    model: LanguageModel,
+    leads: Leads | None,
+    scenes: list[tuple[str, SceneText]],
+    settings: DecideSettings,
+    saved: dict[str, list[Output]],
 ) -> tuple[list[list[Output] | None], ConversationsFailed | None]:
-    """The outputs for each scene, None if the server failed, and that failure; saved answers are used first."""
+    """The outputs for each scene, None if the server failed, and that failure; saved answers are used first.
+
+    They are written from `leads` if there are any, else by the model.
+    """
     new = [(scene_id, text) for scene_id, text in scenes if scene_id not in saved]
     conversations = [conversation(text, settings.prompt) for _, text in new]
     seeds = [scene_seed(settings.seed, scene_id) for scene_id, _ in new]
     failure = None
     try:
-        fresh: list[Any] = model.generate(conversations, settings.n, settings.sampling, seeds)
+        fresh: list[Any] = (
+            leads.write([scene_id for scene_id, _ in new], conversations, settings.n, seeds)
+            if leads
+            else model.generate(conversations, settings.n, settings.sampling, seeds)
+        )
     except ConversationsFailed as error:
         fresh, failure = error.outputs, error
     by_id = {**saved, **{scene_id: answers for (scene_id, _), answers in zip(new, fresh, strict=True)}}

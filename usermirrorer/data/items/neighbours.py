@@ -48,19 +48,41 @@ class Neighbours:
         `item` is `(scenes, options)`; the score is 0 where it is -1. Each row of `decays` (see `recency.decay`) gives
         the weight of an item by how many choices ago it was chosen.
         """
-        shown = np.flatnonzero(item >= 0)
-        row, option = shown // item.shape[1], item.ravel()[shown]
-        ago = histories.recency.ravel().take(self.item[option] + (row * histories.log.items)[:, None]).ravel()
-        # Only neighbours that the user has chosen count, and they are few.
-        found = np.flatnonzero(ago != NEVER)
-        of, ago = found // self.item.shape[1], ago[found]
-        weight = self.weight.ravel()[option[of] * self.item.shape[1] + found % self.item.shape[1]].astype(np.float64)
+        of, _, ago, weight = self._in_histories(histories, item)
         scores = np.zeros((len(decays), item.size), dtype=np.float32)
         for number, decay in enumerate(decays):
             # Whole numbers below 2^53: these sums are exact.
-            sums = np.bincount(of, weight * decay[ago], minlength=len(shown))
-            scores[number, shown] = sums * 2.0 ** -(WEIGHT_BITS + DECAY_BITS)
+            sums = np.bincount(of, weight * decay[ago], minlength=item.size)
+            scores[number] = sums * 2.0 ** -(WEIGHT_BITS + DECAY_BITS)
         return scores.reshape(len(decays), *item.shape)
+
+    def leads(self, histories: UserHistories, item: np.ndarray, decay: np.ndarray, latest: np.ndarray) -> np.ndarray:
+        """The item of the history that adds most to each item's score, -1 if none does: int64 `(scenes, options)`.
+
+        Only the `latest` choices, `(scenes,)`, can lead. `decay`, `(256,)`, is one row of those of `option_scores`; of
+        equal items the one with the lower row leads.
+        """
+        of, neighbour, ago, weight = self._in_histories(histories, item)
+        added = np.where(ago < latest[of // item.shape[1]], weight * decay[ago], 0)
+        strongest = np.lexsort((neighbour, -added, of))
+        strongest = strongest[added[strongest] > 0]
+        option, first = np.unique(of[strongest], return_index=True)
+        leads = np.full(item.size, -1, dtype=np.int64)
+        leads[option] = neighbour[strongest[first]]
+        return leads.reshape(item.shape)
+
+    def _in_histories(
+        self, histories: UserHistories, item: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Every neighbour of an option that the user has chosen: the option's place in `item`, the neighbour, how many
+        choices ago it was, and its weight, `(neighbours found,)` each. They are few."""
+        shown = np.flatnonzero(item >= 0)
+        row, option = shown // item.shape[1], item.ravel()[shown]
+        neighbour, weight = self.item[option], self.weight[option]
+        ago = histories.recency.ravel().take(neighbour + (row * histories.log.items)[:, None]).ravel()
+        found = np.flatnonzero(ago != NEVER)
+        of = shown[found // self.item.shape[1]]
+        return of, neighbour.ravel()[found], ago[found], weight.ravel()[found].astype(np.float64)
 
 
 def user_item(log: Log) -> sparse.csr_matrix:
