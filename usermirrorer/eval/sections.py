@@ -107,11 +107,14 @@ def _examples(name: str, metrics: dict[str, Any]) -> Section:
         return Section("Scenes to read")
     kept = [domain for domain, free in metrics["redistribute_text"].items() if not free]
     words = [
-        f"Five scenes of {name}: its surest hit, a hit and a miss like most, the choice that surprised it most, and "
-        "one drawn by seed. Probabilities are means over its decision processes; the text is that of the first."
+        f"Scenes of {name}, as far as it has such: its surest hit, a hit and a miss like most, the choice that "
+        "surprised it most, and one drawn by seed. Probabilities are means over its decision processes; the text is "
+        "that of the first."
     ]
     if kept:
-        words.append(f"The texts of {', '.join(kept)} may not be passed on, and so neither may this page as it is.")
+        words.append(
+            f"As far as is known, the texts of {', '.join(kept)} may not be passed on, and so neither may this page."
+        )
     return Section("Scenes to read", words, [Example(scene) for scene in found])
 
 
