@@ -36,7 +36,7 @@ def train(
 def evaluate(
     model: Annotated[list[str], typer.Option(metavar="[NAME=]MODEL", help="Directory, Hub id or SPEC; repeatable.")],
     scenes: Annotated[str, typer.Option(help="Scenes: directory, FILE.parquet, FILE.jsonl(.gz) or Hub id.")],
-    out: Annotated[Path, typer.Option(help="Directory for metrics.json and predictions.parquet.")],
+    out: Annotated[Path, typer.Option(help="Directory for metrics.json and the predictions.")],
     settings: EvalSettings,
     base_url: BaseUrl = None,
 ) -> None:
@@ -90,7 +90,7 @@ def report(
     directories: Annotated[list[Path], typer.Argument(metavar="DIR…", help="Directories that eval wrote.")],
     out: Annotated[Path | None, typer.Option(help="Directory for the page; default: the first DIR.")] = None,
 ) -> None:
-    """Compare evaluations of the same scenes: summary.json and one HTML page.
+    """Compare evaluations of the same scenes: a page, the same as Markdown, and summary.json.
 
     Example: usermirrorer report runs/toy/eval
     """

@@ -20,10 +20,13 @@ from usermirrorer.data.artefacts.store import write_bytes, write_parquet
 from usermirrorer.errors import UserError
 from usermirrorer.eval.baselines import load_baselines
 from usermirrorer.eval.best_possible import best_possible
+from usermirrorer.eval.card import PREDICTIONS, write_card
 from usermirrorer.eval.contexts import CONTEXTS, anonymise_items, with_context
 from usermirrorer.eval.evaluate import evaluate
+from usermirrorer.eval.examples import examples, redistributable
 from usermirrorer.eval.parents import bases_of, parents
 from usermirrorer.eval.predict import predict
+from usermirrorer.eval.provenance import run_record, training_of
 from usermirrorer.eval.scene_predictions import KEYS
 from usermirrorer.eval.scenes import load_scenes, probe_of, sibling
 from usermirrorer.eval.table import print_table
@@ -44,8 +47,10 @@ def run_eval(
     baselines: Path | None = None,
     base_url: str | None = None,
 ) -> dict[str, Any]:
-    """Evaluate `models` (name -> SPEC) on the scenes at `source`; write OUT/metrics.json and OUT/predictions.parquet.
+    """Evaluate `models` (name -> SPEC) on the scenes at `source`; write OUT/metrics.json and what lies beside it.
 
+    `predictions.parquet` has every answer, `examples.json` five scenes to read of every model, `run.json` what is not
+    the same in every run (date, command, versions), and `README.md` says so.
     `settings.prompt` overrides the instruction a model was trained with. For scenes at WORK/scenes/DOMAIN/SPLIT,
     baselines, train users and the log are found in WORK. Prints the table, returns the metrics.
     """
@@ -79,6 +84,7 @@ def run_eval(
     metrics = {
         "source": source,
         "settings": {**recorded, "contexts": contexts, "models": dict(models), "prompts": prompts, "bases": bases},
+        "training": {name: training_of(spec) for name, spec in models.items()},
         "read": counts,
         "notes": [note] if note else [],
         **evaluate(
@@ -92,8 +98,16 @@ def run_eval(
         ),
     }
     # With the scenes' keys the file can be compared with other runs' without the scenes.
-    write_parquet(predictions.join(scenes.select(KEYS), on="scene_id").to_arrow(), out / "predictions.parquet")
-    write_bytes(out / "metrics.json", (json.dumps(metrics, indent=1, ensure_ascii=False) + "\n").encode())
+    write_parquet(predictions.join(scenes.select(KEYS), on="scene_id").to_arrow(), out / PREDICTIONS)
+    shown = anonymise_items(scenes) if settings.anonymise_items else scenes
+    full = predictions.filter(pl.col("context") == "full").group_by(["model"], maintain_order=True)
+    texts = {
+        "redistribute_text": redistributable(scenes["dataset"].unique().sort(), sibling(source, "tables")),
+        "models": {str(name): examples(rows, shown, settings.seed) for (name,), rows in full},
+    }
+    for name, content in {"metrics": metrics, "examples": texts, "run": run_record()}.items():
+        write_bytes(out / f"{name}.json", (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    write_card(out, metrics)
     print_table(metrics)
     return metrics
 

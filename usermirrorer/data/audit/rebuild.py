@@ -72,8 +72,11 @@ def _commands(step: Artefact) -> list[str]:
     for domain in recipe.get("domains", []):
         options += ["--domain", domain]
     for field in fields(SETTINGS[command]):
-        if values.get(field.name) is not None:
-            options += [f"--{field.name.replace('_', '-')}", values[field.name]]
+        value, option = values.get(field.name), f"--{field.name.replace('_', '-')}"
+        if isinstance(value, bool):
+            options += [option] * value
+        elif value is not None:
+            options += [option, value]
     return [_line([command, *([] if command == "distill" else [step.domain]), "--work", "WORK", *options])]
 
 
