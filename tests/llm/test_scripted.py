@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from usermirrorer.data.sources import toy
 from usermirrorer.errors import UserError
-from usermirrorer.llm.prompts import conversation, parse
+from usermirrorer.llm.prompts import conversation, opened, parse
 from usermirrorer.llm.scripted import load_scripted, read_prompt, shared_words
 from usermirrorer.steps import Sampling
 
@@ -104,10 +104,23 @@ def test_options_of_several_lines_and_blank_lines_between_entries_are_read_back(
     assert read_prompt(conversation(text, "ekb")) == (["rated a\nb", "rated c"], MOVIES["action_list"])
 
 
-def test_it_only_writes_and_says_so():
+def test_as_a_predictor_it_reads_which_option_a_decision_names():
+    writer, scene = load_scripted("reader"), conversation(MOVIES, "plain")
+    options = [option.split(" - ")[0] for option in MOVIES["action_list"]]
+    said = ["", f"{options[0]} is fine. I take {options[2]}.", f"I take {options[1]}."]
+    none, last, second = writer.choice_probs([opened(scene, text) for text in said], [["A", "B", "C"]] * 3)
+    np.testing.assert_allclose(none, 1 / 3)
+    np.testing.assert_allclose(last, [0.05, 0.05, 0.9])
+    np.testing.assert_allclose(second, [0.05, 0.9, 0.05])
+    # A title that begins another one is not that one.
+    alike = conversation({"profile": "", "history": "", "action_list": ["Alien", "Alien 3 - Horror", "Heat"]}, "plain")
+    for taken, expected in (("Alien 3", 1), ("Alien", 0)):
+        [probs] = writer.choice_probs([opened(alike, f"I take {taken}.")], [["A", "B", "C"]])
+        assert probs.argmax() == expected
+
+
+def test_it_has_no_embeddings_and_says_so():
     writer = load_scripted("noisy")
-    with pytest.raises(UserError, match="scripted:noisy only writes"):
-        writer.choice_probs([conversation(MOVIES, "plain")], [["A", "B", "C"]])
     with pytest.raises(UserError, match="embedder"):
         writer.embed(["x"])
     assert writer.count_tokens([[{"role": "user", "content": "three short words"}]]) == [3]
