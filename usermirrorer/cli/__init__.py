@@ -17,7 +17,6 @@ app = typer.Typer(
     help="Turn interaction logs into preference-aligned LLM user simulators, and measure them.\n\n"
     "The path: prepare → scenes → decide → score → distill (all five: build) → train sft → train dpo → eval → report.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from usermirrorer.cli.options import BaseUrl, Name, Source, Work, Workers, with_settings
+from usermirrorer.cli.options import BaseUrl, Name, Source, Work, Workers, complete_domain, reports, with_settings
 from usermirrorer.errors import UserError
 from usermirrorer.steps import DecideSettings, DistillSettings, PrepareSettings, SceneSettings
 
@@ -15,8 +16,12 @@ from usermirrorer.steps import DecideSettings, DistillSettings, PrepareSettings,
 SPEC_FORMS = "vllm:MODEL, transformers:MODEL, openai:MODEL or scripted:NAME"
 
 
+@reports
 def domains(
-    name: Annotated[str | None, typer.Argument(metavar="[DOMAIN]", help="Only this one, or your own .yaml.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[DOMAIN]", help="Only this one, or your own .yaml.", autocompletion=complete_domain),
+    ] = None,
 ) -> None:
     """List the supported domains and where their publishers offer the raw files; of one, which files it needs.
 
@@ -36,6 +41,7 @@ def domains(
             say(f"  {file}: {content}")
 
 
+@reports
 @with_settings
 def prepare(
     domain: Source,
@@ -47,31 +53,28 @@ def prepare(
 
     Example: usermirrorer prepare toy --work runs/toy
     """
-    from usermirrorer.console import say, show_tables
-    from usermirrorer.data.items.embeddings import embed_items
-    from usermirrorer.data.log.prepare import prepare as run
+    from usermirrorer.console.steps import report_steps
+    from usermirrorer.data.build import prepare_domain
 
-    content = run(domain, raw, work, settings.seed, settings.snapshot)
-    name = content["recipe"]["domain"]
-    show_tables(content)
-    vectors = embed_items(name, work, settings.embedder)
-    say(f"embed {name}: {vectors['rows']:,} vectors, {vectors['width']} wide")
+    report_steps(prepare_domain(domain, raw, work, settings))
 
 
+@reports
 @with_settings
 def scenes(domain: Name, work: Work, settings: SceneSettings, workers: Workers = 2) -> None:
     """Tables → scenes, with the exposure probe and the baselines. Make train before test.
 
     Example: usermirrorer scenes toy --work runs/toy --split train --num 500
     """
-    from usermirrorer.console import progress, show_scenes
+    from usermirrorer.console.steps import report_steps
+    from usermirrorer.data.artefacts.run import run_step
     from usermirrorer.data.scenes.make import make_scenes
 
-    with progress(f"scenes {domain} {settings.split}") as report:
-        content = make_scenes(domain, work, settings, workers, report)
-    show_scenes(content, work / "scenes" / domain / settings.split)
+    make, split = partial(make_scenes, domain, work, settings, workers), settings.split
+    report_steps(run_step(f"scenes {domain} {split}", make, work, [f"scenes/{domain}/{split}"]))
 
 
+@reports
 @with_settings
 def decide(
     domain: Name,
@@ -85,16 +88,16 @@ def decide(
 
     Example: usermirrorer decide toy --work runs/toy --variant strong --llm scripted:reader --prompt plain
     """
-    from usermirrorer.console import progress, say
+    from usermirrorer.console.steps import report_steps
+    from usermirrorer.data.artefacts.run import run_step
     from usermirrorer.data.decisions.decide import decide as run
     from usermirrorer.llm import load_model
 
-    model = load_model(llm, base_url=base_url)
-    with progress(f"decide {domain} {variant}") as report:
-        content = run(domain, work, variant, model, settings, report)
-    say(f"decide {domain} {variant}: {content['rows']:,} decision processes, counted {content['counts']}")
+    answer = partial(run, domain, work, variant, load_model(llm, base_url=base_url), settings)
+    report_steps(run_step(f"decide {domain} {variant}", answer, work, [f"decisions/{domain}/{variant}"], resumes=True))
 
 
+@reports
 def score(
     domain: Name,
     work: Work,
@@ -105,16 +108,18 @@ def score(
 
     Example: usermirrorer score toy --work runs/toy --predictor vllm:tiny-base
     """
-    from usermirrorer.console import progress, say
+    from usermirrorer.console.steps import report_steps
+    from usermirrorer.data.artefacts.run import run_step
+    from usermirrorer.data.artefacts.schema import VARIANTS
     from usermirrorer.data.decisions.score import score as run
     from usermirrorer.llm import load_model
 
-    with progress(f"score {domain}") as report:
-        contents = run(domain, work, load_model(predictor, base_url=base_url), report)
-    for variant, content in contents.items():
-        say(f"score {domain} {variant}: {content['rows']:,} predictions, counted {content['counts']}")
+    places = [f"predictions/{domain}/{variant}" for variant in VARIANTS]
+    answer = partial(run, domain, work, load_model(predictor, base_url=base_url))
+    report_steps(run_step(f"score {domain}", answer, work, places, resumes=True))
 
 
+@reports
 @with_settings
 def distill(
     work: Work,
@@ -125,12 +130,15 @@ def distill(
 
     Example: usermirrorer distill --work runs/toy --domain toy --name toy --num 200
     """
-    from usermirrorer.console import show_pairs
+    from usermirrorer.console.steps import report_steps
+    from usermirrorer.data.artefacts.run import run_step
     from usermirrorer.data.pairs.distill import distill as run
 
-    show_pairs(run(work, domain, settings), work / "pairs" / settings.name)
+    place = f"pairs/{settings.name}"
+    report_steps(run_step(f"distill {settings.name}", lambda progress: run(work, domain, settings), work, [place]))
 
 
+@reports
 def build(
     config: Annotated[Path, typer.Option(help="Data recipe, such as recipes/data/toy.yaml.")],
     work: Work = Path("runs/build"),
@@ -141,6 +149,7 @@ def build(
 
     Example: usermirrorer build --config recipes/data/toy.yaml --work runs/toy
     """
+    from usermirrorer.console.steps import report_steps
     from usermirrorer.data.build import build as run
     from usermirrorer.data.recipe import read_data_recipe
 
@@ -148,4 +157,5 @@ def build(
     wrong = [name for name, directory in directories.items() if not directory]
     if wrong:
         raise UserError(f"--raw {wrong[0]}: write --raw DOMAIN=DIR")
-    run(read_data_recipe(config), work, {name: Path(path) for name, path in directories.items()}, workers)
+    raw_of = {name: Path(path) for name, path in directories.items()}
+    report_steps(run(read_data_recipe(config), work, raw_of, workers))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from usermirrorer.cli.options import BaseUrl, Work, with_settings
+from usermirrorer.cli.options import BaseUrl, Work, reports, with_settings
 from usermirrorer.steps import EvalSettings, SimulateSettings
 
 
@@ -26,6 +27,7 @@ def train(
     raise typer.Exit(launch(method, config, accelerate, context.args))
 
 
+@reports
 @with_settings
 def evaluate(
     model: Annotated[list[str], typer.Option(metavar="[NAME=]MODEL", help="Directory, Hub id or SPEC; repeatable.")],
@@ -38,11 +40,15 @@ def evaluate(
 
     Example: usermirrorer eval --model tiny-base --scenes runs/toy/scenes/toy/test --out runs/toy/eval --prompt plain
     """
+    from usermirrorer import console
     from usermirrorer.eval.run import named_models, run_eval
+    from usermirrorer.eval.table import metric_warnings
 
-    run_eval(named_models(model), scenes, out, settings, base_url=base_url)
+    metrics = run_eval(named_models(model), scenes, out, settings, base_url=base_url)
+    console.report({"directory": str(out), "warnings": metric_warnings(metrics), "metrics": metrics})
 
 
+@reports
 @with_settings
 def simulate(
     model: Annotated[str, typer.Option(metavar="MODEL", help="Directory, Hub id or SPEC.")],
@@ -56,7 +62,7 @@ def simulate(
 
     Example: usermirrorer simulate --model tiny-base --requests r.jsonl --domain toy --work runs/toy --out o.jsonl
     """
-    from usermirrorer.console import say
+    from usermirrorer import console
     from usermirrorer.data.log.tables import load_tables
     from usermirrorer.simulate.requests import read_requests, write_choices
     from usermirrorer.simulate.simulator import Simulator
@@ -65,9 +71,11 @@ def simulate(
     user = Simulator(model, settings.prompt, settings.mode, settings.samples, settings.seed)
     answers = user.simulate([request.text for request in lists])
     write_choices(out, lists, answers)
-    say(f"simulate {domain}: {len(answers):,} choices in {out}")
+    console.headline(f"simulate {domain}: {len(answers):,} choices in {out}")
+    console.report({"file": str(out), "choices": len(answers)})
 
 
+@reports
 def report(
     directories: Annotated[list[Path], typer.Argument(metavar="DIR…", help="Directories that eval wrote.")],
     out: Annotated[Path | None, typer.Option(help="Directory for the page; default: the first DIR.")] = None,
@@ -76,7 +84,9 @@ def report(
 
     Example: usermirrorer report runs/toy/eval
     """
-    from usermirrorer.console import say
+    from usermirrorer import console
     from usermirrorer.eval.report import report as run
 
-    say(f"report: {run(directories, out or directories[0])}")
+    page = run(directories, out or directories[0])
+    console.headline(f"report: {page}")
+    console.report({"page": str(page), "summary": json.loads((page.parent / "summary.json").read_text())})

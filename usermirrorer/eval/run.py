@@ -16,6 +16,7 @@ from typing import Any
 
 import polars as pl
 
+from usermirrorer.console import headline, progress, say
 from usermirrorer.data.artefacts.store import write_bytes, write_parquet
 from usermirrorer.errors import UserError
 from usermirrorer.eval.baselines import load_baselines
@@ -26,7 +27,7 @@ from usermirrorer.eval.parents import bases_of, parents
 from usermirrorer.eval.predict import predict
 from usermirrorer.eval.scene_predictions import KEYS
 from usermirrorer.eval.scenes import load_scenes, probe_of, sibling
-from usermirrorer.eval.table import print_table
+from usermirrorer.eval.table import show_metrics
 from usermirrorer.llm import as_spec, load_model
 from usermirrorer.llm.choose import MODES, trained_prompt
 from usermirrorer.llm.paths import model_digest
@@ -47,7 +48,7 @@ def run_eval(
     """Evaluate `models` (name -> SPEC) on the scenes at `source`; write OUT/metrics.json and OUT/predictions.parquet.
 
     `settings.prompt` overrides the instruction a model was trained with. For scenes at WORK/scenes/DOMAIN/SPLIT,
-    baselines, train users and the log are found in WORK. Prints the table, returns the metrics.
+    baselines, train users and the log are found in WORK. Shows the measures, returns them.
     """
     if not models:
         raise UserError("no model to evaluate: pass one or more with --model")
@@ -93,7 +94,8 @@ def run_eval(
     # With the scenes' keys the file can be compared with other runs' without the scenes.
     write_parquet(predictions.join(scenes.select(KEYS), on="scene_id").to_arrow(), out / "predictions.parquet")
     write_bytes(out / "metrics.json", (json.dumps(metrics, indent=1, ensure_ascii=False) + "\n").encode())
-    print_table(metrics)
+    show_metrics(metrics)
+    headline(f"eval: {', '.join(models)} on {len(scenes):,} scenes of {source}, measures in {out}")
     return metrics
 
 
@@ -128,18 +130,21 @@ def _answer(
     scenes = with_context(scenes, context, settings["seed"])
     scenes = anonymise_items(scenes) if settings["anonymise"] else scenes
     part = out / ".parts" / f"{_key(model.name, prompt, context, settings, scenes)}.parquet"
-    if not part.is_file():
-        rows = predict(
-            model,
-            scenes,
-            prompt,
-            settings["mode"],
-            settings["repeat"],
-            context,
-            Sampling(**settings["sampling"]),
-            settings["seed"],
-            lambda done: print(f"{model.name}, {context}: {done} of {len(scenes)} scenes", flush=True),
-        )
+    if part.is_file():
+        say(f"{model.name}, {context}: already answered, {len(scenes):,} scenes")
+    else:
+        with progress(f"{model.name}, {context}") as report:
+            rows = predict(
+                model,
+                scenes,
+                prompt,
+                settings["mode"],
+                settings["repeat"],
+                context,
+                Sampling(**settings["sampling"]),
+                settings["seed"],
+                lambda done: report(done, len(scenes)),
+            )
         part.parent.mkdir(parents=True, exist_ok=True)
         write_parquet(rows.to_arrow(), part)
     return pl.read_parquet(part)
