@@ -27,18 +27,17 @@ def domains(
 
     Example: usermirrorer domains ml-100k
     """
-    from usermirrorer.console import say
+    from usermirrorer.console import headline, report, say
     from usermirrorer.data.sources import DOMAINS, load_domain
-    from usermirrorer.data.sources.sketch import about, directory_sketch
+    from usermirrorer.data.sources.sketch import about, directory_sketch, facts
 
-    if name is not None:
-        domain = load_domain(name)
-        say("\n".join([*about(domain), "", *directory_sketch(domain)]))
-        return
-    for domain in map(load_domain, [*DOMAINS, "amazon:Office_Products"]):
-        say("\n".join(about(domain)))
-        for file, content in domain.raw_files.items():
-            say(f"  {file}: {content}")
+    known = [load_domain(one) for one in ([*DOMAINS, "amazon:Office_Products"] if name is None else [name])]
+    for domain in known:
+        title, *lines = about(domain)
+        headline(title)
+        files = [f"  {file}: {content}" for file, content in domain.raw_files.items()]
+        say("\n".join([*lines, *(files if name is None else ["", *directory_sketch(domain)])]))
+    report({"domains": [facts(domain) for domain in known]})
 
 
 @reports

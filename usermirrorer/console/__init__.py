@@ -84,7 +84,7 @@ def report(facts: Mapping[str, Any]) -> None:
 
 
 def say(line: str = "", style: str = "") -> None:
-    """Print a line, wrapped between words if it is longer than the terminal is wide."""
+    """Print a line or several, wrapped between words where they are longer than the terminal is wide."""
     if not _output.silent:
         _print(line, style)
 
@@ -96,9 +96,9 @@ def headline(line: str) -> None:
         _print(line, "bold")
 
 
-def warn(line: str) -> None:
-    """Print a warning, however quiet the command is."""
-    _print(f"WARNING: {line}", "yellow")
+def warn(line: str, word: str = "WARNING") -> None:
+    """Print what nobody may miss, however quiet the command is."""
+    _print(f"{word}: {line}", "yellow")
 
 
 def terminal() -> Console:
@@ -112,13 +112,14 @@ def _print(line: str, style: str = "") -> None:
     from rich.text import Text
 
     console = terminal()
-    indent = " " * (len(line) - len(line.lstrip()))
-    # What can't be broken between words, such as a path, stays whole.
-    whole = Text(line.strip(), style=style, overflow="ignore")
-    for number, part in enumerate(whole.wrap(console, console.width - len(indent) - HANGING)):
-        part.rstrip()
-        hang = " " * HANGING if number else ""
-        console.print(Text(indent + hang) + part, overflow="ignore", no_wrap=True, crop=False)
+    for text in line.split("\n"):
+        indent = " " * (len(text) - len(text.lstrip()))
+        # What can't be broken between words, such as a path, stays whole.
+        words = Text(text.strip(), style=style, overflow="ignore")
+        for number, part in enumerate(words.wrap(console, console.width - len(indent) - HANGING) or [words]):
+            part.rstrip()
+            before = Text(indent + " " * HANGING if number else indent)
+            console.print(before + part, overflow="ignore", no_wrap=True, crop=False)
 
 
 @contextmanager

@@ -92,6 +92,7 @@ def show_build(name: str, reports: Sequence[StepReport]) -> None:
         (one.name, one.state, f"{one.rows:,}", format_seconds(one.seconds), str(len(one.warnings) or ""))
         for one in reports
     ]
+    say()
     show_table(("step", "", "rows", "time", "warnings"), rows, "llr", title=f"Steps of {name}")
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from usermirrorer.console import is_silent, terminal
 
 
 INDENT, GAP = 2, 2
 
-NARROW_LABELS = 30
-"""Labels get no more than this if a table would otherwise fall apart."""
+NARROW_LABELS = 28
+"""Labels get no more than this if a table would otherwise fall apart: room for two estimates beside them."""
 
 NARROW_PROSE = 24
 """The least width at which prose is worth wrapping."""
@@ -19,11 +19,18 @@ Row = Sequence[str] | None
 """The cells of a row, the label first; None draws a line."""
 
 
-def show_table(headings: Sequence[str], rows: Sequence[Row], align: str = "lr", title: str = "") -> None:
+def show_table(
+    headings: Sequence[str],
+    rows: Sequence[Row],
+    align: str = "lr",
+    title: str = "",
+    styles: Mapping[str, str] | None = None,
+) -> None:
     """Print a table, no wider than the terminal. The first column labels the rows.
 
     `align` has a letter for each column, the last one for all that follow: `l`, `r`, or `p` for prose, which is
     aligned left and wrapped. Columns without a cell and rows without one in the columns shown are left out.
+    `styles` maps the text of cells to rich styles.
     """
     from rich import box
     from rich.padding import Padding
@@ -32,7 +39,7 @@ def show_table(headings: Sequence[str], rows: Sequence[Row], align: str = "lr", 
 
     if is_silent():
         return
-    console = terminal()
+    console, styled = terminal(), styles or {}
     align = align[: len(headings)] + align[-1] * (len(headings) - len(align))
     cells = [row for row in rows if row is not None]
     used = [column for column in range(1, len(headings)) if any(row[column] for row in cells)]
@@ -45,7 +52,8 @@ def show_table(headings: Sequence[str], rows: Sequence[Row], align: str = "lr", 
             if row is None:
                 table.add_section()
             elif any(row[column] for column, _ in columns):
-                table.add_row(*(Text(row[column]) for column, _ in [(0, label), *columns]))
+                shown = [row[column] for column, _ in [(0, label), *columns]]
+                table.add_row(*(Text(cell, styled.get(cell, "")) for cell in shown))
         if title and not number:
             console.print(Text(" " * INDENT + title, style="bold"))
         console.print(Padding(table, (0, 0, 0, INDENT), expand=False))
@@ -58,8 +66,7 @@ def _fitting(
     """(width of the labels, (column, width) of each column) for every table that is needed."""
     label = _width([headings[0], *(row[0] for row in rows)])
     least = {column: _least(headings[column], [row[column] for row in rows], align[column]) for column in used}
-    if label + sum(GAP + width for width in least.values()) > room:
-        label = min(label, max(NARROW_LABELS, room - GAP - max(least.values(), default=0)), NARROW_LABELS)
+    label = min(label, max(NARROW_LABELS, room - sum(GAP + width for width in least.values())))
     tables: list[list[int]] = [[]]
     for column in used:
         taken = label + sum(GAP + least[one] for one in [*tables[-1], column])

@@ -56,9 +56,9 @@ def build(recipe: DataRecipe, work: Path, raw: Mapping[str, Path], workers: int 
     show_build(recipe.name, reports)
     pairs = reports[-1]
     headline(f"build {recipe.name}: {pairs.rows:,} pairs in {pairs.directory}")
-    say(
-        f"Next: usermirrorer train sft --config RECIPE --dataset_name {pairs.directory} --output_dir {work}/models/sft"
-    )
+    say("Next:")
+    say("  usermirrorer train sft --config RECIPE \\")
+    say(f"    --dataset_name {pairs.directory} --output_dir {work / 'models' / 'sft'}")
     return reports
 
 

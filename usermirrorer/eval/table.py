@@ -137,10 +137,15 @@ def show_metrics(metrics: dict[str, Any]) -> None:
         for label, pair in difference_rows(metrics)
     ]
     show_table(("", *headings[:3]), differences, title="Differences, paired by scene")
+    counts = {
+        name if context == "full" else f"{name}, {context}": counts
+        for name, model in metrics["models"].items()
+        for context, counts in model["counts"].items()
+    }
+    reasons = next(iter(counts.values()))
+    answers = [(in_words(one), *(f"{found[one]:,}" for found in counts.values())) for one in reasons]
+    show_table(("answers", *counts), [row for row in answers if set(row[1:]) != {"0"}])
     for name, model in metrics["models"].items():
-        for context, counts in model["counts"].items():
-            answers = [(in_words(reason), f"{count:,}") for reason, count in counts.items() if count]
-            show_table(("answers", "number"), answers, title=f"{name}, {context}")
         if "without_unfinished" in model:
             kept = format_estimate(model["without_unfinished"]["accuracy"])
             say(f"  {name}: accuracy of sampled answers without those that name no option {kept}")
