@@ -46,7 +46,7 @@ app.command()(push)
 def main() -> None:
     """Entry point: one sentence for errors the user can fix, never a traceback."""
     try:
-        app()
+        app(prog_name="usermirrorer")
     except (UserError, StepFailed) as error:
         print(f"usermirrorer: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, UserError) else 1)

@@ -18,7 +18,7 @@ import polars as pl
 
 from usermirrorer.console import headline, progress, say
 from usermirrorer.data.artefacts.store import write_bytes, write_parquet
-from usermirrorer.errors import UserError
+from usermirrorer.errors import UserError, unknown_name
 from usermirrorer.eval.baselines import load_baselines
 from usermirrorer.eval.best_possible import best_possible
 from usermirrorer.eval.contexts import CONTEXTS, anonymise_items, with_context
@@ -115,12 +115,12 @@ def _check(repeat: int, mode: str, contexts: Sequence[str], prompt: str | None) 
     if repeat < 1:
         raise UserError(f"--repeat {repeat}: must be at least 1")
     if mode not in MODES:
-        raise UserError(f"--mode {mode}: choose {' or '.join(MODES)}")
+        raise unknown_name("--mode", mode, MODES)
     if prompt is not None and prompt not in INSTRUCTIONS:
-        raise UserError(f"--prompt {prompt}: choose {', '.join(INSTRUCTIONS)}")
-    unknown = [context for context in contexts if context not in CONTEXTS]
-    if unknown or not contexts:
-        raise UserError(f"--context {','.join(unknown) or 'nothing'}: choose from {','.join(CONTEXTS)}")
+        raise unknown_name("--prompt", prompt, INSTRUCTIONS)
+    for context in contexts:
+        if context not in CONTEXTS:
+            raise unknown_name("--context", context, CONTEXTS)
 
 
 def _answer(

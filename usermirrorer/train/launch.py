@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from usermirrorer.errors import UserError
+from usermirrorer.errors import UserError, unknown_name
 from usermirrorer.llm.paths import model_path
 from usermirrorer.train import config, rows
 
@@ -19,7 +19,7 @@ def launch(method: str, recipe: str | Path, accelerate: str | Path | None, overr
     Raises UserError for a wrong name or value, missing pairs or a missing model before any process starts.
     """
     if method not in config.METHODS:
-        raise UserError(f"training method {method!r}: choose {' or '.join(config.METHODS)}")
+        raise unknown_name("training method", method, config.METHODS)
     if accelerate is not None and not Path(accelerate).is_file():
         raise UserError(f"{accelerate}: no accelerate configuration here; accelerate_configs/ holds several")
     args = ["--config", str(recipe), *overrides]

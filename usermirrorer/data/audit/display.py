@@ -16,6 +16,7 @@ from usermirrorer.console import say
 from usermirrorer.console.tables import show_table
 from usermirrorer.data.artefacts.schema import MEASURES, VARIANTS
 from usermirrorer.llm.prompts import LABELS, SceneText, conversation
+from usermirrorer.wording import in_words
 
 
 Row = dict[str, Any]
@@ -81,8 +82,8 @@ def _show_pair(row: Row, related: Related) -> None:
         say(f"{side}:", "bold")
         say(f"{text}\n")
     measures = [(name, row[name]) for name in (*MEASURES, "accepted", "rejected_from") if row[name] is not None]
-    words = [f"{name} {value:.3f}" if isinstance(value, float) else f"{name} {value}" for name, value in measures]
-    say(", ".join(words) or "no measures")
+    shown = [(in_words(name), f"{value:.3f}" if isinstance(value, float) else str(value)) for name, value in measures]
+    say(", ".join(f"{name} {value}" for name, value in shown) or "no measures")
 
 
 def _last_content(messages: Sequence[Row | None] | None) -> str:

@@ -80,7 +80,8 @@ def push(
         kept = "the data set is private, but " if private else ""
         warn(
             f"{kept}the texts of {', '.join(withheld)} are withheld, as their licence asks: rows keep ids and "
-            "numbers, and rebuild.yaml says how to rebuild the texts from the raw files; to send them too, add --include-text"
+            "numbers, and rebuild.yaml says how to rebuild the texts from the raw files; to send them too, add "
+            "--include-text"
         )
     return Published(_upload(folder, repo_id, private, token), folder, withheld, checks)
 

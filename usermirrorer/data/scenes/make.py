@@ -120,7 +120,7 @@ def make_scenes(
     """
     from threadpoolctl import threadpool_limits
 
-    cuts, domain = load_cuts(work, name), load_domain(name, work)
+    domain, cuts = load_domain(name, work), load_cuts(work, name)
     settings = settings.for_domain(name, domain.exposures, domain.choice_rules)
     recipe = {
         "step": "scenes", "domain": name, **asdict(settings), "user_cap": USER_CAP[settings.split],
