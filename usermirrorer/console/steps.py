@@ -66,14 +66,13 @@ class StepReport:
 
 def show_step(one: StepReport) -> None:
     """Say what there is and where; show counts and measures, or only the main ones if an earlier run made them."""
-    result = f"{_result(one)} in {one.directory}"
     if one.state == "already made":
-        headline(f"{one.name}: already made, {result}")
+        headline(f"{one.name}: already made, {_result(one)} in {one.directory}")
         for line in _main_facts(one):
             say(f"  {line}")
     else:
         kept = f"{one.resumed_from:,} rows of an earlier run kept; " if one.resumed_from else ""
-        headline(f"{one.name}: {result} ({kept}{format_seconds(one.seconds)})")
+        headline(f"{one.name}: {_result(one)} ({kept}{format_seconds(one.seconds)}) in {one.directory}")
         if one.kind in DETAILS:
             DETAILS[one.kind](one.content)
     for warning in one.warnings:
@@ -89,8 +88,7 @@ def report_steps(reports: Sequence[StepReport]) -> None:
 def show_build(name: str, reports: Sequence[StepReport]) -> None:
     """All steps of a recipe in one table."""
     rows = [
-        (one.name, one.state, f"{one.rows:,}", format_seconds(one.seconds), str(len(one.warnings) or ""))
-        for one in reports
+        (one.name, one.state, f"{one.rows:,}", format_seconds(one.seconds), str(len(one.warnings))) for one in reports
     ]
     say()
     show_table(("step", "", "rows", "time", "warnings"), rows, "llr", title=f"Steps of {name}")

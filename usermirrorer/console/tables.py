@@ -29,7 +29,7 @@ def show_table(
     """Print a table, no wider than the terminal. The first column labels the rows.
 
     `align` has a letter for each column, the last one for all that follow: `l`, `r`, or `p` for prose, which is
-    aligned left and wrapped. Columns without a cell and rows without one in the columns shown are left out.
+    aligned left and wrapped. Rows without a cell in the columns of a further table are left out of it.
     `styles` maps the text of cells to rich styles.
     """
     from rich import box
@@ -42,8 +42,7 @@ def show_table(
     console, styled = terminal(), styles or {}
     align = align[: len(headings)] + align[-1] * (len(headings) - len(align))
     cells = [row for row in rows if row is not None]
-    used = [column for column in range(1, len(headings)) if any(row[column] for row in cells)]
-    for number, (label, columns) in enumerate(_fitting(headings, cells, used, align, console.width - INDENT)):
+    for number, (label, columns) in enumerate(_fitting(headings, cells, align, console.width - INDENT)):
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), title_justify="left")
         for column, width in [(0, label), *columns]:
             right = align[column] == "r"
@@ -51,7 +50,7 @@ def show_table(
         for row in rows:
             if row is None:
                 table.add_section()
-            elif any(row[column] for column, _ in columns):
+            elif not number or any(row[column] for column, _ in columns):
                 shown = [row[column] for column, _ in [(0, label), *columns]]
                 table.add_row(*(Text(cell, styled.get(cell, "")) for cell in shown))
         if title and not number:
@@ -61,14 +60,17 @@ def show_table(
 
 
 def _fitting(
-    headings: Sequence[str], rows: Sequence[Sequence[str]], used: Sequence[int], align: str, room: int
+    headings: Sequence[str], rows: Sequence[Sequence[str]], align: str, room: int
 ) -> list[tuple[int, list[tuple[int, int]]]]:
     """(width of the labels, (column, width) of each column) for every table that is needed."""
     label = _width([headings[0], *(row[0] for row in rows)])
-    least = {column: _least(headings[column], [row[column] for row in rows], align[column]) for column in used}
+    least = {
+        column: _least(headings[column], [row[column] for row in rows], align[column])
+        for column in range(1, len(headings))
+    }
     label = min(label, max(NARROW_LABELS, room - sum(GAP + width for width in least.values())))
     tables: list[list[int]] = [[]]
-    for column in used:
+    for column in least:
         taken = label + sum(GAP + least[one] for one in [*tables[-1], column])
         if taken > room and tables[-1]:
             tables.append([])

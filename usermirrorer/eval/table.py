@@ -80,7 +80,7 @@ def baseline_rows(metrics: dict[str, Any]) -> Iterator[tuple[str, Mapping[str, E
     for name, measured in metrics["best_possible"].items():
         yield name, _macro(measured)
         scenes = measured["macro"]["accuracy"]["n"]
-        own = {key: Estimate(value=one, low=None, high=None, n=scenes) for key, one in measured["expected"].items()}
+        own = {key: _value(one, scenes) for key, one in measured["expected"].items()}
         yield f"{name}, expected", own
 
 
@@ -126,17 +126,18 @@ def fit_lines(metrics: dict[str, Any]) -> list[str]:
 
 def show_metrics(metrics: dict[str, Any]) -> None:
     """Show chance, probe and baselines, then the models: macro means over domains with 95 % intervals."""
-    headings = [MEASURES[key] for key in TERMINAL]
-    rows: list[Row] = [("chance", f"{metrics['chance']:.3f}", *[""] * (len(TERMINAL) - 1))]
-    rows += [(label, *format_estimates(measured, TERMINAL)) for label, measured in baseline_rows(metrics)]
-    rows.append(None)
-    rows += [(label, *format_estimates(measured, TERMINAL)) for label, measured in model_rows(metrics)]
-    show_table(("", *headings), rows, title=f"{metrics['scenes']['n']:,} scenes, {metrics['scenes']['users']:,} users")
+    measured = [("chance", {"argmax_accuracy": _value(metrics["chance"])}), *baseline_rows(metrics)]
+    models = [*model_rows(metrics)]
+    keys = [key for key in TERMINAL if any(found.get(key) for _, found in measured + models)]
+    rows: list[Row] = [(label, *format_estimates(found, keys)) for label, found in measured]
+    rows += [None, *((label, *format_estimates(found, keys)) for label, found in models)]
+    title = f"{metrics['scenes']['n']:,} scenes of {metrics['scenes']['users']:,} users"
+    show_table(("", *(MEASURES[key] for key in keys)), rows, title=title)
     differences = [
         (label, *(format_estimate(pair[key], signed=True) for key in TERMINAL[:3]))
         for label, pair in difference_rows(metrics)
     ]
-    show_table(("", *headings[:3]), differences, title="Differences, paired by scene")
+    show_table(("", *(MEASURES[key] for key in TERMINAL[:3])), differences, title="Differences, paired by scene")
     counts = {
         name if context == "full" else f"{name}, {context}": counts
         for name, model in metrics["models"].items()
@@ -153,6 +154,11 @@ def show_metrics(metrics: dict[str, Any]) -> None:
         say(f"  {line}")
     for warning in metric_warnings(metrics):
         warn(warning)
+
+
+def _value(value: float, scenes: int = 0) -> Estimate:
+    """What is known without an error."""
+    return Estimate(value=value, low=None, high=None, n=scenes)
 
 
 def _macro(measured: Mapping[str, Any]) -> Mapping[str, Estimate | None]:

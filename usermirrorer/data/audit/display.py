@@ -48,7 +48,7 @@ def _show_decision(row: Row, related: Related) -> None:
     scene = _scene_of(row, related)
     named = "no option" if row["behavior"] is None else _option(scene, row["behavior"])
     say(f"{row['variant']} decision {row['sample']} by {row['model']}, scene {row['scene_id']}")
-    say(row["text"])
+    say(row["text"] or "(no text)")
     say(f"names {named}; ended by {row['finish_reason']}")
     if scene:
         say(f"truth: {_option(scene, scene['item_pos'])}")
@@ -58,7 +58,7 @@ def _show_prediction(row: Row, related: Related) -> None:
     say(f"{row['predictor']} after {row['variant']} decision {row['sample']}, scene {row['scene_id']}")
     same = [pl.col(name) == pl.lit(row[name]) for name in ("variant", "sample")]
     for text in _of_scene(row, related, "decisions").filter(same)["text"]:
-        say(text)
+        say(text or "(no text)")
     _show_probabilities(row, related)
 
 
