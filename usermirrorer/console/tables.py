@@ -68,7 +68,8 @@ def _fitting(
         column: _least(headings[column], [row[column] for row in rows], align[column])
         for column in range(1, len(headings))
     }
-    label = min(label, max(NARROW_LABELS, room - sum(GAP + width for width in least.values())))
+    narrow = min(NARROW_LABELS, room // 2)
+    label = min(label, max(narrow, room - sum(GAP + width for width in least.values())))
     tables: list[list[int]] = [[]]
     for column in least:
         taken = label + sum(GAP + least[one] for one in [*tables[-1], column])

@@ -51,6 +51,7 @@ class Published:
     folder: Path
     withheld: list[str]
     """Domains whose text was not sent"""
+    warnings: list[str]
     checks: list[Check]
 
 
@@ -76,14 +77,10 @@ def push(
         raise StepFailed(f"{failed[0]} failed its check{more}; nothing was sent: fix it or build it again")
     folder, withheld = stage(artefacts, repo_id, include_text, checks)
     say(f"push {repo_id}: staged in {folder}")
-    if withheld:
-        kept = "the data set is private, but " if private else ""
-        warn(
-            f"{kept}the texts of {', '.join(withheld)} are withheld, as their licence asks: rows keep ids and "
-            "numbers, and rebuild.yaml says how to rebuild the texts from the raw files; to send them too, add "
-            "--include-text"
-        )
-    return Published(_upload(folder, repo_id, private, token), folder, withheld, checks)
+    warnings = [_on_withheld(withheld, private)] if withheld else []
+    for warning in warnings:
+        warn(warning)
+    return Published(_upload(folder, repo_id, private, token), folder, withheld, warnings, checks)
 
 
 def stage(
@@ -128,6 +125,16 @@ def stage(
         (folder / name).parent.mkdir(exist_ok=True)
         write_bytes(folder / name, content.encode())
     return folder, withheld
+
+
+def _on_withheld(domains: Sequence[str], private: bool) -> str:
+    """That texts stay here, and how to send them."""
+    kept = "the data set is private, but " if private else ""
+    return (
+        f"{kept}the texts of {', '.join(domains)} are withheld, since their source does not say that they may be "
+        "passed on: rows keep ids and numbers, and rebuild.yaml says how to rebuild the texts from the raw files; to "
+        "send them too, add --include-text"
+    )
 
 
 def _publishable(paths: Sequence[Path]) -> list[Artefact]:
