@@ -136,7 +136,10 @@ def test_bash_completes_commands_options_and_domains(tmp_path: Path) -> None:
     script = """
         eval "$(_USERMIRRORER_COMPLETE=source_bash usermirrorer)"
         complete -p usermirrorer
-        try() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _usermirrorer_completion usermirrorer; echo "${COMPREPLY[*]}"; }
+        try() {
+            COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _usermirrorer_completion usermirrorer
+            echo "${COMPREPLY[*]}"
+        }
         try usermirrorer va
         try usermirrorer prepare ml
         try usermirrorer scenes toy --expo
