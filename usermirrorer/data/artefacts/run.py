@@ -8,7 +8,7 @@ from typing import Any
 
 from usermirrorer.console import progress, say
 from usermirrorer.console.steps import StepReport, show_step
-from usermirrorer.data.artefacts.store import Progress, finished_manifest, read_manifest, rows_written
+from usermirrorer.data.artefacts.store import Progress, read_manifest, rows_written
 
 
 def run_step(
@@ -19,10 +19,11 @@ def run_step(
     `resumes` says whether the step goes on after the rows that an interrupted run has left.
     """
     directories = {place: work / place for place in places}
-    finished = {place: finished_manifest(directory) is not None for place, directory in directories.items()}
-    left = {place: rows_written(directory) if resumes else 0 for place, directory in directories.items()}
+    before = {place: read_manifest(directory) for place, directory in directories.items()}
+    unfinished = [place for place, manifest in before.items() if manifest and not manifest["content"].get("finished")]
+    left = {place: rows_written(directories[place]) for place in unfinished if resumes}
     for place, rows in left.items():
-        if rows and not finished[place]:
+        if rows:
             say(f"{name}: resumes after {rows:,} rows in {directories[place]}")
     with progress(name) as report:
         run(report)
@@ -30,8 +31,8 @@ def run_step(
     for place, directory in directories.items():
         manifest = read_manifest(directory)
         assert manifest is not None
-        state = "already made" if finished[place] else "resumed" if left[place] else "made"
-        kept = left[place] if state == "resumed" else 0
+        kept = left.get(place, 0)
+        state = "already made" if manifest == before[place] else "resumed" if kept else "made"
         label = f"{manifest['content']['recipe']['step']} {' '.join(place.split('/')[1:])}"
         reports.append(StepReport(label, directory, state, manifest["content"], manifest["run"]["seconds"], kept))
         show_step(reports[-1])

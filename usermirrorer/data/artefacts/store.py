@@ -229,7 +229,7 @@ def file_digest(path: Path) -> str:
 
 def rows_written(directory: Path) -> int:
     """Rows that a step has on disk, finished or not."""
-    shards = len(list(directory.glob("part-*.parquet")))
+    shards = len(list(directory.glob("*.parquet")))
     return shards * SHARD_ROWS + len(_journal_rows(directory, shards))
 
 
