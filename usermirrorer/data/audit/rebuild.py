@@ -72,8 +72,11 @@ def _commands(step: Artefact) -> list[str]:
     for domain in recipe.get("domains", []):
         options += ["--domain", domain]
     for field in fields(SETTINGS[command]):
-        if values.get(field.name) is not None:
-            options += [f"--{field.name.replace('_', '-')}", values[field.name]]
+        option, value = f"--{field.name.replace('_', '-')}", values.get(field.name)
+        if value is True:
+            options.append(option)
+        elif value is not None and value is not False:
+            options += [option, value]
     return [_line([command, *([] if command == "distill" else [step.domain]), "--work", "WORK", *options])]
 
 
