@@ -81,6 +81,13 @@ def test_every_command_has_an_example() -> None:
         assert f"usermirrorer {name}" in done.stdout and "Example:" in done.stdout
 
 
+def test_a_terminal_that_lacks_characters_gets_others() -> None:
+    command = [sys.executable, "-m", "usermirrorer", "prepare", "--help"]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=300)
+    assert done.returncode == 0 and b"Raw files ? tables" in done.stdout
+
+
 def test_domains_names_raw_files_and_publishers() -> None:
     done = run("domains")
     assert done.returncode == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 import typer
@@ -45,6 +46,9 @@ app.command()(push)
 
 def main() -> None:
     """Entry point: one sentence for errors the user can fix, never a traceback."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Where the terminal lacks a character, it shows another; no step fails for it.
+        sys.stdout.reconfigure(errors="replace")
     try:
         app(prog_name="usermirrorer")
     except (UserError, StepFailed) as error:

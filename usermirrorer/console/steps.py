@@ -91,7 +91,7 @@ def show_build(name: str, reports: Sequence[StepReport]) -> None:
         (one.name, one.state, f"{one.rows:,}", format_seconds(one.seconds), str(len(one.warnings))) for one in reports
     ]
     say()
-    show_table(("step", "", "rows", "time", "warnings"), rows, "llr", title=f"Steps of {name}")
+    show_table(("step", "state", "rows", "time", "warnings"), rows, "llr", title=f"Steps of {name}")
 
 
 def _result(one: StepReport) -> str:
