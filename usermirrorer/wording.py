@@ -105,6 +105,11 @@ def in_words(count: str) -> str:
     return COUNTS.get(count, count.replace("_", " "))
 
 
+def list_counts(counts: Mapping[str, int]) -> str:
+    """`choices in the window 9,812, fewer than three earlier occasions 2,082`; `none` if all are 0."""
+    return ", ".join(f"{in_words(count)} {number:,}" for count, number in counts.items() if number) or "none"
+
+
 def format_time(milliseconds: int) -> str:
     """A time as a date, `1997-12-22 21:09 UTC`; the number itself if no calendar has it."""
     try:

@@ -28,7 +28,7 @@ domains: [{name: toy, exposure: logged, scenes: {train: 60, test: 40}}]
 strong: {llm: "scripted:reader", n: 2}
 weak: {llm: "scripted:noisy", n: 2}
 predictor: {llm: "vllm:tiny-base"}
-distill: {num: 100, min_accepted: 1}
+distill: {num: 30, min_accepted: 1}
 """
 
 
