@@ -40,12 +40,13 @@ lint: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/hadolint Dockerfile
 
 docs: .venv/installed-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
-	rm -rf .venv runs site
+	rm -rf .venv runs site build dist
 
 check-machine:
 	@test -n "$(PYTHON)" || { echo "usermirrorer needs CPython 3.11 or 3.12, and none is on the PATH; install one or run make PYTHON=/path/to/python3.11" >&2; exit 2; }

@@ -7,6 +7,8 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -48,13 +50,16 @@ def test_a_shown_command_is_one_the_product_has(page: str, command: str) -> None
     from typer.main import get_command
 
     from usermirrorer.cli import app
+    from usermirrorer.shipped import ACCELERATE, DATA, find_file
 
     name, *args = shlex.split(command)[1:]
     known = get_command(app).commands[name]
     options = {option for parameter in known.params for option in parameter.opts}
-    for arg in args:
+    for arg, value in pairwise([*args, ""]):
         if arg.startswith("--"):
             assert arg in options
+        if arg == "--accelerate" or arg == "--config" and not value.endswith(".yaml"):
+            find_file(value, ACCELERATE if arg == "--accelerate" else DATA if name == "build" else args[0])
         if arg.startswith(("recipes/", "accelerate_configs/")):
             assert (ROOT / arg).is_file()
 
@@ -129,6 +134,19 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     # nothing is fetched when the site is read
     fetched = re.compile(r'<(?:script|link|img)[^>]+(?:src|href)="(?:https?:)?//')
     assert [page for page in tmp_path.rglob("*.html") if fetched.search(page.read_text(encoding="utf-8"))] == []
+
+
+def test_every_extra_is_documented() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    listed = re.findall(r"^\| `(\w+)` \|", PAGES["docs/install.md"], re.M)
+    assert sorted(listed) == sorted(set(project["optional-dependencies"]) - {"dev"})
+
+
+def test_one_version_of_vllm_is_pinned() -> None:
+    files = ("pyproject.toml", "requirements/cpu.txt", "requirements/gpu.txt", "Dockerfile")
+    text = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in files)
+    pins = re.findall(r"\bvllm(?:-cpu|/vllm-openai)?(?:==|:v)([\d.]+)", text)
+    assert len(pins) == 4 and len(set(pins)) == 1
 
 
 def test_the_citation_is_whole() -> None:

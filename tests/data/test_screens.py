@@ -201,6 +201,11 @@ def test_show_and_domains(call: Call, here: Path) -> None:
     rows = json.loads(call(here, "show", "runs/pairs/toy", "--num", 2, "--json").out)["rows"]
     assert len(rows) == 2 and rows[0]["artefact"] == "pairs/toy" and rows[0]["chosen"][0]["content"]
 
+    screen = call(here, "recipes")
+    assert screen.status == 0 and max(map(cell_len, screen.out.splitlines())) <= 80
+    listed = json.loads(call(here, "recipes", "--json").out)["recipes"]
+    assert "ml-100k-demo" in listed["build --config"] and "ml-100k-demo" in screen.out
+
     screen = call(here, "domains")
     assert screen.status == 0 and max(map(cell_len, screen.out.splitlines())) <= 80
     known = {one["name"]: one for one in json.loads(call(here, "domains", "--json").out)["domains"]}

@@ -131,6 +131,25 @@ def test_bad_input_ends_in_one_sentence_and_status_2(method, settings, tmp_path,
     assert err.startswith("error: ") and err.count("\n") == 1 and "learning_rate" in err and not out
 
 
+@pytest.mark.parametrize(
+    ("setting", "value", "library", "extra"),
+    [
+        ("report_to", "wandb", "wandb", "wandb"),
+        ("report_to", ["wandb"], "wandb", "wandb"),
+        ("load_in_4bit", True, "bitsandbytes", "quantization"),
+        ("load_in_8bit", True, "bitsandbytes", "quantization"),
+    ],
+)
+def test_a_missing_library_is_named_with_the_line_that_needs_it(
+    setting, value, library, extra, settings, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, library, None)  # as if it were not installed
+    settings.pop("report_to")
+    message, path = refusal("sft", {**settings, setting: value}, tmp_path)
+    assert message.startswith(f"{path}:{len(settings) + 1}: {setting}")
+    assert message.endswith(f"needs {library}, which is not installed: pip install 'usermirrorer[{extra}]'")
+
+
 def test_env_of_a_recipe_reaches_the_process(settings, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_PROJECT", "before")
     config.parse(

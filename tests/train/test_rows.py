@@ -10,6 +10,7 @@ import pytest
 from handmade_pairs import CHATML, pair_rows, write_pairs, write_yaml
 
 from usermirrorer.errors import UserError
+from usermirrorer.llm.prompts import conversation
 from usermirrorer.train import config, launch, model, rows
 
 
@@ -80,6 +81,23 @@ def test_published_rows(prepare, tmp_path, kind):
     ours = pair_rows(8)
     assert dataset[0] == {key: ours[0][key] for key in ("prompt", "chosen", "rejected")}
     assert data["prompt"] == "plain" and len(data["fingerprint"]) == 16
+
+
+def test_scenes_give_the_label_alone(prepare, tmp_path, settings):
+    text = {"profile": "", "history": "chose a", "action_list": ["a", "b", "c"]}
+    scenes = [{"scene_id": f"{i:016x}", "item_pos": i % 3, "text": text} for i in range(6)]
+    file = tmp_path / "scenes.parquet"
+    pq.write_table(pa.Table.from_pylist(scenes), file)
+    rows, data = prepare("sft", dataset_name=str(file))
+    assert (data["prompt"], data["kept"]) == ("direct", 6)
+    assert [row[0]["content"] for row in rows["completion"]] == [f"Behavior: [{'ABC'[i % 3]}]" for i in range(6)]
+    assert rows["prompt"][0] == conversation(scenes[0]["text"], "direct")
+    with pytest.raises(UserError, match="lacks prompt, chosen, rejected"):
+        prepare("dpo", dataset_name=str(file))
+    withheld = [{**scene, "text": {**text, "action_list": []}} for scene in scenes]
+    pq.write_table(pa.Table.from_pylist(withheld, schema=pq.read_schema(file)), file)
+    with pytest.raises(UserError, match="the texts of these scenes are withheld"):
+        prepare("sft", dataset_name=str(file))
 
 
 def test_options_on_several_lines_are_not_blank(prepare, tmp_path):

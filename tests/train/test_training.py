@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from handmade_pairs import write_pairs, write_yaml
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from usermirrorer.data.artefacts.store import manifest_path
 from usermirrorer.errors import StepFailed, UserError
@@ -26,8 +26,12 @@ def train(method, path: Path, settings: dict, *flags: str) -> Path:
 
 
 def weights(path: Path) -> dict[str, np.ndarray]:
+    from safetensors.torch import load_file
+
     file = path / "model.safetensors"
-    return load_file(file if file.is_file() else path / "adapter_model.safetensors")
+    found = load_file(file if file.is_file() else path / "adapter_model.safetensors")
+    # NumPy has no bfloat16; float32 holds its values exactly.
+    return {name: weight.float().numpy() for name, weight in found.items()}
 
 
 def same(a: dict, b: dict) -> bool:
@@ -87,13 +91,15 @@ def test_loss_is_on_the_answer_alone(settings, tmp_path):
     assert tokenizer.decode(learnt) == dataset[0]["completion"][0]["content"] + "<|im_end|>\n"
 
 
-@pytest.mark.parametrize("kind", ["sft full", "dpo full", "dpo from adapter"])
+@pytest.mark.parametrize("kind", ["sft full", "sft bfloat16", "dpo full", "dpo from adapter"])
 def test_a_resumed_run_ends_in_the_same_weights(kind, settings, tmp_path):
     """With dropout in the adapter, so that the random state counts too."""
     settings |= {"max_steps": 4, "save_strategy": "steps", "save_steps": 2}
     method = kind[:3]
     if method == "dpo":
         settings |= {"precompute_ref_log_probs": True, "learning_rate": 1e-2}
+    if kind == "sft bfloat16":
+        settings |= {"dtype": "bfloat16", "learning_rate": 1e-4}
     if kind == "dpo from adapter":
         start = {**settings, **LORA, "output_dir": str(tmp_path / "adapter"), "max_steps": 1}
         start.pop("precompute_ref_log_probs")
@@ -103,6 +109,11 @@ def test_a_resumed_run_ends_in_the_same_weights(kind, settings, tmp_path):
     assert (whole / "checkpoint-4").is_dir()
     stopped = interrupted(whole, 2, tmp_path / "stopped")
     assert not same(weights(whole), weights(stopped / "checkpoint-2"))
+    if kind == "sft bfloat16":
+        import torch
+
+        masters = torch.load(stopped / "checkpoint-2" / "optimizer.pt")["masters"]
+        assert {master.dtype for master in masters} == {torch.float32}
     resumed = train(method, tmp_path, {**settings, "output_dir": str(stopped)})
     losses = [entry["loss"] for entry in json.loads((resumed / "trainer_state.json").read_text())["log_history"][:4]]
     assert len(losses) == 4

@@ -11,6 +11,7 @@ from usermirrorer.cli.artefacts import push, show, validate
 from usermirrorer.cli.data import build, decide, distill, domains, prepare, scenes, score
 from usermirrorer.cli.models import evaluate, report, simulate, train
 from usermirrorer.cli.options import Version
+from usermirrorer.cli.recipes import recipes
 from usermirrorer.errors import StepFailed, UserError
 
 
@@ -35,6 +36,7 @@ app.command()(decide)
 app.command()(score)
 app.command()(distill)
 app.command()(build)
+app.command()(recipes)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(train)
 app.command("eval")(evaluate)
 app.command()(simulate)

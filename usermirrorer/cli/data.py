@@ -139,22 +139,24 @@ def distill(
 
 @reports
 def build(
-    config: Annotated[Path, typer.Option(help="Data recipe, such as recipes/data/toy.yaml.")],
+    config: Annotated[str, typer.Option(metavar="NAME|FILE", help="Data recipe: see `usermirrorer recipes`.")],
     work: Work = Path("runs/build"),
     raw: Annotated[list[str] | None, typer.Option(metavar="DOMAIN=DIR", help="Directory of raw files.")] = None,
     workers: Workers = 2,
 ) -> None:
     """Raw files → pairs: prepare, scenes, decide, score and distill as a recipe says. Resumable.
 
-    Example: usermirrorer build --config recipes/data/toy.yaml --work runs/toy
+    Example: usermirrorer build --config toy --work runs/toy
     """
     from usermirrorer.console.steps import report_steps
     from usermirrorer.data.build import build as run
     from usermirrorer.data.recipe import read_data_recipe
+    from usermirrorer.shipped import DATA, find_file
 
+    recipe = read_data_recipe(find_file(config, DATA))
     directories = dict(entry.partition("=")[::2] for entry in raw or [])
     wrong = [name for name, directory in directories.items() if not directory]
     if wrong:
         raise UserError(f"--raw {wrong[0]}: write --raw DOMAIN=DIR")
     raw_of = {name: Path(path) for name, path in directories.items()}
-    report_steps(run(read_data_recipe(config), work, raw_of, workers))
+    report_steps(run(recipe, work, raw_of, workers))

@@ -15,12 +15,14 @@ from usermirrorer.steps import EvalSettings, SimulateSettings
 def train(
     context: typer.Context,
     method: Annotated[str, typer.Argument(help="sft or dpo")],
-    config: Annotated[Path, typer.Option(help="Recipe: TRL's own keys.")],
-    accelerate: Annotated[Path | None, typer.Option(help="A file of accelerate_configs/.")] = None,
+    config: Annotated[str, typer.Option(metavar="NAME|FILE", help="Recipe: TRL's keys; see `usermirrorer recipes`.")],
+    accelerate: Annotated[
+        str | None, typer.Option(metavar="NAME|FILE", help="cpu, single_gpu, ddp, zero2, zero3, fsdp or your own.")
+    ] = None,
 ) -> None:
     """Pairs → a fine-tuned model, by `accelerate launch`. Further flags override the recipe's keys.
 
-    Example: usermirrorer train sft --config recipes/tiny-base/sft/config_toy.yaml --max_steps 10
+    Example: usermirrorer train sft --config tiny-base/sft/toy --accelerate cpu --max_steps 10
     """
     from usermirrorer.train.launch import launch
 

@@ -19,6 +19,7 @@ from usermirrorer.data.scenes.make import make_scenes
 from usermirrorer.data.sources import load_domain
 from usermirrorer.errors import UserError
 from usermirrorer.llm import load_model
+from usermirrorer.shipped import shipped
 from usermirrorer.steps import PrepareSettings
 
 
@@ -56,8 +57,9 @@ def build(recipe: DataRecipe, work: Path, raw: Mapping[str, Path], workers: int 
     show_build(recipe.name, reports)
     pairs = reports[-1]
     headline(f"build {recipe.name}: {pairs.rows:,} pairs in {pairs.directory}")
-    say("Next:")
-    say("  usermirrorer train sft --config RECIPE \\")
+    fitting = [known for known in shipped("sft") if known.endswith(f"/{recipe.name}")]
+    say("Next:" if fitting else "Next, with one of `usermirrorer recipes`:")
+    say(f"  usermirrorer train sft --config {fitting[0] if fitting else 'RECIPE'} \\")
     say(f"    --dataset_name {pairs.directory} --output_dir {work / 'models' / 'sft'}")
     return reports
 

@@ -120,6 +120,11 @@ def answered(decision: str, behavior: int) -> str:
     return f"{decision}\n{BEHAVIOR}{LABELS[behavior]}]"
 
 
+def answered_directly(behavior: int) -> str:
+    """The assistant turn of direct mode: option `behavior` (0-based) and no decision process."""
+    return f"{BEHAVIOR}{LABELS[behavior]}]"
+
+
 def opened(messages: Conversation, decision: str | None) -> Conversation:
     """The conversation with an open assistant turn whose next token is a label; None for no decision process."""
     content = BEHAVIOR if decision is None else f"{decision}\n{BEHAVIOR}"

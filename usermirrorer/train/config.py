@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import yaml
 
 from usermirrorer.errors import StepFailed, UserError
+from usermirrorer.extras import need
 from usermirrorer.secrets import is_secret, redact
 from usermirrorer.settings import Places, closest, plain, read_mapping
 from usermirrorer.steps import required, setting
@@ -128,6 +129,11 @@ def check(method: str, args: Sequence[str]) -> tuple[TrlParser, dict[str, Any]]:
             raise UserError(f"{places.source}: {name} is missing; add `{name}: …` or --{name}")
     if Path(given.output_dir).resolve() == Path(given.model_name_or_path).resolve():
         raise UserError(f"output_dir {given.output_dir} is also the model to train from; name another directory")
+    if "wandb" in (given.report_to or ()):
+        need("wandb", "wandb", f"{places.of('report_to')}: report_to: wandb")
+    for name in ("load_in_4bit", "load_in_8bit"):
+        if getattr(given, name):
+            need("bitsandbytes", "quantization", f"{places.of(name)}: {name}")
     return parser, {**recipe, **{name: value for name, value in flags.items() if name != "config"}}
 
 

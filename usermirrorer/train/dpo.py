@@ -47,6 +47,7 @@ def main(args: Sequence[str]) -> None:
     # Model
     #######
     trainer = DPOTrainer(args=run.training, train_dataset=dataset, processing_class=tokenizer, **model.load(run))
+    model.keep_masters(trainer)
     model.drop_reference(trainer)
 
     #######

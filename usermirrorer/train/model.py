@@ -84,6 +84,23 @@ def drop_reference(trainer: Trainer) -> None:
         model.delete_adapter("ref")
 
 
+def keep_masters(trainer: Trainer) -> None:
+    """Let AdamW step on float32 copies of bfloat16 weights, unless DeepSpeed or FSDP keep their own.
+
+    Adapters need none: PEFT keeps them in float32 over a bfloat16 base.
+    """
+    import torch
+
+    args, accelerator = trainer.args, trainer.accelerator
+    if args.optim not in ("adamw_torch", "adamw_torch_fused") or accelerator.distributed_type in ("DEEPSPEED", "FSDP"):
+        return
+    trained = [weight for weight in trainer.model.parameters() if weight.requires_grad]
+    if trained and all(weight.dtype == torch.bfloat16 for weight in trained):
+        from usermirrorer.train.masters import MasterAdamW
+
+        trainer.optimizer_cls_and_kwargs = (MasterAdamW, trainer.get_optimizer_cls_and_kwargs(args)[1])
+
+
 def save(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, output_dir: str) -> None:
     """Save weights or adapter, tokenizer and generation settings, with the end of a turn as a stop token.
 

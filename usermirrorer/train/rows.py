@@ -27,6 +27,7 @@ from usermirrorer.errors import UserError
 from usermirrorer.llm.labels import label_tokens
 from usermirrorer.llm.prompts import INSTRUCTIONS, LABELS, parse
 from usermirrorer.train.config import Run
+from usermirrorer.train.direct import are_scenes, rows_of_scenes
 
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ logger = logging.getLogger("usermirrorer.train")
 
 COLUMNS = {"sft": ("prompt", "chosen"), "dpo": ("prompt", "chosen", "rejected")}
 
-REMEDY = "pass a directory of pairs, FILE.parquet, FILE.jsonl(.gz) or a Hub id"
+REMEDY = "pass a directory of pairs (or, for sft, of scenes), FILE.parquet, FILE.jsonl(.gz) or a Hub id"
 
 # An option whose text is withheld for its licence: a label with nothing before the next one or the end.
 _BLANK_OPTION = re.compile(r"^\[[A-Z]\]\s*(?=^\[[A-Z]\]|\Z)", re.MULTILINE)
@@ -81,10 +82,13 @@ def check_columns(name: str, method: str) -> None:
 def read(name: str, split: str, method: str) -> Dataset:
     """All rows as `prompt`, `chosen` (and `rejected` for DPO), lists of messages, and `scene_id` if they have one.
 
-    Published rows (`messages_chosen`, `messages_rejected`: whole conversations) are split before the last message.
+    Scenes, for SFT, become rows with the label alone (`direct.py`). Published rows (`messages_chosen`,
+    `messages_rejected`: whole conversations) are split before the last message.
     """
     rows = load_rows(name, split, REMEDY)
     _check_columns(rows.column_names, method, name)
+    if are_scenes(rows.column_names):
+        rows = rows_of_scenes(rows, name)
     wanted = list(COLUMNS[method])
     if not set(wanted) <= set(rows.column_names):
         rows = rows.with_format("arrow").map(
@@ -147,6 +151,9 @@ def _survey(
     directory = Path(name).expanduser()
     manifest = store.read_manifest(directory) if directory.is_dir() else None
     content = manifest["content"] if manifest else {}
+    probe = content.get("probe")
+    if content.get("recipe", {}).get("step") == "scenes":
+        probe = {content["recipe"]["domain"]: probe}
     fingerprint = store.fingerprint(directory) if manifest else digest.hexdigest()
     counts = {
         "fingerprint": content.get("fingerprint") or fingerprint,
@@ -155,7 +162,7 @@ def _survey(
         "kept": len(kept),
         "dropped": dict(dropped),
         "tokens": tokens,
-        "probe": content.get("probe"),
+        "probe": probe,
     }
     _log(name, counts, totals, answer_lengths, over)
     if len(over) > max_over_length * len(totals):
@@ -227,7 +234,9 @@ def _from_published(table: pa.Table, columns: Sequence[str]) -> pa.Table:
 
 
 def _check_columns(names: Sequence[str], method: str, place: str) -> None:
-    """Raise UserError naming the missing columns, in our layout and in the published one."""
+    """Raise UserError naming the missing columns, in our layout and in the published one; scenes will do for SFT."""
+    if are_scenes(names) and method == "sft":
+        return
     missing = [column for column in COLUMNS[method] if column not in with_pair_columns(names)]
     if missing:
         published = dict.fromkeys(PUBLISHED[column] for column in COLUMNS[method])

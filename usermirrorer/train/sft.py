@@ -45,6 +45,7 @@ def main(args: Sequence[str]) -> None:
     # Model
     #######
     trainer = SFTTrainer(args=run.training, train_dataset=dataset, processing_class=tokenizer, **model.load(run))
+    model.keep_masters(trainer)
 
     #######
     # Train

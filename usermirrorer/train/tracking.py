@@ -65,10 +65,8 @@ def start_wandb(run: Run, record: Mapping[str, Any], resumed: bool) -> None:
     """
     if "wandb" not in run.training.report_to or run.training.process_index != 0:
         return
-    try:
-        import wandb
-    except ImportError:
-        raise UserError("report_to: wandb is not installed; install it or leave report_to out") from None
+    import wandb
+
     path = Path(run.training.output_dir) / "wandb_run_id"
     try:
         tracked = wandb.init(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 from usermirrorer.data.scenes.features import Features, whole_groups_within
 from usermirrorer.data.scenes.make import make_scenes
 from usermirrorer.data.scenes.probe import run_probe
+from usermirrorer.data.scenes.trees import import_lightgbm
+from usermirrorer.errors import StepFailed
 from usermirrorer.steps import GROUPED_EXPOSURES, SceneSettings
 
 
@@ -114,3 +117,13 @@ def test_a_sample_of_scenes_has_whole_groups() -> None:
     assert [whole_groups_within(group, most) for most in (4, 5, 8, 9, 10, 11, 16, 17, 99)] == [
         0, 5, 5, 9, 9, 11, 11, 17, 17,
     ]  # fmt: skip
+
+
+def test_a_system_without_openmp_is_told_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As LightGBM's own import ends on a minimal Debian.
+    reason = "libgomp.so.1: cannot open shared object file: No such file or directory"
+    (tmp_path / "lightgbm.py").write_text(f"raise OSError({reason!r})")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "lightgbm", raising=False)
+    with pytest.raises(StepFailed, match=r"libgomp\.so\.1.*: install .* libgomp1$"):
+        import_lightgbm()

@@ -7,7 +7,6 @@ group, and of the user's own past: deleting everything else changes nothing but 
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -39,6 +38,7 @@ from usermirrorer.data.scenes.features import Features, feature_table, load_feat
 from usermirrorer.data.scenes.probe import SAMPLE_SCENES, TRAIN_SAMPLE_SCENES, item_words, run_probe
 from usermirrorer.data.scenes.render import option_texts, render
 from usermirrorer.data.scenes.scores import RECENT, fit_half_lives, score_all
+from usermirrorer.data.scenes.trees import import_lightgbm
 from usermirrorer.data.scenes.window import Window, open_window
 from usermirrorer.data.sources import load_domain
 from usermirrorer.errors import StepFailed
@@ -139,7 +139,7 @@ def make_scenes(
         place = f"{name} {settings.split}"
         # What the baselines need takes as long as the scenes: the import of LightGBM, and the models over items.
         ahead = ThreadPoolExecutor(2)
-        importing = ahead.submit(importlib.import_module, "lightgbm")
+        importing = ahead.submit(import_lightgbm)
         tables = load_tables(work, name)
         choices, counts = qualifying_choices(
             tables, cuts, settings.split, settings.choice, settings.exposure, settings.seed

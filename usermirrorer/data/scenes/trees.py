@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from usermirrorer.data.scenes.cross_fit import Predict
 from usermirrorer.data.scenes.features import Features
 from usermirrorer.data.scenes.within_lists import softmax, standardised
+from usermirrorer.errors import StepFailed
 
 
 ROUNDS = 60
@@ -34,6 +36,14 @@ PARAMETERS: dict[str, Any] = {
 
 NOT_COMPARED = ("position", "options", "history")
 """Numbers that mean nothing by comparison with the other options'."""
+
+
+def import_lightgbm() -> None:
+    """Import it before it is needed. Raises StepFailed if the system lacks OpenMP, which its wheel does not have."""
+    try:
+        importlib.import_module("lightgbm")
+    except OSError as error:
+        raise StepFailed(f"LightGBM cannot be loaded ({error}): install the system's package libgomp1") from None
 
 
 def boosted_trees(train: Features, kinds: Sequence[str]) -> Predict:
