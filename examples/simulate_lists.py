@@ -3,42 +3,36 @@
     .venv/bin/python examples/simulate_lists.py [MODEL]
 
 Each user is shown one list, three items from each recommender in turn, and picks. What counts is whose item it was, as
-in an interleaving test online. MODEL is `tiny-base`, which runs on any CPU but knows nobody's taste, so expect a draw;
-give the directory of a model that you trained (README) for an answer that means something. For users and items of a
-prepared log, `usermirrorer simulate` renders the scenes for you (docs/your_own_log.md).
+in an interleaving test online. The log is `toy`, which is prepared in `runs/lists` first; take your own instead
+(docs/your_own_log.md). MODEL is `tiny-base`, which runs on any CPU but knows nobody's taste, so expect a draw; give
+the directory of a model that you trained (README) for an answer that means something.
 """
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
+from pathlib import Path
 
-from usermirrorer import Simulator
-from usermirrorer.steps import Sampling
+import polars as pl
 
-
-TASTES = ("sweet", "sour", "salty", "bitter", "spicy")
-DISHES = ("cake", "tea", "soup", "pie", "bread", "jam", "noodles", "salad")
-CATALOGUE = [f"{taste} {dish}" for taste in TASTES for dish in DISHES]
-HISTORIES = {
-    "anna": ["sweet cake", "sweet tea", "sour soup", "sweet jam"],
-    "ben": ["spicy noodles", "salty bread", "spicy soup"],
-    "cleo": ["bitter tea", "bitter salad", "sweet pie", "bitter jam"],
-}
+from usermirrorer import Request, Simulator
+from usermirrorer.data.log.prepare import prepare
 
 
-def popular(user: str, count: int) -> list[str]:
-    """What everybody else chose most; dishes nobody chose yet follow in the order of the catalogue."""
-    chosen = Counter(dish for other, dishes in HISTORIES.items() if other != user for dish in dishes)
-    new = [dish for dish in CATALOGUE if dish not in HISTORIES[user]]
-    return sorted(new, key=lambda dish: -chosen[dish])[:count]
+WORK, USERS = Path("runs/lists"), 12
 
 
-def similar(user: str, count: int) -> list[str]:
-    """New dishes that share most words with the user's own history."""
-    words = Counter(word for dish in HISTORIES[user] for word in dish.split())
-    new = [dish for dish in CATALOGUE if dish not in HISTORIES[user]]
-    return sorted(new, key=lambda dish: -sum(words[word] for word in dish.split()))[:count]
+def popular(history: list[str], log: pl.DataFrame) -> list[str]:
+    """What everybody chose most, without what is in the user's history."""
+    ranked = log["item_id"].value_counts(sort=True)["item_id"].to_list()
+    return [item for item in ranked if item not in history]
+
+
+def similar(history: list[str], log: pl.DataFrame) -> list[str]:
+    """The items that share most words with the history, the more popular first among equals."""
+    words = Counter(word for item in history for word in item.split("-"))
+    return sorted(popular(history, log), key=lambda item: -sum(words[word] for word in item.split("-")))
 
 
 def interleaved(first: list[str], second: list[str], each: int) -> dict[str, str]:
@@ -52,20 +46,22 @@ def interleaved(first: list[str], second: list[str], each: int) -> dict[str, str
 
 
 def main(model: str) -> None:
-    lists = {user: interleaved(popular(user, 20), similar(user, 20), 3) for user in HISTORIES}
-    scenes = [
-        {"profile": "", "history": "\n".join(f"chose {dish}" for dish in HISTORIES[user]), "action_list": list(shown)}
-        for user, shown in lists.items()
-    ]
+    prepare("toy", None, WORK)
+    log = pl.read_parquet(WORK / "tables" / "toy" / "interactions.parquet")
+    lists = {}
+    for user in log["user_id"].unique(maintain_order=True)[:USERS]:
+        history = log.filter(user_id=user)["item_id"].to_list()
+        lists[user] = interleaved(popular(history, log), similar(history, log), 3)
+
     prompt = "plain" if model == "tiny-base" else None  # None: the instruction that the model was trained with
-    answers = Simulator(model, prompt, samples=4).simulate(scenes, Sampling(max_tokens=48))
+    users = Simulator.open(model, WORK, "toy", prompt=prompt, samples=4, max_tokens=48)
+    choices = users.choose_all(Request(user, list(shown)) for user, shown in lists.items())
 
     wins: Counter[str] = Counter()
-    for (user, shown), answer in zip(lists.items(), answers, strict=True):
-        print(f"{user} picks {answer.option} ({shown[answer.option]}), after thoughts such as:")
-        print(f"    {answer.rationales[0].text}")
-        for name, probability in zip(shown.values(), answer.probs.tolist(), strict=True):
-            wins[name] += probability
+    for (user, shown), choice in zip(lists.items(), choices, strict=True):
+        print(f"{user} picks {choice.item} ({shown[choice.item]}): {choice.rationale}")
+        for item, probability in zip(choice.items, choice.probs.tolist(), strict=True):
+            wins[shown[item]] += probability
     for name, mass in sorted(wins.items()):
         print(f"{name}: {mass / len(lists):.2f} of the choices expected")
 

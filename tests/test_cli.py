@@ -259,6 +259,17 @@ def test_a_label_that_is_not_one_token(work: Path, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [("--temperature", -1, "must be 0 or more"), ("--top-p", 0, "at most 1"), ("--max-tokens", 0, "at least 1")],
+)
+def test_sampling_that_is_not_possible(work: Path, tmp_path: Path, option: str, value: int, message: str) -> None:
+    scenes = ["--scenes", work / "scenes/toy/test", "--out", tmp_path]
+    assert message in refused("eval", "--model", "tiny-base", *scenes, option, value)
+    writer = ["--variant", "strong", "--llm", "scripted:reader"]
+    assert message in refused("decide", "toy", "--work", work, *writer, option, value)
+
+
 def test_a_model_that_is_not_there(work: Path, tmp_path: Path) -> None:
     assert "./nowhere" in refused(
         "eval", "--model", "./nowhere", "--scenes", work / "scenes/toy/test", "--out", tmp_path

@@ -80,6 +80,12 @@ def scene_seed(seed: int, key: str) -> int:
     return int.from_bytes(digest, "big") >> 33
 
 
+def draw(probs: np.ndarray, seed: int, key: str) -> int:
+    """An index drawn by its probability, `(options,)`: a function of the probabilities, the seed and the key."""
+    drawn = np.random.default_rng(scene_seed(seed, key)).random()
+    return int(np.searchsorted(np.cumsum(probs)[:-1], drawn * probs.sum(), side="right"))
+
+
 def halves(labels: np.ndarray) -> np.ndarray:
     """0 or 1 for each row, `(rows,)`, the same for rows with the same label; a seeded draw of half the labels."""
     _, unit = np.unique(labels, return_inverse=True)

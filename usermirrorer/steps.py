@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from usermirrorer.errors import UserError, unknown_name
@@ -131,6 +132,15 @@ class Sampling:
         """These three alone, from the settings of a step that has more."""
         return Sampling(self.temperature, self.top_p, self.max_tokens)
 
+    def check(self) -> None:
+        """Raises UserError for values with which nothing can be sampled."""
+        if not self.temperature >= 0:
+            raise UserError(f"temperature {self.temperature}: must be 0 or more")
+        if not 0 < self.top_p <= 1:
+            raise UserError(f"top_p {self.top_p}: must be above 0 and at most 1")
+        if self.max_tokens < 1:
+            raise UserError(f"max_tokens {self.max_tokens}: must be at least 1")
+
 
 @dataclass(frozen=True, kw_only=True)
 class DecideSettings(Sampling):
@@ -188,11 +198,12 @@ class EvalSettings(Sampling):
     seed: int = setting(0, "The same seed gives the same bytes.")
 
 
-@dataclass(frozen=True)
-class SimulateSettings:
+@dataclass(frozen=True, kw_only=True)
+class SimulateSettings(Sampling):
     """A recommender's lists → what a simulated user picks."""
 
     samples: int = setting(5, "Decision processes per list.")
     mode: str = setting("decision", "decision or direct")
     prompt: str | None = setting(None, "Instruction; default: as trained, else ekb.")
+    calibration: Path | None = setting(None, "Evaluation of this model (directory), to calibrate its probabilities.")
     seed: int = setting(0, "The same seed gives the same bytes.")

@@ -137,6 +137,23 @@ def format_estimate(estimate: Mapping[str, Any] | None, signed: bool = False) ->
     return value if low is None or high is None else f"{value} [{low:{form}}, {high:{form}}]"
 
 
+def format_percent(estimate: Mapping[str, Any]) -> str:
+    """A share as `55 % [52, 58]`."""
+    value = f"{100 * estimate['value']:.0f} %"
+    return value if estimate["low"] is None else f"{value} [{100 * estimate['low']:.0f}, {100 * estimate['high']:.0f}]"
+
+
+def format_points(estimate: Mapping[str, Any]) -> str:
+    """The size of a difference of shares as `4.1 points [1.0, 7.2]`, whichever way it goes."""
+    value, low, high = (None if estimate[end] is None else 100 * estimate[end] for end in ("value", "low", "high"))
+    assert value is not None
+    points = f"{abs(value):.1f} points"
+    if low is None or high is None:
+        return points
+    low, high = (low, high) if value >= 0 else (-high, -low)
+    return f"{points} [{low:.1f}, {high:.1f}]"
+
+
 def format_exact(estimate: Mapping[str, Any], exact: bool) -> str:
     """`0.200 exactly` if the value follows from how the lists are made, else as `format_estimate`."""
     return f"{estimate['value']:.3f} exactly" if exact else format_estimate(estimate)

@@ -6,7 +6,8 @@ import re
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ from usermirrorer.data.scenes.make import make_scenes
 from usermirrorer.data.scenes.render import option_texts, render
 from usermirrorer.data.sources import DOMAINS, Domain, load_domain
 from usermirrorer.data.sources.templates import field_names, required_names
+from usermirrorer.simulate.outside import Person
+from usermirrorer.simulate.requests import Offer, Renderer, Request
 from usermirrorer.steps import GROUPED_EXPOSURES, SceneSettings
 
 
@@ -297,3 +300,58 @@ def test_values_as_of_a_time_are_those_of_a_plain_reference(every, name: str) ->
         assert len({*wanted} - {None}) >= (1 if how == "new_release" else 3), (
             f"{value}: the fixture has too few values"
         )
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_person_with_the_rows_of_a_user_is_shown_as_that_user(every, name: str) -> None:
+    """Whoever is not in the log is rendered as if they were, at any time, whichever way their rows are given."""
+    prepared = every(name)
+    tables: Tables = prepared.tables
+    renderer, rng = Renderer(tables), np.random.default_rng(1)
+    log = pl.read_parquet(prepared.work / "tables" / prepared.name / "interactions.parquet").drop("scene_id")
+    # what is only known to precede all others is given without a time
+    dated = pl.int_range(pl.len()) >= tables.undated
+    log = log.with_columns(pl.when(dated).then("timestamp"))
+    times = [int(time) for time in rng.choice(tables.log.time[tables.undated + 1 :], 12)] + [None] * 3
+    shown = 0
+    for at in times:
+        profile = tables.users.row(int(rng.integers(len(tables.users))), named=True)
+        items = [item for item in tables.items["item_id"] if at is None or tables.released[renderer.items[item]] <= at]
+        items = [item for item in items if tables.released[renderer.items[item]] <= tables.log.time[-1]][:4]
+        history = log.filter(user_id=profile["user_id"])
+        rows = history.with_columns(pl.from_epoch("timestamp", time_unit="ms")) if at else history.to_dicts()
+        requests = [Request(profile["user_id"], items, at), Request(Person(profile, rows, "other"), items, at)]
+        of_user, of_person = renderer.offers(requests)
+        assert isinstance(of_user, Offer) and isinstance(of_person, Offer), (of_user, of_person)
+        if "friends" in tables.domain.as_of.values():  # friends are known of users of the log alone
+            of_user.text["action_list"] = of_person.text["action_list"]
+        assert of_person.text == of_user.text and of_person.at == of_user.at
+        shown += bool(of_user.text["history"])
+    assert shown >= 3
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_new_item_is_shown_as_one_of_the_log_before_its_first_event(every, name: str) -> None:
+    tables: Tables = every(name).tables
+    nothing = {
+        table: replace(records, item=records.item[:0], time=records.time[:0], columns=_none_of(records.columns))
+        for table in ("item_statistics", "item_labels")
+        if (records := getattr(tables, table)) is not None
+    }
+    tables = replace(tables, **nothing)  # beside the log, too, nothing is known of a new item
+    renderer, user = Renderer(tables), tables.users["user_id"][0]
+    at = int(tables.log.time[0]) + DAY_MS
+    had = set(tables.log.item[: tables.log.position(np.array([at]))[0]].tolist())
+    rows = [row for row in range(len(tables.items)) if row not in had and tables.released[row] <= at][:8]
+    known = tables.items[rows]
+    new = known.drop("text", "dated").with_columns(item_id=pl.format("new {}", "item_id")).to_dicts()
+    for row, dated in zip(new, known["dated"], strict=True):
+        if not dated:
+            row.pop("available_from")
+    in_log, outside = renderer.offers([Request(user, known["item_id"], at), Request(user, new, at)])
+    assert isinstance(in_log, Offer) and isinstance(outside, Offer), (in_log, outside)
+    assert outside.text == in_log.text and outside.items == [row["item_id"] for row in new]
+
+
+def _none_of(columns: Mapping[str, pl.Series]) -> dict[str, pl.Series]:
+    return {name: column[:0] for name, column in columns.items()}

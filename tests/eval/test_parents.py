@@ -19,3 +19,8 @@ def test_the_nearest_evaluated_model_is_the_parent(tmp_path, monkeypatch):
     assert parents({name: specs[name] for name in ("dpo", "base")}, bases) == {"dpo": "base"}
     hub = {"a": "vllm:owner/tuned", "b": "vllm:owner/base"}
     assert parents(hub, {"a": ["owner/base"], "b": []}) == {"a": "b"}
+
+
+def test_models_that_were_moved_since_keep_their_parents():
+    specs = {"sft": "vllm:runs/gone/models/sft", "dpo": "transformers:runs/gone/models/dpo"}
+    assert parents(specs, {"sft": ["tiny-base"], "dpo": ["tiny-base", "runs/gone/models/sft"]}) == {"dpo": "sft"}

@@ -55,24 +55,24 @@ def test_importing_the_package_loads_neither_torch_nor_vllm() -> None:
 
 def test_an_answer_is_the_mean_of_its_processes(engine: VLLMModel) -> None:
     scenes = [scene(1), scene(2, 5)]
-    answers = Simulator(engine, prompt="plain", samples=4, seed=3).simulate(scenes, SAMPLING)
+    answers = Simulator(engine, prompt="plain", samples=4, seed=3, max_tokens=10).simulate(scenes)
     for text, answer in zip(scenes, answers, strict=True):
         assert len(answer.rationales) == 4
         stacked = np.array([process.probs for process in answer.rationales])
         assert stacked.shape == (4, len(text["action_list"]))
         np.testing.assert_allclose(answer.probs, stacked.mean(axis=0))
         assert answer.probs.sum() == pytest.approx(1)
-        assert answer.option == text["action_list"][answer.picked] == text["action_list"][int(answer.probs.argmax())]
+        assert answer.item == text["action_list"][answer.picked] == text["action_list"][int(answer.probs.argmax())]
         assert answer.unfinished == sum(process.behavior is None for process in answer.rationales)
 
 
 def test_a_scene_has_the_same_answer_in_any_list(engine: VLLMModel) -> None:
-    user = Simulator(engine, prompt="plain", samples=2, seed=1)
-    many = user.simulate([scene(i) for i in range(6)], SAMPLING)
-    [one] = user.simulate([scene(4)], SAMPLING)
+    user = Simulator(engine, prompt="plain", samples=2, seed=1, max_tokens=10)
+    many = user.simulate([scene(i) for i in range(6)])
+    [one] = user.simulate([scene(4)])
     assert [process.text for process in one.rationales] == [process.text for process in many[4].rationales]
     np.testing.assert_array_equal(one.probs, many[4].probs)
-    [other] = Simulator(engine, prompt="plain", samples=2, seed=2).simulate([scene(4)], SAMPLING)
+    [other] = Simulator(engine, prompt="plain", samples=2, seed=2, max_tokens=10).simulate([scene(4)])
     assert [process.text for process in one.rationales] != [process.text for process in other.rationales]
 
 
@@ -132,8 +132,8 @@ def test_a_runaway_text_is_scored_too(engine: VLLMModel) -> None:
 
 def test_an_over_long_scene_sheds_its_oldest_history(engine: VLLMModel) -> None:
     entries = [f"chose cake {i}" for i in range(2000)]
-    [answer] = Simulator(engine, prompt="plain", samples=1).simulate(
-        [{**scene(1), "history": "\n".join(entries)}], SAMPLING
+    [answer] = Simulator(engine, prompt="plain", samples=1, max_tokens=10).simulate(
+        [{**scene(1), "history": "\n".join(entries)}]
     )
     limit = prompt_limit(engine, SAMPLING, "decision")
     assert limit is not None and 0 < answer.shed < 2000
@@ -143,13 +143,13 @@ def test_an_over_long_scene_sheds_its_oldest_history(engine: VLLMModel) -> None:
 
 
 def test_impossible_scenes_are_refused_by_number(engine: VLLMModel) -> None:
-    user = Simulator(engine, prompt="plain", samples=1)
-    with pytest.raises(UserError, match="Scene 1 has 27 options"):
-        user.simulate([scene(0), scene(1, 27)], SAMPLING)
-    with pytest.raises(UserError, match="Scene 1 has 1 options"):
-        user.simulate([scene(0), scene(1, 1)], SAMPLING)
-    with pytest.raises(UserError, match="Scene 0 is longer than"):
-        user.simulate([{**scene(0), "action_list": ["tea " * 9000, "cake"]}], SAMPLING)
+    user = Simulator(engine, prompt="plain", samples=1, max_tokens=10)
+    with pytest.raises(UserError, match=r"scenes\[1\]: there are 27 options"):
+        user.simulate([scene(0), scene(1, 27)])
+    with pytest.raises(UserError, match=r"scenes\[1\]: there are 1 options"):
+        user.simulate([scene(0), scene(1, 1)])
+    with pytest.raises(UserError, match=r"scenes\[0\]: longer than"):
+        user.simulate([{**scene(0), "action_list": ["tea " * 9000, "cake"]}])
 
 
 def test_the_prompt_is_the_one_the_model_was_trained_with(model_dir: str, tmp_path: Path) -> None:

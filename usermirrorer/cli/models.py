@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
-from usermirrorer.cli.options import BaseUrl, Work, reports, with_settings
+from usermirrorer.cli.options import BaseUrl, Work, domain_name, reports, with_settings
 from usermirrorer.steps import EvalSettings, SimulateSettings
+
+
+MOST_LISTED = 10
+"""Requests without an answer that `simulate` prints; its file of errors has all."""
 
 
 def train(
@@ -34,7 +38,7 @@ def train(
 def evaluate(
     model: Annotated[list[str], typer.Option(metavar="[NAME=]MODEL", help="Directory, Hub id or SPEC; repeatable.")],
     scenes: Annotated[str, typer.Option(help="Scenes: directory, FILE.parquet, FILE.jsonl(.gz) or Hub id.")],
-    out: Annotated[Path, typer.Option(help="Directory for metrics.json and predictions.parquet.")],
+    out: Annotated[Path, typer.Option(help="Directory for metrics.json and the predictions.")],
     settings: EvalSettings,
     base_url: BaseUrl = None,
 ) -> None:
@@ -54,27 +58,42 @@ def evaluate(
 @with_settings
 def simulate(
     model: Annotated[str, typer.Option(metavar="MODEL", help="Directory, Hub id or SPEC.")],
-    requests: Annotated[Path, typer.Option(help="JSONL of {user_id, items, timestamp?}: your recommender's lists.")],
-    domain: Annotated[str, typer.Option(help="Domain of the users and items.")],
+    requests: Annotated[Path, typer.Option(help="JSONL: {user_id or profile and history, items, timestamp?}.")],
+    domain: Annotated[
+        str, typer.Option(help="Domain of the users and items, or your own .yaml.", callback=domain_name)
+    ],
     work: Work,
     out: Annotated[Path, typer.Option(help="JSONL of answers.")],
     settings: SimulateSettings,
+    base_url: BaseUrl = None,
 ) -> None:
-    """Your recommender's lists in, the users' choices out.
+    """Your recommender's lists in, the users' choices out. A line that is wrong is listed, the others are answered.
 
     Example: usermirrorer simulate --model tiny-base --requests r.jsonl --domain toy --work runs/toy --out o.jsonl
     """
     from usermirrorer import console
-    from usermirrorer.data.log.tables import load_tables
-    from usermirrorer.simulate.requests import read_requests, write_choices
-    from usermirrorer.simulate.simulator import Simulator
+    from usermirrorer.data.artefacts.store import fingerprint
+    from usermirrorer.llm import as_spec, load_model
+    from usermirrorer.simulate.files import errors_file, listed_errors, simulate_file
+    from usermirrorer.simulate.simulator import Options, Simulator
 
-    lists = read_requests(requests, load_tables(work, domain))
-    user = Simulator(model, settings.prompt, settings.mode, settings.samples, settings.seed)
-    answers = user.simulate([request.text for request in lists])
-    write_choices(out, lists, answers)
-    console.headline(f"simulate {domain}: {len(answers):,} choices in {out}")
-    console.report({"file": str(out), "choices": len(answers)})
+    options = cast(Options, vars(settings))
+    user = Simulator.open(load_model(as_spec(model), base_url=base_url), work, domain, **options)
+    with console.progress(f"simulate {domain}") as progress:
+        counts = simulate_file(user, requests, out, fingerprint(work / "tables" / domain), progress)
+    console.headline(f"simulate {domain}: {counts['answered']:,} choices in {out}")
+    if user.none_of_these:
+        console.say(
+            f"  every list ends in {user.none_of_these!r}; no scene does, so what the model says of it is not measured"
+        )
+    warnings = []
+    if counts["bad"]:
+        for line in listed_errors(out, requests, MOST_LISTED):
+            console.say(f"  {line}")
+        warnings = [f"{counts['bad']:,} requests could not be answered; all are in {errors_file(out)}"]
+    for warning in warnings:
+        console.warn(warning)
+    console.report({"file": str(out), "counts": counts, "warnings": warnings})
 
 
 @reports
@@ -82,7 +101,7 @@ def report(
     directories: Annotated[list[Path], typer.Argument(metavar="DIR…", help="Directories that eval wrote.")],
     out: Annotated[Path | None, typer.Option(help="Directory for the page; default: the first DIR.")] = None,
 ) -> None:
-    """Compare evaluations of the same scenes: summary.json and one HTML page.
+    """Compare evaluations of the same scenes: a page, the same as Markdown, and summary.json.
 
     Example: usermirrorer report runs/toy/eval
     """

@@ -67,7 +67,7 @@ def _print_version(requested: bool) -> None:
         raise typer.Exit
 
 
-def _name(domain: str) -> str:
+def domain_name(domain: str) -> str:
     """The name of a domain that may be given as the path of its YAML."""
     if not domain.endswith((".yaml", ".yml")):
         return domain
@@ -94,7 +94,7 @@ Source = Annotated[
 Name = Annotated[
     str,
     typer.Argument(
-        metavar="DOMAIN", help="Domain, or your own .yaml.", callback=_name, autocompletion=complete_domain
+        metavar="DOMAIN", help="Domain, or your own .yaml.", callback=domain_name, autocompletion=complete_domain
     ),
 ]
 Work = Annotated[Path, typer.Option(help="Directory that holds the output of every step.")]

@@ -137,18 +137,36 @@ def _by(column: str, rows: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
 def _parts(
     full: ScenePredictions, scenes: pl.DataFrame, train_users: Sequence[tuple[str, str]] | None
 ) -> dict[str, np.ndarray]:
-    """Masks of scenes reported separately: with an option chosen later or not, of users with train scenes or not."""
-    masks: dict[str, np.ndarray] = {}
-    later = scenes.filter(pl.col("scene_id").is_in(full.ids)).sort("scene_id")["later_chosen"]
+    """Masks of scenes reported separately: by length of history and of list, with an option chosen later or not, of
+    users with train scenes or not."""
+    answered = scenes.filter(pl.col("scene_id").is_in(full.ids)).sort("scene_id")
+    masks = _by_history(answered["history_len"])
+    lengths = np.unique(full.counts)
+    if len(lengths) > 1:
+        masks |= {f"{n} options": full.counts == n for n in lengths}
+    later = answered["later_chosen"]
     if later.null_count() == 0:
         chosen_later = (later.list.len() > 0).to_numpy()
         masks |= {"later_chosen": chosen_later, "none_later_chosen": ~chosen_later}
     if train_users is not None:
         known = set(train_users)
-        keys = scenes.filter(pl.col("scene_id").is_in(full.ids)).sort("scene_id").select("dataset", "user_id")
-        warm = np.array([key in known for key in keys.iter_rows()])
+        warm = np.array([key in known for key in answered.select("dataset", "user_id").iter_rows()])
         masks |= {"warm_users": warm, "cold_users": ~warm}
     return masks
+
+
+def _by_history(shown: pl.Series) -> dict[str, np.ndarray]:
+    """Masks of the scenes with short, middling and long histories, thirds as far as ties allow; none if unknown."""
+    if shown.null_count():
+        return {}
+    entries = shown.to_numpy()
+    third = np.searchsorted(np.quantile(entries, [1 / 3, 2 / 3], method="inverted_cdf"), entries, side="left")
+    masks = [third == number for number in np.unique(third)]
+    if len(masks) == 1:
+        return {}
+    ends = [(entries[mask].min(), entries[mask].max()) for mask in masks]
+    names = [f"history of {low}" if low == high else f"history of {low} to {high}" for low, high in ends]
+    return dict(zip(names, masks, strict=True))
 
 
 def _counts(rows: pl.DataFrame, scenes: pl.DataFrame) -> dict[str, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from usermirrorer.errors import UserError
 from usermirrorer.llm.paths import model_directory, training_record
 
 
@@ -15,9 +16,9 @@ def bases_of(spec: str) -> list[str]:
 def parents(specs: Mapping[str, str], bases: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """Name -> the nearest of the models it was trained from that is among `specs` (name -> SPEC), if one is.
 
-    `bases` maps a name to what `bases_of` found.
+    `bases` maps a name to what `bases_of` found. Of two names for one SPEC the first is the parent.
     """
-    evaluated = {_place(spec): name for name, spec in specs.items()}
+    evaluated = {_place(spec): name for name, spec in reversed(list(specs.items()))}
     found = {}
     for name in specs:
         known = [evaluated[place] for place in map(_place, bases[name]) if place in evaluated]
@@ -28,5 +29,8 @@ def parents(specs: Mapping[str, str], bases: Mapping[str, Sequence[str]]) -> dic
 
 def _place(model: str) -> str:
     """A model's directory, whatever it is written as, or the name of one that is no directory here."""
-    directory = model_directory(model)
+    try:
+        directory = model_directory(model)
+    except UserError:  # it was moved since, or is on another machine
+        directory = None
     return str(directory.resolve()) if directory else model.removeprefix("vllm:").removeprefix("transformers:")

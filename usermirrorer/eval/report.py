@@ -1,8 +1,9 @@
-"""Compare evaluations of the same scenes: summary.json for programs, one self-contained page for people."""
+"""Compare evaluations of the same scenes: summary.json for programs, a page and its Markdown for people."""
 
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,55 +12,83 @@ import polars as pl
 
 from usermirrorer.data.artefacts.store import write_bytes
 from usermirrorer.errors import UserError
+from usermirrorer.eval.card import PREDICTIONS
 from usermirrorer.eval.evaluate import compare
-from usermirrorer.eval.page import page
+from usermirrorer.eval.headline import headline
+from usermirrorer.eval.page import markdown, page
 from usermirrorer.eval.parents import parents
 from usermirrorer.eval.scene_predictions import KEYS
 from usermirrorer.eval.table import remarks
 
 
 def report(dirs: Sequence[Path], out: Path) -> Path:
-    """Write OUT/report.html and OUT/summary.json from directories that `eval` wrote; return the page's path.
+    """Write OUT/report.html, OUT/report.md and OUT/summary.json from directories that `eval` wrote; return the page.
 
     Models keep their names; if two runs use the same name, the second gets its directory's as a prefix. Raises
     UserError if a directory holds no evaluation or the runs answered different scenes.
     """
     if not dirs:
         raise UserError("no directory to report on: pass one or more that `usermirrorer eval` wrote")
-    runs = [(directory, _read(directory)) for directory in dirs]
-    first = runs[0][1]
-    models: dict[str, Any] = {}
-    bases: dict[str, list[str]] = {}
-    predictions = []
-    for directory, metrics in runs:
-        if metrics["scenes"]["fingerprint"] != first["scenes"]["fingerprint"]:
-            raise UserError(f"{directory} and {dirs[0]} answered different scenes: report them separately")
-        rows = pl.read_parquet(directory / "predictions.parquet")
-        for name, measured in metrics["models"].items():
-            unique = name if name not in models else f"{directory.name}/{name}"
-            if unique in models:
-                raise UserError(f"{directory} is given twice: pass every run once")
-            spec, prompt = metrics["settings"]["models"][name], metrics["settings"]["prompts"][name]
-            models[unique] = {**measured, "spec": spec, "prompt": prompt, "settings": metrics["settings"]}
-            bases[unique] = metrics["settings"]["bases"][name]
-            predictions.append(rows.filter(pl.col("model") == name).with_columns(model=pl.lit(unique)))
-    answered = pl.concat(predictions)
-    related = parents({name: model["spec"] for name, model in models.items()}, bases)
-    comparisons = compare(answered, answered.select(KEYS).unique("scene_id"), related)
-    merged = {**first, "models": models, "comparisons": comparisons}
+    found = merged(dirs)
+    found["command"] = shlex.join(["usermirrorer", "report", *map(str, dirs), "--out", str(out)])
     out.mkdir(parents=True, exist_ok=True)
-    write_bytes(out / "summary.json", (json.dumps(summary(merged), indent=1, ensure_ascii=False) + "\n").encode())
-    write_bytes(out / "report.html", page(merged).encode())
+    text = json.dumps(summary(found), indent=1, ensure_ascii=False) + "\n"
+    for name, content in {"summary.json": text, "report.md": markdown(found), "report.html": page(found)}.items():
+        write_bytes(out / name, content.encode())
     return out / "report.html"
 
 
+def merged(dirs: Sequence[Path]) -> dict[str, Any]:
+    """The metrics of several evaluations of the same scenes as those of one, with what lies beside them.
+
+    Every model has its `spec`, `prompt`, `settings`, `bases`, `training` and `examples`; `runs` has the record of
+    every directory.
+    """
+    runs = [(directory, _read(directory, "metrics.json")) for directory in dirs]
+    first = runs[0][1]
+    models: dict[str, Any] = {}
+    predictions, records = [], {}
+    related: dict[str, str] = {}
+    redistribute: dict[str, bool] = {}
+    for directory, metrics in runs:
+        if metrics["scenes"]["fingerprint"] != first["scenes"]["fingerprint"]:
+            raise UserError(f"{directory} and {dirs[0]} answered different scenes: report them separately")
+        rows = pl.read_parquet(directory / PREDICTIONS)
+        texts, settings = _read(directory, "examples.json"), metrics["settings"]
+        records[str(directory)] = _read(directory, "run.json")
+        redistribute |= texts["redistribute_text"]
+        names = {name: name if name not in models else f"{directory.name}/{name}" for name in metrics["models"]}
+        related |= {names[b]: names[a] for b, a in parents(settings["models"], settings["bases"]).items()}
+        for name, measured in metrics["models"].items():
+            unique = names[name]
+            if unique in models:
+                raise UserError(f"{directory} is given twice: pass every run once")
+            models[unique] = {
+                **measured,
+                "spec": settings["models"][name],
+                "prompt": settings["prompts"][name],
+                "bases": settings["bases"][name],
+                "settings": settings,
+                "training": metrics["training"][name],
+                "examples": texts["models"].get(name, []),
+            }
+            predictions.append(rows.filter(pl.col("model") == name).with_columns(model=pl.lit(unique)))
+    answered = pl.concat(predictions)
+    specs, bases = ({name: model[key] for name, model in models.items()} for key in ("spec", "bases"))
+    # A parent of the same run answered with the same settings, so it comes before one of another run.
+    comparisons = compare(answered, answered.select(KEYS).unique("scene_id"), {**parents(specs, bases), **related})
+    more = {"models": models, "comparisons": comparisons, "runs": records, "redistribute_text": redistribute}
+    return {**first, **more}
+
+
 def summary(metrics: dict[str, Any]) -> dict[str, Any]:
-    """The headline: macro measures of the full context, and what to compare them with.
+    """The headline in words, macro measures of the full context, and what to compare them with.
 
     `best_possible` is empty if it is not known. Its arg-max accuracy also bounds a model's accuracy.
     """
     strongest = metrics["strongest_baseline"]
     return {
+        "headline": headline(metrics),
         "scenes": metrics["scenes"],
         "remarks": remarks(metrics),
         "chance": metrics["chance"],
@@ -91,10 +120,10 @@ def _headline(model: dict[str, Any], strongest: str) -> dict[str, Any]:
     return {**full, **{name: value for name, value in extra.items() if value is not None}}
 
 
-def _read(directory: Path) -> dict[str, Any]:
-    path = directory / "metrics.json"
+def _read(directory: Path, name: str) -> dict[str, Any]:
+    path = directory / name
     if not path.is_file():
-        raise UserError(f"{directory} holds no metrics.json: pass a directory that `usermirrorer eval` wrote")
+        raise UserError(f"{directory} holds no {name}: pass a directory that `usermirrorer eval` wrote")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

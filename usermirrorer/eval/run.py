@@ -21,10 +21,13 @@ from usermirrorer.data.artefacts.store import write_bytes, write_parquet
 from usermirrorer.errors import UserError, unknown_name
 from usermirrorer.eval.baselines import load_baselines
 from usermirrorer.eval.best_possible import best_possible
+from usermirrorer.eval.card import PREDICTIONS, write_card
 from usermirrorer.eval.contexts import CONTEXTS, anonymise_items, with_context
 from usermirrorer.eval.evaluate import evaluate
+from usermirrorer.eval.examples import examples, redistributable
 from usermirrorer.eval.parents import bases_of, parents
 from usermirrorer.eval.predict import predict
+from usermirrorer.eval.provenance import run_record, training_of
 from usermirrorer.eval.scene_predictions import KEYS
 from usermirrorer.eval.scenes import load_scenes, probe_of, sibling
 from usermirrorer.eval.table import show_metrics
@@ -45,8 +48,10 @@ def run_eval(
     baselines: Path | None = None,
     base_url: str | None = None,
 ) -> dict[str, Any]:
-    """Evaluate `models` (name -> SPEC) on the scenes at `source`; write OUT/metrics.json and OUT/predictions.parquet.
+    """Evaluate `models` (name -> SPEC) on the scenes at `source`; write OUT/metrics.json and what lies beside it.
 
+    `predictions.parquet` has every answer, `examples.json` five scenes to read of every model, `run.json` what is not
+    the same in every run (date, command, versions), and `README.md` says so.
     `settings.prompt` overrides the instruction a model was trained with. For scenes at WORK/scenes/DOMAIN/SPLIT,
     baselines, train users and the log are found in WORK. Shows the measures, returns them.
     """
@@ -55,6 +60,7 @@ def run_eval(
     settings = settings or EvalSettings()
     mode, contexts, prompt = settings.mode, settings.context.split(","), settings.prompt
     _check(settings.repeat, mode, contexts, prompt)
+    settings.check()
     scenes, counts = load_scenes(source)
     train_source = sibling(source, "scenes", "train")
     train = load_scenes(train_source)[0] if train_source and train_source != Path(source).resolve() else None
@@ -79,6 +85,7 @@ def run_eval(
     metrics = {
         "source": source,
         "settings": {**recorded, "contexts": contexts, "models": dict(models), "prompts": prompts, "bases": bases},
+        "training": {name: training_of(spec) for name, spec in models.items()},
         "read": counts,
         "notes": [note] if note else [],
         **evaluate(
@@ -92,8 +99,16 @@ def run_eval(
         ),
     }
     # With the scenes' keys the file can be compared with other runs' without the scenes.
-    write_parquet(predictions.join(scenes.select(KEYS), on="scene_id").to_arrow(), out / "predictions.parquet")
-    write_bytes(out / "metrics.json", (json.dumps(metrics, indent=1, ensure_ascii=False) + "\n").encode())
+    write_parquet(predictions.join(scenes.select(KEYS), on="scene_id").to_arrow(), out / PREDICTIONS)
+    shown = anonymise_items(scenes) if settings.anonymise_items else scenes
+    full = predictions.filter(pl.col("context") == "full").group_by(["model"], maintain_order=True)
+    texts = {
+        "redistribute_text": redistributable(scenes["dataset"].unique().sort(), sibling(source, "tables")),
+        "models": {str(name): examples(rows, shown, settings.seed) for (name,), rows in full},
+    }
+    for name, content in {"metrics": metrics, "examples": texts, "run": run_record()}.items():
+        write_bytes(out / f"{name}.json", (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    write_card(out, metrics)
     show_metrics(metrics)
     headline(f"eval: {', '.join(models)} on {len(scenes):,} scenes of {source}, measures in {out}")
     return metrics

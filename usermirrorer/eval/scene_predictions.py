@@ -19,6 +19,11 @@ from usermirrorer.intervals import Estimate, Scoped, Statistic
 
 
 BINS = 15
+"""Of the calibration error."""
+
+READABLE_BINS = 6
+"""Of the reliability that people look at: few, so that each has an interval that says something."""
+
 KEYS = ("scene_id", "dataset", "user_id", "item_pos", "group_id")
 PER_SCENE = ("argmax_accuracy", "calibrated_gain", "accuracy", "information_gain", "mrr", "brier")
 """Measures that are means of one value per scene, in the order of `ScenePredictions.columns`."""
@@ -169,11 +174,16 @@ def _exact(value: float, scenes: int) -> Estimate:
     return {"value": value, "low": None, "high": None, "n": scenes}
 
 
-def _reliability(predicted: ScenePredictions) -> list[dict[str, float]]:
-    """Mean confidence and hits of every bin of the calibration error."""
-    bins = measures.confidence_bins(predicted.probs, BINS)
+def _reliability(predicted: ScenePredictions) -> list[dict[str, Any]]:
+    """Mean confidence, and the share of hits with its interval, in few bins of equal mass, all domains together."""
+    bins = measures.confidence_bins(predicted.probs, READABLE_BINS)
     confidence, hit = predicted.probs.max(axis=1), measures.argmax_hit(predicted.probs, predicted.choice)
     return [
-        {"confidence": float(confidence[inside].mean()), "hit": float(hit[inside].mean()), "n": int(inside.sum())}
+        {
+            "confidence": float(confidence[inside].mean()),
+            "hit": intervals.interval(
+                hit[inside], predicted.users[inside], groups=predicted.groups[inside], pooled=True
+            ),
+        }
         for inside in (bins == b for b in np.unique(bins))
     ]

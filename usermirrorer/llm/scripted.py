@@ -2,7 +2,8 @@
 
 `scripted:reader` reads carefully, `scripted:noisy` carelessly. Both see only what the prompt shows: they weight the
 words that an option shares with the history, sample an option by these weights, and name the word that decided it.
-`scripted:neighbours` writes from the log (`data/decisions/neighbours.py`).
+`scripted:neighbours` writes from the log (`data/decisions/neighbours.py`). As a predictor, each of them reads which
+option a decision names: so pairs can be made before there is a model that binds a title to its label.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ SHARPNESS = {"reader": 3.0, "noisy": 0.7, "neighbours": 3.0}
 """How closely each writer follows the weights: the inverse temperature of its softmax, or for `neighbours`, whose
 weights have no scale, the power to which they are raised."""
 
+NAMED = 0.9
+"""Probability that a scripted predictor gives the option that a decision names."""
+
 _HISTORY = "## History\n"
 _OPTIONS = "# Exposure List\n"
 _WORD = re.compile(r"[^\W\d_]+(?:['-][^\W\d_]+)*")
@@ -34,7 +38,7 @@ _STOP_WORDS = frozenset("a an and at by for from in is it of on or the to with".
 
 @dataclass
 class ScriptedWriter:
-    """A `LanguageModel` that only writes: it has no probabilities and no embeddings."""
+    """A `LanguageModel` that writes decisions and tells which option one names; it has no embeddings."""
 
     name: str
     sharpness: float
@@ -61,10 +65,24 @@ class ScriptedWriter:
         return [Output(answered(text, int(pick)), "stop") for text, pick in zip(written, picks, strict=True)]
 
     def choice_probs(self, conversations: Sequence[Conversation], labels: Sequence[Sequence[str]]) -> list[np.ndarray]:
-        raise UserError(f"{self.name} only writes: use vllm:MODEL or openai:MODEL as the predictor.")
+        """The option whose title the open turn names last has probability `NAMED`, the others share the rest.
+
+        If it names none, all are equally probable.
+        """
+        return [self._named(messages, len(names)) for messages, names in zip(conversations, labels, strict=True)]
+
+    def _named(self, messages: Conversation, count: int) -> np.ndarray:
+        decision = messages[-1]["content"] if messages[-1]["role"] == "assistant" else ""
+        options = read_prompt([turn for turn in messages if turn["role"] != "assistant"])[1]
+        places = [decision.rfind(title(option)) for option in options]
+        if max(places) < 0:
+            return np.full(count, 1 / count)
+        # Of titles that begin at one place, the longest is meant.
+        named = max(range(count), key=lambda option: (places[option], len(title(options[option]))))
+        return np.where(np.arange(count) == named, NAMED, (1 - NAMED) / (count - 1))
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
-        raise UserError(f"{self.name} only writes: use tfidf or vllm:MODEL as the embedder.")
+        raise UserError(f"{self.name} has no embeddings: use tfidf or vllm:MODEL as the embedder.")
 
     def count_tokens(self, conversations: Sequence[Conversation]) -> list[int]:
         """Length of each conversation in words."""

@@ -1,104 +1,215 @@
-"""A simulated user to call from Python: scenes in, probabilities and rationales out."""
+"""A simulated user to call from Python: people and lists in, probabilities and rationales out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from threading import Lock
+from typing import Any, TypedDict, TypeVar, Unpack
 
-import numpy as np
-
+from usermirrorer.data.log.tables import load_tables
+from usermirrorer.data.sources import is_own, load_domain
 from usermirrorer.errors import UserError
 from usermirrorer.llm import as_spec, load_model
 from usermirrorer.llm.choose import MODES, Process, choose, prompt_limit, trained_prompt
 from usermirrorer.llm.prompts import INSTRUCTIONS, LABELS, SceneText, conversation, shed_history
-from usermirrorer.llm.protocol import LanguageModel
+from usermirrorer.llm.protocol import Conversation, LanguageModel
 from usermirrorer.seeds import scene_seed
-from usermirrorer.steps import Sampling, SimulateSettings
+from usermirrorer.settings import closest
+from usermirrorer.simulate.batching import Batcher
+from usermirrorer.simulate.calibration import read_calibration
+from usermirrorer.simulate.choice import Choice, choice
+from usermirrorer.simulate.evidence import read_evidence
+from usermirrorer.simulate.outside import Person
+from usermirrorer.simulate.requests import Item, Offer, Renderer, Request, Time
+from usermirrorer.steps import SimulateSettings
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What the simulated user does with one list.
+T = TypeVar("T")
 
-    `probs`, shape `(options,)`, is the mean over the decision processes (`rationales`); `picked` is its arg-max,
-    0-based, and `option` that option's text. `unfinished` counts processes that named no option, `shed` the oldest
-    history entries left out to fit the model's context.
+Fitted = tuple[Offer, Conversation, int]
+"""An offer, the prompt that shows it, and how many of the oldest history entries were left out."""
+
+_MODELS = Lock()
+"""Engine and tokenizers take one thread at a time, whichever simulator it asks."""
+
+
+class Options(TypedDict, total=False):
+    """How a simulated user answers. Defaults are those of `usermirrorer simulate` (`steps.SimulateSettings`).
+
+    In `mode` `decision` the user writes `samples` decision processes before choosing, in `direct` none. `prompt` is
+    the instruction, by default the one that the model was trained with. `calibration` is a directory that `eval`
+    wrote, with this model in it.
     """
 
-    probs: np.ndarray
-    picked: int
-    option: str
-    rationales: list[Process]
-    unfinished: int
-    shed: int
+    samples: int
+    mode: str
+    prompt: str | None
+    temperature: float
+    top_p: float
+    max_tokens: int
+    calibration: str | Path | None
+    seed: int
 
 
 class Simulator:
     """A user simulator on a model: a directory, a Hub id, `tiny-base`, or a SPEC such as `openai:NAME`.
 
-        >>> user = Simulator("runs/dpo")
-        >>> scene = {"profile": "", "history": "chose sweet cake", "action_list": ["sour tea", "sweet pie"]}
-        >>> user.simulate([scene])[0].option
+        >>> user = Simulator.open("runs/models/dpo", work="runs/shop", domain="shop")
+        >>> choice = user.choose("0007", ["0012", "0031", "0044"])
+        >>> choice.item, choice.probs, choice.rationale
 
-    `prompt` is the instruction, by default that of `choose.trained_prompt`. In `decision` mode the user writes
-    `samples` decision processes before choosing, in `direct` mode none. A scene's answer does not depend on the other
-    scenes. Raises UserError for an unknown mode or prompt, or fewer than one sample.
+    Without a log, `Simulator(model).simulate(scenes)` answers scenes that are text already. An answer does not depend
+    on what else is asked. Nothing is loaded before the first question; threads take turns.
+    Raises UserError for an option that is not valid.
     """
 
-    def __init__(
-        self,
-        model: str | LanguageModel,
-        prompt: str | None = None,
-        mode: str = SimulateSettings.mode,
-        samples: int = SimulateSettings.samples,
-        seed: int = SimulateSettings.seed,
-    ) -> None:
-        if mode not in MODES:
-            raise UserError(f"mode {mode!r}: choose decision or direct")
-        if samples < 1:
-            raise UserError(f"samples {samples}: must be at least 1")
+    def __init__(self, model: str | LanguageModel, **options: Unpack[Options]) -> None:
+        settings = SimulateSettings(**options)  # type: ignore[arg-type]
+        if settings.mode not in MODES:
+            raise UserError(f"mode {settings.mode!r}: choose decision or direct")
+        if settings.samples < 1:
+            raise UserError(f"samples {settings.samples}: must be at least 1")
+        settings.sampling.check()
         if isinstance(model, str):
             model = load_model(as_spec(model))
         self.model = model
-        self.prompt = trained_prompt(model.name, mode) if prompt is None else prompt
+        self.prompt = trained_prompt(model.name, settings.mode) if settings.prompt is None else settings.prompt
         if self.prompt not in INSTRUCTIONS:
             raise UserError(f"prompt {self.prompt!r}: choose one of {', '.join(INSTRUCTIONS)}")
-        self.mode = mode
-        self.samples = samples
-        self.seed = seed
-
-    def simulate(self, scenes: Iterable[SceneText], sampling: Sampling | None = None) -> list[Answer]:
-        """What the user does with each scene's `action_list`, given `profile` and `history` (rendered text).
-
-        Raises UserError if a scene has fewer than 2 or more than 26 options, or does not fit the model's context even
-        without history.
-        """
-        sampling, scenes = sampling or Sampling(), list(scenes)
-        limit = prompt_limit(self.model, sampling, self.mode)
-        fitted: list[tuple[SceneText, int]] = []
-        for index, scene in enumerate(scenes):
-            if not 2 <= len(scene["action_list"]) <= len(LABELS):
-                raise UserError(f"Scene {index} has {len(scene['action_list'])} options; give 2 to {len(LABELS)}")
-            fit = shed_history(scene, self.prompt, self.model.count_tokens, limit)
-            if fit is None:
-                raise UserError(
-                    f"Scene {index} is longer than {limit} tokens even without history; shorten its options"
-                )
-            fitted.append(fit)
-        conversations = [conversation(scene, self.prompt) for scene, _ in fitted]
-        answered = choose(
-            self.model,
-            conversations,
-            [len(scene["action_list"]) for scene in scenes],
-            repeat=self.samples,
-            sampling=sampling,
-            mode=self.mode,
-            seeds=[scene_seed(self.seed, messages[-1]["content"]) for messages in conversations],
+        self.settings = settings
+        self.calibration = (
+            None
+            if settings.calibration is None
+            else read_calibration(Path(settings.calibration), model.name, self.prompt, settings)
         )
-        answers = []
-        for scene, (_, shed), processes in zip(scenes, fitted, answered, strict=True):
-            probs = np.mean([process.probs for process in processes], axis=0)
-            picked = int(probs.argmax())
-            unfinished = sum(process.unfinished for process in processes)
-            answers.append(Answer(probs, picked, scene["action_list"][picked], processes, unfinished, shed))
-        return answers
+        self.renderer: Renderer | None = None
+        self._batcher: Batcher[Request, Choice] = Batcher(self.answers)
+
+    @classmethod
+    def open(cls, model: str | LanguageModel, work: str | Path, domain: str, **options: Unpack[Options]) -> Simulator:
+        """A simulator of the people of a log: of DOMAIN, prepared in WORK (`usermirrorer prepare`).
+
+        Raises UserError if there are no tables, or for an option that is not valid.
+        """
+        simulator = cls(model, **options)
+        name = load_domain(domain).name if is_own(domain) else domain
+        work = Path(work)
+        prepared = sorted(path.name for path in (work / "tables").glob("*") if path.is_dir())
+        if prepared and name not in prepared:
+            hint = closest(name, prepared, f"run `usermirrorer prepare {name} --work {work}` first")
+            raise UserError(f"domain {name!r}: {work} has tables of {', '.join(prepared)} alone; {hint}")
+        tables = load_tables(work, name)
+        simulator.renderer = Renderer(tables, read_evidence(work, name, tables))
+        if simulator.none_of_these and simulator.calibration is not None:
+            raise UserError(
+                f"calibration: no evaluation has the option {simulator.none_of_these!r} that {name} adds to every "
+                f"list; leave calibration out, or none_of_these out of the domain"
+            )
+        return simulator
+
+    def choose(self, user: str | int | Person, items: Sequence[Item], at: Time | None = None) -> Choice:
+        """What a user of the log, or a `Person` outside it, does with a list of 2 to 26 items.
+
+        `items` are ids; a dictionary of an item's columns, `item_id` among them, is an item that the log does not
+        have. `at` is a datetime (UTC if it names no zone), ISO text or milliseconds since 1970: nothing later is
+        shown, neither of the person nor of the items. By default it is just after the log and the person's own
+        history. If the domain has `none_of_these`, that is a further, last option, under its text; no scene shows it,
+        so what a model says of it is not measured. Raises UserError naming the argument that is wrong.
+        """
+        [answer] = self.answers([Request(user, items, at)])
+        if isinstance(answer, UserError):
+            raise answer
+        return answer
+
+    def choose_all(self, requests: Iterable[Request | Mapping[str, Any]]) -> list[Choice]:
+        """The same for many lists at once, which is much faster than one after the other.
+
+        A request is a `Request`, or a dictionary as in the files of `usermirrorer simulate`: {user_id, items} or
+        {profile, history, items}, with or without a timestamp. Raises UserError naming the first that is wrong.
+        """
+        return _all(self.answers(requests), "requests")
+
+    @property
+    def none_of_these(self) -> str:
+        """The option that the domain adds to every list; empty if it has none."""
+        return "" if self.renderer is None else self.renderer.tables.domain.none_of_these
+
+    async def achoose(self, user: str | int | Person, items: Sequence[Item], at: Time | None = None) -> Choice:
+        """As `choose`, for many tasks of an event loop at once: what they ask at about the same time is one batch."""
+        return await self._batcher.ask(Request(user, items, at))
+
+    def simulate(self, scenes: Iterable[SceneText]) -> list[Choice]:
+        """What the user does with each scene's `action_list`, given `profile` and `history` (text).
+
+        Raises UserError naming the first scene that has fewer than 2 or more than 26 options, or does not fit the
+        model's context even without history.
+        """
+        return _all(self.answer([Offer("", list(scene["action_list"]), None, scene) for scene in scenes]), "scenes")
+
+    def answers(self, requests: Iterable[Request | Mapping[str, Any]]) -> list[Choice | UserError]:
+        """As `choose_all`, with an error in place of each answer that can't be given."""
+        return self.answer(self.offers(requests))
+
+    def offers(self, requests: Iterable[Request | Mapping[str, Any]]) -> list[Offer | UserError]:
+        """Requests as the text that the model is shown, with an error in place of each that is wrong."""
+        if self.renderer is None:
+            raise UserError("this simulator has no log; use Simulator.open(model, work, domain)")
+        return self.renderer.offers(requests)
+
+    def answer(self, offers: Sequence[Offer | UserError]) -> list[Choice | UserError]:
+        """What the user does with each offer; errors stay as they are."""
+        settings, calibration = self.settings, self.calibration
+        with _MODELS:
+            fitted, processes = self._processes(offers)
+        chosen = iter(
+            choice(offer.items, decided, shed, calibration, settings.seed, f"{offer.user_id}\x1f{_shown(messages)}")
+            for (offer, messages, shed), decided in zip(_fitting(fitted), processes, strict=True)
+        )
+        return [one if isinstance(one, UserError) else next(chosen) for one in fitted]
+
+    def _processes(self, offers: Sequence[Offer | UserError]) -> tuple[list[Fitted | UserError], list[list[Process]]]:
+        """Every offer as the model is shown it, and the decision processes of those that can be shown."""
+        settings, sampling = self.settings, self.settings.sampling
+        limit = prompt_limit(self.model, sampling, settings.mode)
+        fitted = [one if isinstance(one, UserError) else self._fit(one, limit) for one in offers]
+        asked = _fitting(fitted)
+        if not asked:
+            return fitted, []
+        return fitted, choose(
+            self.model,
+            [messages for _, messages, _ in asked],
+            [len(offer.text["action_list"]) for offer, _, _ in asked],
+            repeat=settings.samples,
+            sampling=sampling,
+            mode=settings.mode,
+            seeds=[scene_seed(settings.seed, _shown(messages)) for _, messages, _ in asked],
+        )
+
+    def _fit(self, offer: Offer, limit: int | None) -> Fitted | UserError:
+        """The conversation without the oldest history that is too much for the model."""
+        options = len(offer.text["action_list"])
+        if not 2 <= options <= len(LABELS):
+            return UserError(f"there are {options} options; give 2 to {len(LABELS)}")
+        fit = shed_history(offer.text, self.prompt, self.model.count_tokens, limit)
+        if fit is None:
+            return UserError(f"longer than {limit} tokens even without history; shorten or drop options")
+        text, shed = fit
+        return offer, conversation(text, self.prompt), shed
+
+
+def _shown(messages: Conversation) -> str:
+    """The scene that a prompt shows."""
+    return messages[-1]["content"]
+
+
+def _fitting(fitted: Sequence[Fitted | UserError]) -> list[Fitted]:
+    return [one for one in fitted if not isinstance(one, UserError)]
+
+
+def _all(answers: Sequence[T | UserError], name: str) -> list[T]:
+    """The answers. Raises the first error, with its place."""
+    for number, answer in enumerate(answers):
+        if isinstance(answer, UserError):
+            raise UserError(f"{name}[{number}]: {answer}")
+    return [answer for answer in answers if not isinstance(answer, UserError)]

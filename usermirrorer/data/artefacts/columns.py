@@ -119,6 +119,22 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "accepted": "accepted strong decision processes of the scene",
         "rejected_from": "`strong` or `weak`: who wrote the rejected decision process",
     },
+    "evaluation": {
+        "scene_id": SCENE_ID,
+        "context": "what the model saw of the scene: `full`, or less",
+        "sample": "number of the decision process of this scene, from 0",
+        "shed": "oldest history entries that were left out because the scene was too long",
+        "text": "the output before its line `Behavior:`; empty in direct mode",
+        "behavior": "0-based option that the model named, or null",
+        "finish_reason": "`stop` or `length`",
+        "unfinished": "whether it named no option that was offered, and its line `Behavior:` was opened for it",
+        "probs": "probability of each option after this decision process, in the order of the scene",
+        "model": "name of the model",
+        "dataset": "the domain",
+        "user_id": "who chose",
+        "item_pos": "0-based position of the choice",
+        "group_id": "the group that shares the list, or null",
+    },
 }  # fmt: skip
 """Table or kind of artefact -> column -> meaning. `PREFIX.*` stands for all columns that begin so."""
 

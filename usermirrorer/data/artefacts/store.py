@@ -47,7 +47,7 @@ class Step:
         if manifest is not None and not _has_rows(directory):
             manifest = None  # rows that were deleted, or never written, leave no settings to match
         if manifest is not None and manifest["content"]["recipe"] != self.recipe:
-            changed = _changes(manifest["content"]["recipe"], self.recipe)
+            changed = changes(manifest["content"]["recipe"], self.recipe)
             raise UserError(f"{directory} was made with other settings ({changed}); delete it or use another --work")
         self.complete = manifest is not None and manifest["content"].get("finished", False)
         self.content: dict[str, Any] = manifest["content"] if manifest else {}
@@ -131,12 +131,19 @@ def open_step(directory: Path, recipe: Mapping[str, Any], schema: pa.Schema | No
     Raises UserError if another process is writing there, or if it holds the result of another recipe.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    with open(directory / ".lock", "w") as lock:
+    with locked(directory / ".lock", directory):
+        yield Step(directory, recipe, schema)
+
+
+@contextmanager
+def locked(path: Path, what: Path) -> Iterator[None]:
+    """Hold the lock file `path` while `what` is written. Raises UserError if another process holds it."""
+    with open(path, "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise UserError(f"{directory} is being written by another process; wait for it to finish") from None
-        yield Step(directory, recipe, schema)
+            raise UserError(f"{what} is being written by another process; wait for it to finish") from None
+        yield
 
 
 def shard_name(index: int, recipe: Mapping[str, Any]) -> str:
@@ -250,7 +257,7 @@ def _journal_line(first_row: int, rows: Sequence[Mapping[str, Any]]) -> bytes:
     return json.dumps(entry, ensure_ascii=False).encode() + b"\n"
 
 
-def _changes(before: Any, now: Any) -> str:
+def changes(before: Any, now: Any) -> str:
     """The settings that differ, as `seed: 0 → 1`."""
     if not (isinstance(before, dict) and isinstance(now, dict)):
         return f"{before} → {now}"

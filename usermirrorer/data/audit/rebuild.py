@@ -72,10 +72,10 @@ def _commands(step: Artefact) -> list[str]:
     for domain in recipe.get("domains", []):
         options += ["--domain", domain]
     for field in fields(SETTINGS[command]):
-        option, value = f"--{field.name.replace('_', '-')}", values.get(field.name)
-        if value is True:
-            options.append(option)
-        elif value is not None and value is not False:
+        value, option = values.get(field.name), f"--{field.name.replace('_', '-')}"
+        if isinstance(value, bool):
+            options += [option] * value
+        elif value is not None:
             options += [option, value]
     return [_line([command, *([] if command == "distill" else [step.domain]), "--work", "WORK", *options])]
 

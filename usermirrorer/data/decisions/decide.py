@@ -57,6 +57,7 @@ def decide(
         raise unknown_name("prompt", prompt, WRITTEN)
     if samples < 1:
         raise UserError(f"n {samples}: must be at least 1")
+    settings.check()
     scenes = work / "scenes" / name / "train"
     rows = finished_content(scenes, f"scenes {name} --work {work} --split train")["rows"]
     recipe = {

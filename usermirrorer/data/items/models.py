@@ -66,13 +66,18 @@ def fit_models(
     fits: dict[str, Callable[[], ItemModel]] = {
         "popularity": lambda: Popularity(log),
         "content": lambda: Content.of(vectors),
-        "item-knn": lambda: Neighbours.of(co_occurrence(fitted), KNN_NEIGHBOURS),
+        "item-knn": lambda: item_knn(fitted),
         "gf-cf": lambda: GFCF.of(fitted),
     }
     if friends is not None:
         fits["friends"] = lambda: Social(log, friends)
     with ThreadPoolExecutor(workers) as pool:
         return dict(zip(fits, pool.map(lambda fit: fit(), fits.values()), strict=True))
+
+
+def item_knn(fitted: Log) -> Neighbours:
+    """The items that the same people chose most, for each item."""
+    return Neighbours.of(co_occurrence(fitted), KNN_NEIGHBOURS)
 
 
 @dataclass(frozen=True)

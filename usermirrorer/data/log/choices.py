@@ -50,6 +50,12 @@ def choice_rows(tables: Tables, choice: str) -> np.ndarray | slice:
     return slice(None) if chosen.all() else np.flatnonzero(chosen)
 
 
+def choice_log(tables: Tables, choice: str) -> Log:
+    """The log of the events that count as choices under a rule."""
+    rows = choice_rows(tables, choice)
+    return tables.log if isinstance(rows, slice) else tables.log.take(rows)
+
+
 def qualifying_choices(
     tables: Tables, cuts: Cuts, split: str, choice: str, exposure: str, seed: int
 ) -> tuple[Choices, dict[str, int]]:

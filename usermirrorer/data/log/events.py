@@ -32,6 +32,13 @@ class Log:
         """The log of events before `time`."""
         return self.take(np.arange(self.position(np.array([time]))[0]))
 
+    def with_new_items(self, count: int) -> Log:
+        """The same events over a catalogue with `count` further items, which nobody had yet."""
+        log = Log(self.user, self.item, self.time, self.users, self.items + count)
+        # The events are the same, and sorting those of a long log again would take seconds.
+        vars(log).update(by_user=self.by_user, by_item=self.by_item.with_empty(count))
+        return log
+
     def position(self, times: np.ndarray) -> np.ndarray:
         """Number of events before each time: `(queries,)`."""
         return np.searchsorted(self.time, times, side="left")
@@ -85,6 +92,10 @@ class Grouped:
         start = np.zeros(groups + 1, dtype=np.int64)
         np.cumsum(np.bincount(group, minlength=groups), out=start[1:])
         return Grouped(events, start, group[events].astype(np.int64) * (len(group) + 1) + events)
+
+    def with_empty(self, count: int) -> Grouped:
+        """The same groups, and after them `count` groups without events."""
+        return Grouped(self.events, np.append(self.start, np.repeat(self.start[-1:], count)), self.key)
 
     def count(self, group: np.ndarray, position: np.ndarray) -> np.ndarray:
         """Number of events of each group before each position in the log; both `(queries, …)`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -52,6 +52,16 @@ class Tables:
     item_labels: ItemRecords | None = None
     undated: int = 0
     """Events known only to precede all others; they come first in the log."""
+
+    def with_new_items(self, items: pl.DataFrame) -> Tables:
+        """The same log over a catalogue with further items, in the last rows, for rendering them.
+
+        `items` has `item_id`, `available_from`, `dated` and `text`; other columns and the order by `available_from`
+        are lost.
+        """
+        names = ["item_id", "available_from", "dated", "text"]
+        extended = pl.concat([self.items.select(names), items.select(names)], how="vertical_relaxed")
+        return replace(self, items=extended, log=self.log.with_new_items(len(items)))
 
     @cached_property
     def available_from(self) -> np.ndarray:

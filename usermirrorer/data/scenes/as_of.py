@@ -15,6 +15,9 @@ from usermirrorer.data.log.tables import FIXED_POINT, Tables
 NEW_RELEASE_DAYS = 365
 DAY_MS = 86_400_000
 
+NOBODY = -1
+"""In place of a row of the users table: a person who is not in it, and of whose friends nothing is known."""
+
 
 def option_values(
     tables: Tables, user: np.ndarray, item: np.ndarray, time: np.ndarray
@@ -36,10 +39,12 @@ def depends_on_user(tables: Tables) -> bool:
 
 
 def friends_before(tables: Tables, user: np.ndarray, item: np.ndarray, time: np.ndarray) -> np.ndarray:
-    """Number of friends of each user with an event with the item before the time: float64 `(queries,)`."""
+    """Number of friends of each user (or NOBODY) with an event with the item before the time: float64 `(queries,)`."""
     if tables.friends is None:
         return np.zeros(len(user))
-    row, friend = tables.friends.of_users(user)
+    known = np.flatnonzero(user != NOBODY)
+    row, friend = tables.friends.of_users(user[known])
+    row = known[row]
     had = tables.log.seen.before(friend, item[row], time[row])
     return np.bincount(row, weights=had, minlength=len(user))
 

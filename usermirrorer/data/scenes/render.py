@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import polars as pl
 import pyarrow as pa
@@ -9,11 +11,15 @@ import pyarrow as pa
 from usermirrorer.data.artefacts.schema import list_column
 from usermirrorer.data.log.tables import Tables
 from usermirrorer.data.scenes.as_of import DAY_MS, option_values
+from usermirrorer.data.sources import Domain
 from usermirrorer.data.sources.templates import field_names, fill, fill_lines
 
 
 HISTORY_MIN, HISTORY_MAX = 2, 10
 """The number of history entries shown is drawn uniformly from this range (paper, section 3)."""
+
+UNDATED = -1
+"""In place of how long ago an event was, if it is only known to precede all others."""
 
 _UNITS = ((365 * DAY_MS, "year"), (30 * DAY_MS, "month"), (DAY_MS, "day"), (3_600_000, "hour"), (60_000, "minute"))
 
@@ -60,21 +66,31 @@ def option_texts(
     return list_column(fill(tables.domain.option, values, len(item)).to_arrow().cast(pa.string()), count)
 
 
+def history_texts(domain: Domain, columns: Mapping[str, pl.Series], item: pl.Series, ago: np.ndarray) -> pl.Series:
+    """Entries of a history, one line each: `(events,)`.
+
+    `columns` are the event columns that the domain shows, `item` the texts of the items, and `ago` how long ago each
+    event was in ms, `UNDATED` if that is not known: `(events,)` each.
+    """
+    values: dict[str, pl.Series | np.ndarray | str] = {**columns, "event": domain.event, "item": item}
+    if "time_diff" in field_names(domain.history):
+        values["time_diff"] = time_differences(ago).zip_with(pl.Series(ago != UNDATED), pl.Series(["earlier"]))
+    return fill(domain.history, values, len(ago))
+
+
 def _histories(tables: Tables, user: np.ndarray, time: np.ndarray, history_len: np.ndarray) -> pl.Series:
     """The last `history_len` events of each user before each time, oldest first, one per line: `(scenes,)`."""
-    log, template = tables.log, tables.domain.history
+    log = tables.log
     before = log.by_user.count(user, log.position(time))
     length = np.minimum(history_len, before)
     scene, rows = log.by_user.between(user, before - length, before)
-    columns: dict[str, pl.Series | np.ndarray | str] = {
-        name: tables.event_columns[name][rows] for name in field_names(template) & set(tables.event_columns.columns)
-    }
-    columns["event"] = tables.domain.event
-    columns["item"] = tables.items["text"][log.item[rows]]
-    if "time_diff" in field_names(template):
-        ago = time_differences(time[scene] - log.time[rows])
-        columns["time_diff"] = ago.zip_with(pl.Series(rows >= tables.undated), pl.Series(["earlier"]))
-    entries = fill(template, columns, len(rows))
+    shown = field_names(tables.domain.history).intersection(tables.event_columns.columns)
+    entries = history_texts(
+        tables.domain,
+        {name: tables.event_columns[name][rows] for name in shown},
+        tables.items["text"][log.item[rows]],
+        np.where(rows >= tables.undated, time[scene] - log.time[rows], UNDATED),
+    )
     offsets = pa.array(np.append(0, np.cumsum(length)), pa.int64())
     lists = pa.LargeListArray.from_arrays(offsets, entries.to_arrow().cast(pa.large_string()))
     return pl.Series(lists, dtype=pl.List(pl.String)).list.join("\n")

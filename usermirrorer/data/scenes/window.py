@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from usermirrorer.data.items.models import GFCF, Content, ItemModel, fit_models
-from usermirrorer.data.log.choices import choice_rows
+from usermirrorer.data.log.choices import choice_log
 from usermirrorer.data.log.events import Log
 from usermirrorer.data.log.tables import Cuts, Tables
 
@@ -65,6 +65,4 @@ class Window:
 def open_window(tables: Tables, cuts: Cuts, split: str, choice: str, vectors: np.ndarray, workers: int = 1) -> Window:
     """The window of a split; its models are fitted on first use. `vectors` are `(items, width)`."""
     start = cuts.train if split == "train" else cuts.test
-    rows = choice_rows(tables, choice)
-    pool = tables.log if isinstance(rows, slice) else tables.log.take(rows)
-    return Window(tables, start, pool, vectors[: len(tables.items)], workers)
+    return Window(tables, start, choice_log(tables, choice), vectors[: len(tables.items)], workers)

@@ -95,6 +95,8 @@ class Domain:
     """Whether a user can choose the same item again; if not, items already chosen are never options."""
     exposures: tuple[str, ...] = BUILT_EXPOSURES
     """Modes that the log supports; the first is the default."""
+    none_of_these: str = ""
+    """A last option that `simulate` adds to every list, for people who may take nothing; scenes never show it."""
 
     @cached_property
     def fields(self) -> Mapping[str, FieldKind]:

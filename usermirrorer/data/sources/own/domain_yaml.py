@@ -56,6 +56,7 @@ class DomainSettings:
     clock: str = "1s"
     repeats: bool = False
     exposures: list[str] = field(default_factory=lambda: list(BUILT_EXPOSURES))
+    none_of_these: str = ""
     title: str = ""
     publisher: str = "your own log"
     licence: str = "not stated"
@@ -129,6 +130,7 @@ def _domain(given: DomainSettings, places: Places) -> Domain:
         numbers=tuple(name for name, kind in items.items() if kind == "number"),
         repeats=given.repeats,
         exposures=tuple(given.exposures),
+        none_of_these=" ".join(given.none_of_these.split()),
     )
 
 

@@ -1,0 +1,207 @@
+"""A real language model on a real log: SmolLM2-135M on MovieLens 100K, with and without evidence in the options.
+
+    make real RAW=DIR                 # 2,000 train scenes in each arm
+    make real RAW=DIR SCENES=400      # a fifth of the time, and of what is learnt
+
+Each arm makes `matched` scenes and decision processes (`scripted:neighbours` strong, SmolLM2 weak). Untuned, SmolLM2
+can't bind a title to its label, so `scripted:reader` judges the first pairs, which SFT learns from; the SFT model judges
+the pairs that DPO learns from. A fourth model learns the label alone (direct). Base, direct, SFT and DPO then answer the
+same test scenes, and SFT's checkpoints some of them. A killed run goes on where it stopped; WORK/RESULT.md holds the
+tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import yaml
+
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+MODEL = "runs/models/smollm2-135m-instruct"
+FILES = ("u.data", "u.item", "u.user")
+
+ARMS = {"evidence": True, "plain": False}
+MADE = ("tables", "embeddings", "scenes", "features", "baselines", "decisions")
+
+# Tokens of a prompt with its answer, and of an answer alone, as these scenes have them.
+ROW_TOKENS, ANSWER_TOKENS = 340, 30
+TEST_SCENES, CURVE_SCENES, REPEAT = 600, 200, 3
+BATCH, CHECKPOINTS = 8, 4
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--raw", type=Path, help="directory of MovieLens 100K")
+    parser.add_argument("--scenes", type=int, default=2000, help="train scenes of each arm")
+    parser.add_argument("--arms", default=",".join(ARMS), help="evidence, plain or both")
+    parser.add_argument("--work", type=Path, default=Path("runs/real"))
+    parser.add_argument("--model", default=MODEL, help="SmolLM2, or another small instruction-tuned model")
+    args = parser.parse_args()
+    arms = args.arms.split(",")
+    missing = [name for name in FILES if args.raw is None or not (args.raw / name).is_file()]
+    if missing:
+        place = args.raw / missing[0] if args.raw else "the directory of MovieLens 100K"
+        sys.exit(f"real: {place} is not there; fetch ml-100k from grouplens.org and run make real RAW=DIR")
+    if args.model == MODEL and not Path(MODEL).is_dir():
+        sys.exit(f"real: {MODEL} is not there; run make smollm2, or pass --model HuggingFaceTB/SmolLM2-135M-Instruct")
+    print(forecast(args.model, args.scenes, len(arms)), flush=True)
+    for arm in arms:
+        run_arm(arm, args)
+    result = write_result(args.work, arms, args.scenes)
+    print(f"\n{result}\nAll of this is in {args.work / 'RESULT.md'}; pages: {args.work}/*/report/report.html")
+
+
+def forecast(model: str, scenes: int, arms: int) -> str:
+    """How long the whole will take, from a training step and a batch of answers on this machine."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from usermirrorer.llm.transformers import TransformersModel, cpu_dtype
+    from usermirrorer.steps import Sampling
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = torch.bfloat16 if device == "cuda" else getattr(torch, cpu_dtype(model))
+    learner = AutoModelForCausalLM.from_pretrained(model, dtype=dtype).to(device)
+    rows = torch.randint(100, 1000, (4, ROW_TOKENS), device=device)
+    for _ in range(2):
+        start = time.perf_counter()
+        learner(rows, labels=rows).loss.backward()
+        row = (time.perf_counter() - start) / len(rows)
+    del learner
+    reader, prompt = TransformersModel(model), [{"role": "user", "content": "film " * ROW_TOKENS}]
+    start = time.perf_counter()
+    reader.generate([prompt] * 8, REPEAT, Sampling(max_tokens=ANSWER_TOKENS), list(range(8)))
+    answer = (time.perf_counter() - start) / 8
+    # SFT sees half of the scenes, DPO a quarter in two rows with a reference, direct all of them.
+    trained = scenes * (0.5 + 0.25 * 2 * 4 / 3 + 1.0) * row
+    answered = (scenes * 1.5 + 3.5 * TEST_SCENES + CHECKPOINTS * CURVE_SCENES / 2) * answer
+    return (
+        f"About {arms * (trained + answered) / 60:,.0f} minutes for {scenes:,} train scenes in {arms} arms on this "
+        f"machine ({machine()}): a row trains in {row:.2f} s, a scene is answered in {answer:.2f} s; fewer with --scenes"
+    )
+
+
+def run_arm(arm: str, args: argparse.Namespace) -> None:
+    """All steps of an arm; those that are finished are skipped."""
+    work: Path = args.work / arm
+    sft, dpo, direct = (work / "models" / name for name in ("sft", "dpo", "direct"))
+    scenes = work / "scenes" / "ml-100k"
+    first = build(arm, work, args, judge="scripted:reader")
+    fit(arm, "sft", "sft/config_full", args.model, first, sft)
+    again = work / "judged-by-sft"
+    for name in MADE:
+        if not (again / name).exists():
+            shutil.copytree(work / name, again / name)
+    second = build(arm, again, args, judge=local(sft))
+    fit(arm, "dpo", "dpo/config_full", sft, second, dpo)
+    fit(arm, "sft", "sft/config_direct", args.model, scenes / "train", direct)
+    models = {"base": args.model, "sft": sft, "dpo": dpo}
+    answer(arm, work / "eval", scenes / "test", models, "--prompt", "plain", "--repeat", REPEAT)
+    answer(arm, work / "eval-direct", scenes / "test", {"direct": direct}, "--mode", "direct")
+    run("report", work / "eval", work / "eval-direct", "--out", work / "report")
+    some = work / "curve.parquet"
+    if not some.is_file():
+        import polars as pl
+
+        pl.read_parquet(scenes / "test").head(CURVE_SCENES).write_parquet(some)
+    steps = {f"step-{path.name.split('-')[1]}": path for path in sorted(sft.glob("checkpoint-*"))}
+    answer(arm, work / "eval-curve", some, steps, "--prompt", "plain", "--repeat", 1)
+
+
+def build(arm: str, work: Path, args: argparse.Namespace, judge: str) -> Path:
+    """Scenes, decision processes and pairs, with a judge of what each process names; returns where the pairs are."""
+    say(arm, f"build, judged by {judge}")
+    recipe = yaml.safe_load((RECIPES / "data" / "ml-100k-smollm2.yaml").read_text())
+    recipe["domains"][0]["evidence"] = ARMS[arm]
+    recipe["domains"][0]["scenes"] |= {"train": args.scenes, "test": TEST_SCENES}
+    recipe["weak"]["llm"], recipe["predictor"]["llm"] = local(args.model), judge
+    recipe["distill"]["num"] = args.scenes // 2 if judge.startswith("scripted") else args.scenes // 4
+    work.mkdir(parents=True, exist_ok=True)
+    (work / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+    run("build", "--config", work / "recipe.yaml", "--work", work, "--raw", f"ml-100k={args.raw}")
+    return work / "pairs" / recipe["name"]
+
+
+def fit(arm: str, method: str, recipe: str, base: object, data: Path, out: Path) -> None:
+    """One training, unless it is finished, with a few checkpoints on the way."""
+    if (out / "train_results.json").is_file():
+        return
+    say(arm, f"train {out.name}")
+    every = max(1, count(data) // BATCH // CHECKPOINTS)
+    run(
+        "train", method, "--config", RECIPES / "smollm2-135m-instruct" / f"{recipe}.yaml", "--accelerate", "cpu",
+        "--model_name_or_path", base, "--dataset_name", data, "--output_dir", out,
+        "--save_steps", every, "--save_total_limit", CHECKPOINTS,
+    )  # fmt: skip
+
+
+def answer(arm: str, out: Path, scenes: Path, models: dict[str, object], *options: object) -> None:
+    """Models on test scenes; answers that are there are reused."""
+    say(arm, f"eval {', '.join(models)}")
+    chosen = [part for name, model in models.items() for part in ("--model", f"{name}={local(model)}")]
+    run("eval", *chosen, "--scenes", scenes, "--out", out, "--max-tokens", 64, *options)
+
+
+def local(model: object) -> str:
+    """The SPEC of a model on this machine: on a CPU, transformers keeps its bfloat16 weights and vLLM does not."""
+    import torch
+
+    return f"{'vllm' if torch.cuda.is_available() else 'transformers'}:{model}"
+
+
+def run(*words: object) -> None:
+    """A command of usermirrorer; its failure ends the run with its status."""
+    done = subprocess.run([sys.executable, "-m", "usermirrorer", *map(str, words)])
+    if done.returncode:
+        sys.exit(done.returncode)
+
+
+def say(arm: str, what: str) -> None:
+    print(f"\n== {arm}: {what} ({time.strftime('%H:%M')})", flush=True)
+
+
+def count(data: Path) -> int:
+    import polars as pl
+
+    return len(pl.read_parquet(data, columns=["scene_id"]))
+
+
+def write_result(work: Path, arms: list[str], scenes: int) -> str:
+    """The arms' tables and learning curves as Markdown, in RESULT.md."""
+    parts = [f"{scenes:,} train scenes, {TEST_SCENES} test scenes of 5 options, chance 0.200; {machine()}."]
+    for arm in arms:
+        pairs = [work / arm / folder / "pairs" / "ml-100k-smollm2" for folder in ("", "judged-by-sft")]
+        parts.append(f"## {arm}: {count(pairs[0]):,} pairs for SFT, {count(pairs[1]):,} for DPO")
+        parts.append((work / arm / "report" / "report.md").read_text())
+        curve = json.loads((work / arm / "eval-curve" / "metrics.json").read_text())["models"]
+        lines = [
+            f"| {name} | {row['contexts']['full']['argmax_accuracy']['value']:.3f} |" for name, row in curve.items()
+        ]
+        parts.append("\n".join([f"| SFT, {CURVE_SCENES} test scenes | arg-max accuracy |", "|---|---|", *lines]))
+    text = "\n\n".join(parts) + "\n"
+    (work / "RESULT.md").write_text(text)
+    return text
+
+
+def machine() -> str:
+    import torch
+
+    from usermirrorer.llm.transformers import has_bfloat16
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads"
+    bits = "bf16" if torch.cuda.is_available() or has_bfloat16() else "fp32"
+    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "trl"))
+    return f"{platform.machine()}, {device}, {bits}, {versions}"
+
+
+if __name__ == "__main__":
+    main()

