@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -85,6 +86,13 @@ def test_every_command_has_an_example() -> None:
         assert f"usermirrorer {name}" in done.stdout and "Example:" in done.stdout
 
 
+def test_a_terminal_that_lacks_characters_gets_others() -> None:
+    command = [sys.executable, "-m", "usermirrorer", "prepare", "--help"]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=300)
+    assert done.returncode == 0 and b"Raw files ? tables" in done.stdout
+
+
 def test_domains_names_raw_files_and_publishers() -> None:
     done = run("domains")
     assert done.returncode == 0
@@ -99,6 +107,73 @@ def test_one_domain_is_shown_with_its_directory() -> None:
 
 def test_an_unknown_domain(tmp_path: Path) -> None:
     assert "did you mean ml-100k" in sentence(run("prepare", "ml100k", "--work", tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("args", "nearest"),
+    [
+        (["scenes", "ml100k", "--split", "train", "--num", 9], "ml-100k"),
+        (["scenes", "toy", "--split", "trian", "--num", 9], "train"),
+        (["scenes", "toy", "--split", "train", "--num", 9, "--exposure", "lgged"], "logged"),
+        (["scenes", "toy", "--split", "train", "--num", 9, "--exposure", "logged", "--alike", "contnt"], "content"),
+        (["decide", "toy", "--variant", "stron", "--llm", "scripted:reader"], "strong"),
+        (["decide", "toy", "--variant", "strong", "--llm", "scripted:raeder"], "reader"),
+        (["decide", "toy", "--variant", "strong", "--llm", "scriptd:reader"], "scripted"),
+        (["decide", "toy", "--variant", "strong", "--llm", "scripted:reader", "--prompt", "plian"], "plain"),
+        (["distill", "--domain", "toy", "--name", "x", "--selector", "uncertanty"], "uncertainty"),
+        (["distill", "--domain", "toy", "--name", "x", "--behaviour", "argmx"], "argmax"),
+    ],
+)
+def test_a_misspelt_name_gets_the_nearest(work: Path, args: list[object], nearest: str) -> None:
+    assert f"did you mean {nearest}?" in refused(*args, "--work", work)
+
+
+@pytest.mark.parametrize(("option", "nearest"), [("--mode=driect", "direct"), ("--context=ful", "full")])
+def test_a_misspelt_way_to_evaluate_gets_the_nearest(work: Path, tmp_path: Path, option: str, nearest: str) -> None:
+    scenes = work / "scenes/toy/test"
+    assert f"did you mean {nearest}?" in refused(
+        "eval", "--model", "tiny-base", "--scenes", scenes, "--out", "o", option
+    )
+
+
+def test_a_misspelt_command_gets_the_nearest() -> None:
+    done = call("valdate")
+    assert done.returncode == 2 and "Did you mean 'validate'?" in done.stderr
+
+
+def test_bash_completes_commands_options_and_domains(tmp_path: Path) -> None:
+    program = tmp_path / "usermirrorer"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m usermirrorer "$@"\n')
+    program.chmod(0o755)
+    script = """
+        eval "$(_USERMIRRORER_COMPLETE=source_bash usermirrorer)"
+        complete -p usermirrorer
+        try() {
+            COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _usermirrorer_completion usermirrorer
+            echo "${COMPREPLY[*]}"
+        }
+        try usermirrorer va
+        try usermirrorer prepare ml
+        try usermirrorer scenes toy --expo
+    """
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    command, *found = subprocess.run(
+        ["bash", "-c", script], cwd=ROOT, env=os.environ | {"PATH": path}, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert command.endswith("usermirrorer")
+    assert found == ["validate", "ml-100k ml-1m", "--exposure"]
+
+
+@pytest.mark.engine
+@pytest.mark.launch
+def test_a_model_starts_without_chatter(work: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "usermirrorer", "eval", "--model", "vllm:tiny-base", "--mode", "direct"]
+    command += ["--scenes", str(work / "scenes/toy/test"), "--out", str(tmp_path), "--json"]
+    silenced = ("TORCH_CPP_LOG_LEVEL", "VLLM_LOGGING_LEVEL")
+    environment = {name: value for name, value in os.environ.items() if name not in silenced}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and done.stderr == ""
+    assert json.loads(done.stdout)["metrics"]["models"]["vllm:tiny-base"]["counts"]["full"]["answered"] == 40
 
 
 def test_a_missing_raw_file(tmp_path: Path) -> None:

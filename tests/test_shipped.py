@@ -88,7 +88,8 @@ def test_any_text_is_a_file_a_name_or_refused_in_one_sentence(text: str, kind: s
         assert "did you mean" in str(error) or "`usermirrorer recipes`" in str(error)
 
 
-def test_the_list_shows_what_to_type() -> None:
+def test_the_list_shows_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     listed = run("recipes")
     for kind, name in NAMES:
         assert f"  {name} " in listed and headline(shipped(kind)[name]) in listed

@@ -6,17 +6,16 @@ Data recipes, training recipes and the YAML of your own log all go through here.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import yaml
 
-from usermirrorer.errors import UserError
+from usermirrorer.errors import UserError, closest
 
 
 T = TypeVar("T")
@@ -95,12 +94,6 @@ def plain(node: yaml.Node, source: str) -> Any:
         raise UserError(f"{_place(node, source)}: not YAML ({reason}); fix or quote it") from None
 
 
-def closest(name: str, known: Iterable[str], otherwise: str) -> str:
-    """The remedy for an unknown name: `did you mean NEAREST?`, or `otherwise` if nothing comes near."""
-    near = difflib.get_close_matches(name, sorted(known), n=1)
-    return f"did you mean {near[0]}?" if near else otherwise
-
-
 def _dataclass(kind: type[Any], node: yaml.Node, source: str, name: str) -> Any:
     kinds, none = typing.get_type_hints(kind), dataclasses.MISSING
     needed = [
@@ -140,7 +133,9 @@ def _value(kind: Any, node: yaml.Node, source: str, name: str) -> Any:
     value = plain(node, source)
     if origin is typing.Literal:
         if value not in inner:
-            raise UserError(f"{place}: {name}: {value!r} is not one of {', '.join(filter(None, inner))}")
+            known = list(filter(None, inner))
+            hint = f"{value!r} is not one of {', '.join(known)}", closest(str(value), known, "")
+            raise UserError(f"{place}: {name}: {'; '.join(filter(None, hint))}")
         return value
     if origin is types.UnionType:
         if value is None:

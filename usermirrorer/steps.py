@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from usermirrorer.errors import UserError
+from usermirrorer.errors import UserError, unknown_name
 
 
 LIST_LENGTHS = {"train": (2, 12), "test": (5, 5)}
@@ -83,13 +83,13 @@ class SceneSettings:
         Raises UserError for settings that no scene can satisfy.
         """
         if self.split not in LIST_LENGTHS:
-            raise UserError(f"split {self.split!r}: choose train or test")
+            raise unknown_name("split", self.split, LIST_LENGTHS)
         low, high = LIST_LENGTHS[self.split]
         low = low if self.min_exposure is None else self.min_exposure
         high = high if self.max_exposure is None else self.max_exposure
         exposure = self.exposure or exposures[0]
         if exposure not in EXPOSURES:
-            raise UserError(f"exposure {exposure!r}: choose one of {', '.join(EXPOSURES)}")
+            raise unknown_name("exposure", exposure, EXPOSURES)
         if exposure not in exposures:
             raise UserError(f"exposure {exposure!r}: {name} supports {', '.join(exposures)}")
         if not 2 <= low <= high <= MOST_OPTIONS:
@@ -100,8 +100,10 @@ class SceneSettings:
         if self.max_span is not None and (exposure not in GROUPED_EXPOSURES or not self.max_span >= 0):
             raise UserError(f"max_span {self.max_span}: give days, 0 or more, with {' or '.join(GROUPED_EXPOSURES)}")
         alike = self.alike or (LIKENESS[0] if exposure == "hard" else "")
-        if alike and (exposure != "hard" or alike not in LIKENESS):
-            raise UserError(f"alike {alike!r}: choose {' or '.join(LIKENESS)}, with exposure hard")
+        if alike and alike not in LIKENESS:
+            raise unknown_name("alike", alike, LIKENESS)
+        if alike and exposure != "hard":
+            raise UserError(f"alike {alike!r}: leave it out, or choose exposure hard")
         choice = self.choice or next(iter(choice_rules))
         return replace(self, exposure=exposure, choice=choice, min_exposure=low, max_exposure=high, alike=alike)
 
@@ -173,7 +175,7 @@ class DistillSettings(Selection):
         """Raises UserError for invalid settings."""
         for key, values in SELECTORS.items():
             if getattr(self, key) not in values:
-                raise UserError(f"{key} {getattr(self, key)!r}: choose one of {', '.join(values)}")
+                raise unknown_name(key, getattr(self, key), values)
         if not self.name or "/" in self.name or self.name in (".", ".."):
             raise UserError(f"name {self.name!r}: give the name of one folder under pairs/")
         for key in ("num", "min_accepted"):

@@ -1,14 +1,131 @@
-"""Findings in words, the same in the terminal, on the page and on cards: estimates, the probe, the exposure."""
+"""Findings in words, the same in the terminal, on the page and on cards: counts, times, estimates, probe, exposure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 
 CLASSIFIERS = {"identity": "item identity", "trees": "boosted trees", "words": "words of the options"}
 
+COUNTS = {
+    # tables
+    "users": "users",
+    "items": "items",
+    "interactions": "interactions",
+    "impressions": "impressions",
+    "friends": "friendships",
+    "item_statistics": "statistics of items",
+    "item_labels": "labels of items",
+    # rows that `prepare` leaves out
+    "unknown_user": "user in no table",
+    "unknown_item": "item in no table",
+    "duplicate_event": "repeated event",
+    "item_never_available": "item without release date or event",
+    "impossible_time": "impossible time",
+    # choices that become scenes, or do not
+    "not_one_click": "impressions without exactly one click",
+    "unknown_user_or_item": "clicks of a user or on an item in no table",
+    "choices_in_window": "choices in the window",
+    "item_not_yet_available": "item not yet released",
+    "too_little_history": "fewer than three earlier occasions",
+    "had_before": "item that the user had before",
+    "same_occasion": "other choice of the same occasion",
+    "over_user_cap": "over the cap per user",
+    "qualifying": "choices that can become scenes",
+    "searched": "choices searched for groups",
+    "left_over": "no group found",
+    "beyond_num": "in groups that were not needed",
+    "tried": "choices tried",
+    "exposure_too_short": "list too short, or with an unknown item",
+    # decisions and predictions
+    "shed_history": "scenes that lost their oldest history to fit",
+    "too_long": "too long even without history",
+    "cut_off": "cut off at the most tokens allowed",
+    "no_label": "naming no option",
+    "decisions": "decisions",
+    "not_scored": "too long to be scored",
+    "usable": "finished, naming an option",
+    "read_as_named": "read by the predictor as what they name",
+    # pairs
+    "scenes": "scenes",
+    "scored": "with scored decisions of both models",
+    "with_accepted": "with an accepted decision",
+    "with_enough_accepted": "with enough accepted decisions",
+    "available": "with a decision to reject",
+    "kept": "kept",
+    "no_choice": "without a choice",
+    "no_strong_decision": "without a strong decision",
+    "no_weak_decision": "without a weak decision",
+    "too_few_accepted": "with too few accepted decisions",
+    "nothing_to_reject": "with nothing to reject",
+    "cut_off_or_no_label": "cut off, or naming no option",
+    "names_choice_but_reads_otherwise": "naming the choice, read as another option",
+    "reads_as_choice_but_names_another": "naming another option, read as the choice",
+    "chosen_later_too": "naming what the user chose later",
+    "entropy_expected_strong": "expected entropy of strong",
+    "entropy_expected_weak": "of weak",
+    "entropy_total_strong": "total entropy of strong",
+    "entropy_total_weak": "of weak",
+    "entropy_chosen": "entropy of the chosen",
+    "entropy_rejected": "of the rejected",
+    "accepted": "accepted decisions",
+    "rejected_from": "rejected from",
+    # evaluations
+    "read": "rows read",
+    "blanked": "text withheld because of its licence",
+    "duplicate": "repeated rows",
+    "answered": "scenes answered",
+    "shed": "scenes that lost their oldest history to fit",
+    "rows": "decisions",
+    "unfinished": "naming no option, so closed for the model",
+    "disagrees": "favouring another option than they name",
+}
+"""What a count in a manifest or in metrics.json counts. Domains add reasons of their own, which read as they are."""
+
+TOTALS = ("choices_in_window", "qualifying", "searched", "tried", "kept")
+"""Counts of choices that went on; what is between two of them was lost."""
+
+RULES = {
+    "length": "the longer or the shorter text",
+    "popularity": "the item chosen more or less often before",
+    "letter": "the letter of the option",
+    "writer": "the model that wrote it",
+    "item": "the item itself",
+    "words": "the words of the text",
+}
+"""What each rule sees that tells chosen from rejected without knowing the user."""
+
 SHARED = "each group of people is shown one list, on which every item is the choice of exactly one of them"
+
+
+def in_words(count: str) -> str:
+    """What a count counts: `choices in the window` for `choices_in_window`."""
+    return COUNTS.get(count, count.replace("_", " "))
+
+
+def list_counts(counts: Mapping[str, int]) -> str:
+    """`choices in the window 9,812, fewer than three earlier occasions 2,082`; `none` if all are 0."""
+    return ", ".join(f"{in_words(count)} {number:,}" for count, number in counts.items() if number) or "none"
+
+
+def format_time(milliseconds: int) -> str:
+    """A time as a date, `1997-12-22 21:09 UTC`; the number itself if no calendar has it."""
+    try:
+        return f"{datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=milliseconds):%Y-%m-%d %H:%M} UTC"
+    except OverflowError:
+        return f"{milliseconds} ms"
+
+
+def format_seconds(seconds: float) -> str:
+    """`0.3 s`, `12 s`, `4 min 10 s` or `2 h 5 min`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def format_estimate(estimate: Mapping[str, Any] | None, signed: bool = False) -> str:
@@ -76,3 +193,17 @@ def describe_exposure(content: Mapping[str, Any]) -> list[str]:
         )
     lengths = ", ".join(f"{scenes:,} with {options}" for options, scenes in content["lengths"].items())
     return [*sentences, f"Scenes by number of options: {lengths}."]
+
+
+def scene_warnings(content: Mapping[str, Any]) -> list[str]:
+    """What whoever uses a set of scenes has to know; `content` is that of its manifest."""
+    found, probe = [], content["probe"]
+    # If choices are left, a further group would not have fitted.
+    if content["rows"] < content["asked"] and not content["counts"].get("beyond_num"):
+        found.append(f"{content['asked']:,} scenes were requested; the choices ran out at {content['rows']:,}")
+    if probe["warning"]:
+        found.append(
+            "the exposure gives the choice away to a classifier that sees nothing of the user: "
+            f"{describe_probe(probe)}; judge every accuracy against it"
+        )
+    return found

@@ -18,7 +18,7 @@ def test_contexts_hide_what_they_say_and_nothing_else(scenes):
         for before, after in zip(scenes["text"], shown["text"], strict=True):
             assert all(after[name] == ("" if name in hidden else before[name]) for name in before)
         assert shown.drop("text").equals(scenes.drop("text"))
-    with pytest.raises(UserError, match="no context 'half'"):
+    with pytest.raises(UserError, match="context 'half'"):
         with_context(scenes, "half")
 
 

@@ -127,7 +127,7 @@ def test_it_has_no_embeddings_and_says_so():
 
 
 def test_an_unknown_name_and_a_foreign_prompt_are_refused():
-    with pytest.raises(UserError, match="scripted:reader or scripted:noisy"):
+    with pytest.raises(UserError, match="one of reader, noisy, neighbours; did you mean reader"):
         load_scripted("raeder")
     with pytest.raises(UserError, match="Exposure List"):
         load_scripted("reader").generate([[{"role": "user", "content": "hello"}]], 1, Sampling(), [0])

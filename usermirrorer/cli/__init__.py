@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 import typer
@@ -18,7 +19,6 @@ app = typer.Typer(
     help="Turn interaction logs into preference-aligned LLM user simulators, and measure them.\n\n"
     "The path: prepare → scenes → decide → score → distill (all five: build) → train sft → train dpo → eval → report.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -48,8 +48,11 @@ app.command()(push)
 
 def main() -> None:
     """Entry point: one sentence for errors the user can fix, never a traceback."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Where the terminal lacks a character, it shows another; no step fails for it.
+        sys.stdout.reconfigure(errors="replace")
     try:
-        app()
+        app(prog_name="usermirrorer")
     except (UserError, StepFailed) as error:
         print(f"usermirrorer: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, UserError) else 1)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from usermirrorer.cli.options import Prompt
+from usermirrorer.cli.options import Prompt, reports
 from usermirrorer.errors import StepFailed, UserError
 
 
+@reports
 def validate(
     path: Annotated[
         Path, typer.Argument(help="An artefact's directory, FILE.parquet, FILE.jsonl, or a whole --work.")
@@ -25,19 +27,23 @@ def validate(
 
     Example: usermirrorer validate runs/toy --tokenizer tiny-base
     """
+    from usermirrorer.console import report
     from usermirrorer.data.audit.checks.lengths import token_counter
-    from usermirrorer.data.audit.checks.result import print_checks
+    from usermirrorer.data.audit.checks.result import count_results, show_checks
     from usermirrorer.data.audit.validate import validate as run
 
     if tokenizer is None and (prompt is not None or max_length is not None):
         raise UserError("--prompt and --max-length set how tokens are counted: add --tokenizer MODEL")
     checks = run(path, token_counter(tokenizer, prompt, max_length) if tokenizer else None)
-    print_checks(checks)
+    show_checks(checks)
+    warnings = [f"{check.artefact}, {check.name}: {check.summary}" for check in checks if check.result == "warning"]
+    report({"results": count_results(checks), "warnings": warnings, "checks": [asdict(check) for check in checks]})
     failed = sum(check.result == "failed" for check in checks)
     if failed:
         raise StepFailed(f"{path} failed {failed} of {len(checks)} checks")
 
 
+@reports
 def show(
     path: Annotated[Path, typer.Argument(help="An artefact's directory or file; with --scene also a whole --work.")],
     num: Annotated[int, typer.Option(help="Rows, drawn by the seed.")] = 3,
@@ -48,11 +54,13 @@ def show(
 
     Example: usermirrorer show runs/toy/scenes/toy/train --num 2
     """
+    from usermirrorer.console import report
     from usermirrorer.data.audit.show import show as run
 
-    run(path, num, scene, seed)
+    report({"rows": run(path, num, scene, seed)})
 
 
+@reports
 def push(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH…", help="Scenes, pairs …, or a whole --work.")],
     repo_id: Annotated[str, typer.Argument(metavar="REPO_ID", help="OWNER/NAME of the data set on the Hub.")],
@@ -68,8 +76,9 @@ def push(
 
     Example: usermirrorer push runs/toy/scenes/toy runs/toy/pairs/toy you/toy-scenes --private
     """
-    from usermirrorer.console import say
-    from usermirrorer.data.audit.checks.result import print_checks
+    from usermirrorer.console import headline, report
     from usermirrorer.data.audit.publish import push as run
 
-    say(f"push: {run(paths, repo_id, private, include_text, token_env, print_checks, say)}")
+    published = run(paths, repo_id, private, include_text, token_env)
+    headline(f"push: {published.url}")
+    report(asdict(published))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from usermirrorer.cli.options import BaseUrl, Name, Source, Work, Workers, with_settings
+from usermirrorer.cli.options import BaseUrl, Name, Source, Work, Workers, complete_domain, reports, with_settings
 from usermirrorer.errors import UserError
 from usermirrorer.steps import DecideSettings, DistillSettings, PrepareSettings, SceneSettings
 
@@ -15,27 +16,31 @@ from usermirrorer.steps import DecideSettings, DistillSettings, PrepareSettings,
 SPEC_FORMS = "vllm:MODEL, transformers:MODEL, openai:MODEL or scripted:NAME"
 
 
+@reports
 def domains(
-    name: Annotated[str | None, typer.Argument(metavar="[DOMAIN]", help="Only this one, or your own .yaml.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[DOMAIN]", help="Only this one, or your own .yaml.", autocompletion=complete_domain),
+    ] = None,
 ) -> None:
     """List the supported domains and where their publishers offer the raw files; of one, which files it needs.
 
     Example: usermirrorer domains ml-100k
     """
-    from usermirrorer.console import say
+    from usermirrorer.console import headline, report, say
     from usermirrorer.data.sources import DOMAINS, load_domain
-    from usermirrorer.data.sources.sketch import about, directory_sketch
+    from usermirrorer.data.sources.sketch import about, directory_sketch, facts
 
-    if name is not None:
-        domain = load_domain(name)
-        say("\n".join([*about(domain), "", *directory_sketch(domain)]))
-        return
-    for domain in map(load_domain, [*DOMAINS, "amazon:Office_Products"]):
-        say("\n".join(about(domain)))
-        for file, content in domain.raw_files.items():
-            say(f"  {file}: {content}")
+    known = [load_domain(one) for one in ([*DOMAINS, "amazon:Office_Products"] if name is None else [name])]
+    for domain in known:
+        title, *lines = about(domain)
+        headline(title)
+        files = [f"  {file}: {content}" for file, content in domain.raw_files.items()]
+        say("\n".join([*lines, *(files if name is None else ["", *directory_sketch(domain)])]))
+    report({"domains": [facts(domain) for domain in known]})
 
 
+@reports
 @with_settings
 def prepare(
     domain: Source,
@@ -47,31 +52,28 @@ def prepare(
 
     Example: usermirrorer prepare toy --work runs/toy
     """
-    from usermirrorer.console import say, show_tables
-    from usermirrorer.data.items.embeddings import embed_items
-    from usermirrorer.data.log.prepare import prepare as run
+    from usermirrorer.console.steps import report_steps
+    from usermirrorer.data.build import prepare_domain
 
-    content = run(domain, raw, work, settings.seed, settings.snapshot)
-    name = content["recipe"]["domain"]
-    show_tables(content)
-    vectors = embed_items(name, work, settings.embedder)
-    say(f"embed {name}: {vectors['rows']:,} vectors, {vectors['width']} wide")
+    report_steps(prepare_domain(domain, raw, work, settings))
 
 
+@reports
 @with_settings
 def scenes(domain: Name, work: Work, settings: SceneSettings, workers: Workers = 2) -> None:
     """Tables → scenes, with the exposure probe and the baselines. Make train before test.
 
     Example: usermirrorer scenes toy --work runs/toy --split train --num 500
     """
-    from usermirrorer.console import progress, show_scenes
+    from usermirrorer.console.steps import report_steps
+    from usermirrorer.data.artefacts.run import run_step
     from usermirrorer.data.scenes.make import make_scenes
 
-    with progress(f"scenes {domain} {settings.split}") as report:
-        content = make_scenes(domain, work, settings, workers, report)
-    show_scenes(content, work / "scenes" / domain / settings.split)
+    make, split = partial(make_scenes, domain, work, settings, workers), settings.split
+    report_steps(run_step(f"scenes {domain} {split}", make, work, [f"scenes/{domain}/{split}"]))
 
 
+@reports
 @with_settings
 def decide(
     domain: Name,
@@ -85,16 +87,16 @@ def decide(
 
     Example: usermirrorer decide toy --work runs/toy --variant strong --llm scripted:reader --prompt plain
     """
-    from usermirrorer.console import progress, say
+    from usermirrorer.console.steps import report_steps
+    from usermirrorer.data.artefacts.run import run_step
     from usermirrorer.data.decisions.decide import decide as run
     from usermirrorer.llm import load_model
 
-    model = load_model(llm, base_url=base_url)
-    with progress(f"decide {domain} {variant}") as report:
-        content = run(domain, work, variant, model, settings, report)
-    say(f"decide {domain} {variant}: {content['rows']:,} decision processes, counted {content['counts']}")
+    answer = partial(run, domain, work, variant, load_model(llm, base_url=base_url), settings)
+    report_steps(run_step(f"decide {domain} {variant}", answer, work, [f"decisions/{domain}/{variant}"], resumes=True))
 
 
+@reports
 def score(
     domain: Name,
     work: Work,
@@ -105,16 +107,18 @@ def score(
 
     Example: usermirrorer score toy --work runs/toy --predictor vllm:tiny-base
     """
-    from usermirrorer.console import progress, say
+    from usermirrorer.console.steps import report_steps
+    from usermirrorer.data.artefacts.run import run_step
+    from usermirrorer.data.artefacts.schema import VARIANTS
     from usermirrorer.data.decisions.score import score as run
     from usermirrorer.llm import load_model
 
-    with progress(f"score {domain}") as report:
-        contents = run(domain, work, load_model(predictor, base_url=base_url), report)
-    for variant, content in contents.items():
-        say(f"score {domain} {variant}: {content['rows']:,} predictions, counted {content['counts']}")
+    places = [f"predictions/{domain}/{variant}" for variant in VARIANTS]
+    answer = partial(run, domain, work, load_model(predictor, base_url=base_url))
+    report_steps(run_step(f"score {domain}", answer, work, places, resumes=True))
 
 
+@reports
 @with_settings
 def distill(
     work: Work,
@@ -125,12 +129,15 @@ def distill(
 
     Example: usermirrorer distill --work runs/toy --domain toy --name toy --num 200
     """
-    from usermirrorer.console import show_pairs
+    from usermirrorer.console.steps import report_steps
+    from usermirrorer.data.artefacts.run import run_step
     from usermirrorer.data.pairs.distill import distill as run
 
-    show_pairs(run(work, domain, settings), work / "pairs" / settings.name)
+    place = f"pairs/{settings.name}"
+    report_steps(run_step(f"distill {settings.name}", lambda progress: run(work, domain, settings), work, [place]))
 
 
+@reports
 def build(
     config: Annotated[str, typer.Option(metavar="NAME|FILE", help="Data recipe: see `usermirrorer recipes`.")],
     work: Work = Path("runs/build"),
@@ -141,6 +148,7 @@ def build(
 
     Example: usermirrorer build --config toy --work runs/toy
     """
+    from usermirrorer.console.steps import report_steps
     from usermirrorer.data.build import build as run
     from usermirrorer.data.recipe import read_data_recipe
     from usermirrorer.shipped import DATA, find_file
@@ -150,4 +158,5 @@ def build(
     wrong = [name for name, directory in directories.items() if not directory]
     if wrong:
         raise UserError(f"--raw {wrong[0]}: write --raw DOMAIN=DIR")
-    run(recipe, work, {name: Path(path) for name, path in directories.items()}, workers)
+    raw_of = {name: Path(path) for name, path in directories.items()}
+    report_steps(run(recipe, work, raw_of, workers))

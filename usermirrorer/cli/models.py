@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, cast
 
 import typer
 
-from usermirrorer.cli.options import BaseUrl, Work, domain_name, with_settings
+from usermirrorer.cli.options import BaseUrl, Work, domain_name, reports, with_settings
 from usermirrorer.steps import EvalSettings, SimulateSettings
 
 
@@ -32,6 +33,7 @@ def train(
     raise typer.Exit(launch(method, config, accelerate, context.args))
 
 
+@reports
 @with_settings
 def evaluate(
     model: Annotated[list[str], typer.Option(metavar="[NAME=]MODEL", help="Directory, Hub id or SPEC; repeatable.")],
@@ -44,11 +46,15 @@ def evaluate(
 
     Example: usermirrorer eval --model tiny-base --scenes runs/toy/scenes/toy/test --out runs/toy/eval --prompt plain
     """
+    from usermirrorer import console
     from usermirrorer.eval.run import named_models, run_eval
+    from usermirrorer.eval.table import metric_warnings
 
-    run_eval(named_models(model), scenes, out, settings, base_url=base_url)
+    metrics = run_eval(named_models(model), scenes, out, settings, base_url=base_url)
+    console.report({"directory": str(out), "warnings": metric_warnings(metrics), "metrics": metrics})
 
 
+@reports
 @with_settings
 def simulate(
     model: Annotated[str, typer.Option(metavar="MODEL", help="Directory, Hub id or SPEC.")],
@@ -65,7 +71,7 @@ def simulate(
 
     Example: usermirrorer simulate --model tiny-base --requests r.jsonl --domain toy --work runs/toy --out o.jsonl
     """
-    from usermirrorer.console import progress, say
+    from usermirrorer import console
     from usermirrorer.data.artefacts.store import fingerprint
     from usermirrorer.llm import as_spec, load_model
     from usermirrorer.simulate.files import errors_file, listed_errors, simulate_file
@@ -73,19 +79,24 @@ def simulate(
 
     options = cast(Options, vars(settings))
     user = Simulator.open(load_model(as_spec(model), base_url=base_url), work, domain, **options)
-    with progress(f"simulate {domain}") as report:
-        counts = simulate_file(user, requests, out, fingerprint(work / "tables" / domain), report)
-    say(f"simulate {domain}: {counts['answered']:,} choices in {out}")
+    with console.progress(f"simulate {domain}") as progress:
+        counts = simulate_file(user, requests, out, fingerprint(work / "tables" / domain), progress)
+    console.headline(f"simulate {domain}: {counts['answered']:,} choices in {out}")
     if user.none_of_these:
-        say(
+        console.say(
             f"  every list ends in {user.none_of_these!r}; no scene does, so what the model says of it is not measured"
         )
+    warnings = []
     if counts["bad"]:
         for line in listed_errors(out, requests, MOST_LISTED):
-            say(f"  {line}")
-        say(f"  WARNING: {counts['bad']:,} requests could not be answered; all are in {errors_file(out)}")
+            console.say(f"  {line}")
+        warnings = [f"{counts['bad']:,} requests could not be answered; all are in {errors_file(out)}"]
+    for warning in warnings:
+        console.warn(warning)
+    console.report({"file": str(out), "counts": counts, "warnings": warnings})
 
 
+@reports
 def report(
     directories: Annotated[list[Path], typer.Argument(metavar="DIR…", help="Directories that eval wrote.")],
     out: Annotated[Path | None, typer.Option(help="Directory for the page; default: the first DIR.")] = None,
@@ -94,7 +105,9 @@ def report(
 
     Example: usermirrorer report runs/toy/eval
     """
-    from usermirrorer.console import say
+    from usermirrorer import console
     from usermirrorer.eval.report import report as run
 
-    say(f"report: {run(directories, out or directories[0])}")
+    page = run(directories, out or directories[0])
+    console.headline(f"report: {page}")
+    console.report({"page": str(page), "summary": json.loads((page.parent / "summary.json").read_text())})

@@ -13,6 +13,29 @@ from typing import Annotated, Any, cast
 import typer
 
 
+def reports(command: Callable[..., None]) -> Callable[..., None]:
+    """Add --quiet, --json and --verbose to a command that prints through `console`."""
+
+    @functools.wraps(command)
+    def reporting(*, quiet: bool, as_json: bool, verbose: bool, **given: Any) -> None:
+        from usermirrorer.console import output
+        from usermirrorer.console.libraries import quiet_libraries
+
+        with output(quiet, as_json, verbose):
+            quiet_libraries()
+            command(**given)
+
+    own = inspect.signature(command, eval_str=True).parameters.values()
+    flags = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=flag)
+        for name, flag in (("quiet", Quiet), ("as_json", AsJson), ("verbose", Verbose))
+    ]
+    parameters = [*(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own), *flags]
+    reporting.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    reporting.__annotations__ = {p.name: p.annotation for p in parameters}
+    return reporting
+
+
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     """Expand the parameter `settings`, a dataclass of `steps`, into one option for each of its fields."""
     kind: type[Any] = typing.get_type_hints(command)["settings"]
@@ -53,10 +76,27 @@ def domain_name(domain: str) -> str:
     return load_domain(domain).name
 
 
+def complete_domain(incomplete: str) -> list[str]:
+    """The domains that begin so, for the shell's completion."""
+    from usermirrorer.data.sources import DOMAINS
+
+    return [name for name in DOMAINS if name.startswith(incomplete)]
+
+
 Source = Annotated[
-    str, typer.Argument(metavar="DOMAIN", help="A domain that `usermirrorer domains` lists, or your own .yaml.")
+    str,
+    typer.Argument(
+        metavar="DOMAIN",
+        help="A domain that `usermirrorer domains` lists, or your own .yaml.",
+        autocompletion=complete_domain,
+    ),
 ]
-Name = Annotated[str, typer.Argument(metavar="DOMAIN", help="Domain, or your own .yaml.", callback=domain_name)]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="DOMAIN", help="Domain, or your own .yaml.", callback=domain_name, autocompletion=complete_domain
+    ),
+]
 Work = Annotated[Path, typer.Option(help="Directory that holds the output of every step.")]
 Workers = Annotated[int, typer.Option(min=1, help="Threads; any number gives the same bytes.")]
 BaseUrl = Annotated[str | None, typer.Option(help="Server of openai:MODEL; default: OPENAI_BASE_URL.")]
@@ -64,3 +104,8 @@ Prompt = Annotated[str | None, typer.Option(help="Instruction; default: that of 
 Version = Annotated[
     bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
 ]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", help="Print only warnings and the last line.", rich_help_panel="Output")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the facts as one JSON object.", rich_help_panel="Output")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Also print what libraries say.", rich_help_panel="Output")]

@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+from usermirrorer.cli.options import reports
 from usermirrorer.errors import UserError
 
 
+@reports
 def recipes(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Print this one.")] = None,
     out: Annotated[Path | None, typer.Option(help="Copy it to this new file instead, to edit.")] = None,
@@ -18,6 +20,8 @@ def recipes(
 
     Example: usermirrorer recipes toy --out my-toy.yaml
     """
+    from usermirrorer import console
+    from usermirrorer.console.tables import show_table
     from usermirrorer.settings import closest
     from usermirrorer.shipped import ACCELERATE, DATA, headline, shipped
     from usermirrorer.train.config import METHODS
@@ -28,16 +32,19 @@ def recipes(
         if out is not None:
             raise UserError(f"--out {out}: which recipe? Write usermirrorer recipes NAME --out {out}")
         for kind, use in uses.items():
-            typer.echo(f"usermirrorer {use} NAME")
-            for known, path in shipped(kind).items():
-                typer.echo(f"  {known:34} {headline(path)}")
+            console.headline(f"usermirrorer {use} NAME")
+            show_table(("NAME", ""), [(known, headline(path)) for known, path in shipped(kind).items()], "lp")
+        listed = {use: {known: headline(path) for known, path in shipped(kind).items()} for kind, use in uses.items()}
+        console.report({"recipes": listed})
         return
     found = {known: (path, use) for kind, use in uses.items() for known, path in shipped(kind).items()}
     if name not in found:
         raise UserError(f"'{name}' is not the name of a recipe; {closest(name, found, 'leave it out to list them')}")
     path, use = found[name]
     if out is None:
-        typer.echo(path.read_text(encoding="utf-8"), nl=False)
+        text = path.read_text(encoding="utf-8")
+        typer.echo(text, nl=False)
+        console.report({"name": name, "text": text})
         return
     try:
         with open(out, "xb") as copy:
@@ -46,4 +53,5 @@ def recipes(
         raise UserError(f"{out} exists and is left as it is; name another file") from None
     except OSError as error:
         raise UserError(f"{out}: the copy cannot be written here ({error.strerror})") from None
-    typer.echo(f"{name} is copied; edit it and run usermirrorer {use} {out}")
+    console.headline(f"{name} is copied; edit it and run usermirrorer {use} {out}")
+    console.report({"name": name, "file": str(out)})

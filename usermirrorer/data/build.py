@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from usermirrorer.console import progress, show_pairs, show_scenes, show_tables
+from usermirrorer.console import headline, say
+from usermirrorer.console.steps import StepReport, show_build
+from usermirrorer.data.artefacts.run import run_step
 from usermirrorer.data.decisions.decide import decide
 from usermirrorer.data.decisions.score import score
 from usermirrorer.data.items.embeddings import embed_items
@@ -17,10 +19,12 @@ from usermirrorer.data.scenes.make import make_scenes
 from usermirrorer.data.sources import load_domain
 from usermirrorer.errors import UserError
 from usermirrorer.llm import load_model
+from usermirrorer.shipped import shipped
+from usermirrorer.steps import PrepareSettings
 
 
-def build(recipe: DataRecipe, work: Path, raw: Mapping[str, Path], workers: int = 1) -> dict[str, Any]:
-    """Make the pairs of a recipe under `work`; returns the content of their manifest.
+def build(recipe: DataRecipe, work: Path, raw: Mapping[str, Path], workers: int = 1) -> list[StepReport]:
+    """Make the pairs of a recipe under `work`; returns a report of every step, that of the pairs last.
 
     `raw` overrides the recipe's directories of raw files. All models and settings are checked before anything is
     computed, so a wrong SPEC costs nothing.
@@ -34,29 +38,50 @@ def build(recipe: DataRecipe, work: Path, raw: Mapping[str, Path], workers: int 
         source = load_domain(domain.name, work)
         for settings in domain.scene_settings(recipe.seed).values():
             settings.for_domain(source.name, source.exposures, source.choice_rules)
+    reports: list[StepReport] = []
     for domain in recipe.domains:
-        _scenes(domain, recipe, work, raw.get(domain.name), workers)
+        reports += _scenes(domain, recipe, work, raw.get(domain.name), workers)
     domains = [load_domain(domain.name, work).name for domain in recipe.domains]
     for variant, writer in recipe.writers.items():
+        chosen = writer.settings(recipe.prompt, recipe.seed)
         for name in domains:
-            with progress(f"decide {name} {variant}") as report:
-                chosen = writer.settings(recipe.prompt, recipe.seed)
-                decide(name, work, variant, models[variant], chosen, report)
+            answer = partial(decide, name, work, variant, models[variant], chosen)
+            reports += run_step(
+                f"decide {name} {variant}", answer, work, [f"decisions/{name}/{variant}"], resumes=True
+            )
     for name in domains:
-        with progress(f"score {name}") as report:
-            score(name, work, predictor, report)
-    content = distill(work, domains, recipe.distill_settings)
-    show_pairs(content, work / "pairs" / recipe.name)
-    return content
+        places = [f"predictions/{name}/{variant}" for variant in recipe.writers]
+        reports += run_step(f"score {name}", partial(score, name, work, predictor), work, places, resumes=True)
+    select = partial(distill, work, domains, recipe.distill_settings)
+    reports += run_step(f"distill {recipe.name}", lambda progress: select(), work, [f"pairs/{recipe.name}"])
+    show_build(recipe.name, reports)
+    pairs = reports[-1]
+    headline(f"build {recipe.name}: {pairs.rows:,} pairs in {pairs.directory}")
+    fitting = [known for known in shipped("sft") if known.endswith(f"/{recipe.name}")]
+    say("Next:" if fitting else "Next, with one of `usermirrorer recipes`:")
+    say(f"  usermirrorer train sft --config {fitting[0] if fitting else 'RECIPE'} \\")
+    say(f"    --dataset_name {pairs.directory} --output_dir {work / 'models' / 'sft'}")
+    return reports
 
 
-def _scenes(domain: DomainRecipe, recipe: DataRecipe, work: Path, raw: Path | None, workers: int) -> None:
+def prepare_domain(domain: str, raw: Path | None, work: Path, settings: PrepareSettings) -> list[StepReport]:
+    """Tables and item vectors of a domain, given by its name or its YAML."""
+    name = load_domain(domain, work).name
+    read = partial(prepare, domain, raw, work, settings.seed, settings.snapshot)
+    embed = partial(embed_items, name, work, settings.embedder)
+    return [
+        *run_step(f"prepare {name}", lambda progress: read(), work, [f"tables/{name}"]),
+        *run_step(f"embed {name}", lambda progress: embed(), work, [f"embeddings/{name}"]),
+    ]
+
+
+def _scenes(domain: DomainRecipe, recipe: DataRecipe, work: Path, raw: Path | None, workers: int) -> list[StepReport]:
+    """Prepare a domain and make its scenes of both splits."""
     source = raw or (Path(domain.raw).expanduser() if domain.raw else None)
-    prepared = prepare(domain.name, source, work, recipe.seed, domain.snapshot)
-    name = prepared["recipe"]["domain"]
-    show_tables(prepared)
-    embed_items(name, work, recipe.embedder)
+    prepared = PrepareSettings(recipe.embedder, domain.snapshot, recipe.seed)
+    reports = prepare_domain(domain.name, source, work, prepared)
+    name = load_domain(domain.name, work).name
     for split, settings in domain.scene_settings(recipe.seed).items():
-        with progress(f"scenes {name} {split}") as report:
-            content = make_scenes(name, work, settings, workers, report)
-        show_scenes(content, work / "scenes" / name / split)
+        make = partial(make_scenes, name, work, settings, workers)
+        reports += run_step(f"scenes {name} {split}", make, work, [f"scenes/{name}/{split}"])
+    return reports

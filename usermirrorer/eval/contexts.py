@@ -9,7 +9,7 @@ import polars as pl
 
 from usermirrorer.data.sources import DOMAINS, load_domain
 from usermirrorer.data.sources.templates import parse
-from usermirrorer.errors import UserError
+from usermirrorer.errors import UserError, unknown_name
 from usermirrorer.llm.prompts import SceneText, history_entries, join_history, without_evidence
 from usermirrorer.seeds import scene_seed
 
@@ -28,7 +28,7 @@ def with_context(scenes: pl.DataFrame, context: str, seed: int = 0) -> pl.DataFr
     history is hidden or another's, the evidence that speaks of it is hidden too.
     """
     if context not in CONTEXTS:
-        raise UserError(f"there is no context '{context}': choose {', '.join(CONTEXTS)}")
+        raise unknown_name("context", context, CONTEXTS)
     if context == "full":
         return scenes
     if context == "swapped-history":

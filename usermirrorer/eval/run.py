@@ -16,8 +16,9 @@ from typing import Any
 
 import polars as pl
 
+from usermirrorer.console import headline, progress, say
 from usermirrorer.data.artefacts.store import write_bytes, write_parquet
-from usermirrorer.errors import UserError
+from usermirrorer.errors import UserError, unknown_name
 from usermirrorer.eval.baselines import load_baselines
 from usermirrorer.eval.best_possible import best_possible
 from usermirrorer.eval.card import PREDICTIONS, write_card
@@ -29,7 +30,7 @@ from usermirrorer.eval.predict import predict
 from usermirrorer.eval.provenance import run_record, training_of
 from usermirrorer.eval.scene_predictions import KEYS
 from usermirrorer.eval.scenes import load_scenes, probe_of, sibling
-from usermirrorer.eval.table import print_table
+from usermirrorer.eval.table import show_metrics
 from usermirrorer.llm import as_spec, load_model
 from usermirrorer.llm.choose import MODES, trained_prompt
 from usermirrorer.llm.paths import model_digest
@@ -52,7 +53,7 @@ def run_eval(
     `predictions.parquet` has every answer, `examples.json` five scenes to read of every model, `run.json` what is not
     the same in every run (date, command, versions), and `README.md` says so.
     `settings.prompt` overrides the instruction a model was trained with. For scenes at WORK/scenes/DOMAIN/SPLIT,
-    baselines, train users and the log are found in WORK. Prints the table, returns the metrics.
+    baselines, train users and the log are found in WORK. Shows the measures, returns them.
     """
     if not models:
         raise UserError("no model to evaluate: pass one or more with --model")
@@ -108,7 +109,8 @@ def run_eval(
     for name, content in {"metrics": metrics, "examples": texts, "run": run_record()}.items():
         write_bytes(out / f"{name}.json", (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
     write_card(out, metrics)
-    print_table(metrics)
+    show_metrics(metrics)
+    headline(f"eval: {', '.join(models)} on {len(scenes):,} scenes of {source}, measures in {out}")
     return metrics
 
 
@@ -128,12 +130,12 @@ def _check(repeat: int, mode: str, contexts: Sequence[str], prompt: str | None) 
     if repeat < 1:
         raise UserError(f"--repeat {repeat}: must be at least 1")
     if mode not in MODES:
-        raise UserError(f"--mode {mode}: choose {' or '.join(MODES)}")
+        raise unknown_name("--mode", mode, MODES)
     if prompt is not None and prompt not in INSTRUCTIONS:
-        raise UserError(f"--prompt {prompt}: choose {', '.join(INSTRUCTIONS)}")
-    unknown = [context for context in contexts if context not in CONTEXTS]
-    if unknown or not contexts:
-        raise UserError(f"--context {','.join(unknown) or 'nothing'}: choose from {','.join(CONTEXTS)}")
+        raise unknown_name("--prompt", prompt, INSTRUCTIONS)
+    for context in contexts:
+        if context not in CONTEXTS:
+            raise unknown_name("--context", context, CONTEXTS)
 
 
 def _answer(
@@ -143,18 +145,21 @@ def _answer(
     scenes = with_context(scenes, context, settings["seed"])
     scenes = anonymise_items(scenes) if settings["anonymise"] else scenes
     part = out / ".parts" / f"{_key(model.name, prompt, context, settings, scenes)}.parquet"
-    if not part.is_file():
-        rows = predict(
-            model,
-            scenes,
-            prompt,
-            settings["mode"],
-            settings["repeat"],
-            context,
-            Sampling(**settings["sampling"]),
-            settings["seed"],
-            lambda done: print(f"{model.name}, {context}: {done} of {len(scenes)} scenes", flush=True),
-        )
+    if part.is_file():
+        say(f"{model.name}, {context}: already answered, {len(scenes):,} scenes")
+    else:
+        with progress(f"{model.name}, {context}") as report:
+            rows = predict(
+                model,
+                scenes,
+                prompt,
+                settings["mode"],
+                settings["repeat"],
+                context,
+                Sampling(**settings["sampling"]),
+                settings["seed"],
+                lambda done: report(done, len(scenes)),
+            )
         part.parent.mkdir(parents=True, exist_ok=True)
         write_parquet(rows.to_arrow(), part)
     return pl.read_parquet(part)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from usermirrorer.console import say, warn
+from usermirrorer.console.tables import Row, show_table
 from usermirrorer.intervals import Estimate
-from usermirrorer.wording import describe_probe, format_estimate
+from usermirrorer.wording import describe_probe, format_estimate, in_words
 
 
 PROBE = "exposure probe"
@@ -42,12 +44,19 @@ def format_estimates(measured: Mapping[str, Estimate | None], keys: Iterable[str
 
 
 def probe_line(metrics: dict[str, Any]) -> str:
-    """What the exposure alone gives away, or why it is not known."""
+    """What the exposure alone gives away, or why it is not known, with the warning that this may deserve."""
+    return " – WARNING: ".join([_probe(metrics), *metric_warnings(metrics)])
+
+
+def metric_warnings(metrics: dict[str, Any]) -> list[str]:
+    """What whoever reads the numbers has to know first."""
     probe = metrics["probe"]
-    if isinstance(probe, str):
-        return probe
-    warning = " – WARNING: the exposure gives the choice away" if probe["warning"] else ""
-    return f"exposure probe: {describe_probe(probe)}{warning}"
+    return ["the exposure gives the choice away"] if not isinstance(probe, str) and probe["warning"] else []
+
+
+def _probe(metrics: dict[str, Any]) -> str:
+    probe = metrics["probe"]
+    return probe if isinstance(probe, str) else f"exposure probe: {describe_probe(probe)}"
 
 
 def remarks(metrics: dict[str, Any]) -> list[str]:
@@ -62,13 +71,6 @@ def remarks(metrics: dict[str, Any]) -> list[str]:
     return found + ([metrics["no_intervals"]] if metrics["no_intervals"] else [])
 
 
-def reasons(counts: dict[str, int]) -> str:
-    """What happened to the scenes and the decision processes, in words."""
-    scenes = f"{counts['answered']} of {counts['scenes']} scenes answered, {counts['too_long']} too long"
-    rows = f"{counts['unfinished']} of {counts['rows']} decisions unfinished, {counts['cut_off']} cut off"
-    return f"{scenes}, {counts['shed']} with history shed; {rows}, {counts['disagrees']} favour another label"
-
-
 def baseline_rows(metrics: dict[str, Any]) -> Iterator[tuple[str, Mapping[str, Estimate | None]]]:
     """Label and macro measures of everything that models are compared with, except chance."""
     if not isinstance(metrics["probe"], str) and PROBE not in metrics["baselines"]:
@@ -78,7 +80,7 @@ def baseline_rows(metrics: dict[str, Any]) -> Iterator[tuple[str, Mapping[str, E
     for name, measured in metrics["best_possible"].items():
         yield name, _macro(measured)
         scenes = measured["macro"]["accuracy"]["n"]
-        own = {key: Estimate(value=one, low=None, high=None, n=scenes) for key, one in measured["expected"].items()}
+        own = {key: _value(one, scenes) for key, one in measured["expected"].items()}
         yield f"{name}, expected", own
 
 
@@ -122,37 +124,41 @@ def fit_lines(metrics: dict[str, Any]) -> list[str]:
     return lines
 
 
-def print_table(metrics: dict[str, Any]) -> None:
-    """Print chance, probe and baselines, then the models: macro means over domains with 95 % intervals."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    if not console.is_terminal:
-        console.width = 200  # logs are not wrapped
-    title = f"{metrics['source']}: {metrics['scenes']['n']} scenes, {metrics['scenes']['users']} users"
-    table, differences = Table(title=title), Table(title="Differences, paired by scene")
-    for shown, keys in ((table, TERMINAL), (differences, TERMINAL[:3])):
-        shown.add_column("", no_wrap=True)
-        for key in keys:
-            shown.add_column(MEASURES[key], justify="right")
-    table.add_row("chance", f"{metrics['chance']:.3f}")
-    for label, measured in baseline_rows(metrics):
-        table.add_row(label, *format_estimates(measured, TERMINAL))
-    table.add_section()
-    for label, measured in model_rows(metrics):
-        table.add_row(label, *format_estimates(measured, TERMINAL))
-    for label, pair in difference_rows(metrics):
-        differences.add_row(label, *(format_estimate(pair[key], signed=True) for key in TERMINAL[:3]))
-    console.print(table, differences)
-    lines = [probe_line(metrics), *fit_lines(metrics)]
+def show_metrics(metrics: dict[str, Any]) -> None:
+    """Show chance, probe and baselines, then the models: macro means over domains with 95 % intervals."""
+    measured = [("chance", {"argmax_accuracy": _value(metrics["chance"])}), *baseline_rows(metrics)]
+    models = [*model_rows(metrics)]
+    keys = [key for key in TERMINAL if any(found.get(key) for _, found in measured + models)]
+    rows: list[Row] = [(label, *format_estimates(found, keys)) for label, found in measured]
+    rows += [None, *((label, *format_estimates(found, keys)) for label, found in models)]
+    title = f"{metrics['scenes']['n']:,} scenes of {metrics['scenes']['users']:,} users"
+    show_table(("", *(MEASURES[key] for key in keys)), rows, title=title)
+    differences = [
+        (label, *(format_estimate(pair[key], signed=True) for key in TERMINAL[:3]))
+        for label, pair in difference_rows(metrics)
+    ]
+    show_table(("", *(MEASURES[key] for key in TERMINAL[:3])), differences, title="Differences, paired by scene")
+    counts = {
+        name if context == "full" else f"{name}, {context}": counts
+        for name, model in metrics["models"].items()
+        for context, counts in model["counts"].items()
+    }
+    reasons = next(iter(counts.values()))
+    answers = [(in_words(one), *(f"{found[one]:,}" for found in counts.values())) for one in reasons]
+    show_table(("answers", *counts), [row for row in answers if set(row[1:]) != {"0"}])
     for name, model in metrics["models"].items():
-        lines += [f"{name}, {context}: {reasons(counts)}" for context, counts in model["counts"].items()]
         if "without_unfinished" in model:
             kept = format_estimate(model["without_unfinished"]["accuracy"])
-            lines.append(f"{name}: accuracy without unfinished rows {kept}")
-    for line in [*remarks(metrics), *lines]:
-        console.print(line, style="dim", highlight=False)
+            say(f"  {name}: accuracy of sampled answers without those that name no option {kept}")
+    for line in [*remarks(metrics), *fit_lines(metrics), _probe(metrics)]:
+        say(f"  {line}")
+    for warning in metric_warnings(metrics):
+        warn(warning)
+
+
+def _value(value: float, scenes: int = 0) -> Estimate:
+    """What is known without an error."""
+    return Estimate(value=value, low=None, high=None, n=scenes)
 
 
 def _macro(measured: Mapping[str, Any]) -> Mapping[str, Estimate | None]:

@@ -6,9 +6,11 @@ import sys
 from functools import cache
 from importlib.util import find_spec
 
-from usermirrorer.errors import UserError
+from usermirrorer.errors import UserError, closest
 from usermirrorer.llm.protocol import LanguageModel
 
+
+KINDS = ("vllm", "transformers", "openai", "scripted")
 
 FORMS = "vllm:MODEL, transformers:MODEL, openai:MODEL or scripted:NAME"
 
@@ -20,8 +22,9 @@ def load_model(spec: str, *, base_url: str | None = None) -> LanguageModel:
     request. Raises UserError if `spec` has another form.
     """
     kind, _, name = spec.partition(":")
-    if not name or kind not in ("vllm", "transformers", "openai", "scripted"):
-        raise UserError(f"'{spec}' is not a model: write {FORMS}")
+    if not name or kind not in KINDS:
+        nearest = closest(kind, KINDS, "") if name else ""
+        raise UserError("; ".join(filter(None, [f"'{spec}' is not a model: write {FORMS}", nearest])))
     if base_url is not None and kind != "openai":
         raise UserError(f"--base-url is for openai:MODEL, not for '{spec}': leave it out or name the server's model")
     if kind == "vllm" and _has_vllm():

@@ -12,7 +12,7 @@ from itertools import islice
 
 import numpy as np
 
-from usermirrorer.errors import UserError
+from usermirrorer.errors import UserError, unknown_name
 from usermirrorer.llm.paths import training_record
 from usermirrorer.llm.prompts import INSTRUCTIONS, LABELS, opened, parse
 from usermirrorer.llm.protocol import Conversation, LanguageModel
@@ -59,7 +59,7 @@ def choose(
     unknown `mode`.
     """
     if mode not in MODES:
-        raise UserError(f"There is no mode '{mode}': choose decision or direct")
+        raise unknown_name("mode", mode, MODES)
     labels = [LABELS[:count] for count in options]
     if mode == "direct":
         probs = model.choice_probs([opened(messages, None) for messages in conversations], labels)

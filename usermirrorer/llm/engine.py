@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-import logging
 import os
 import sys
 import warnings
@@ -12,6 +11,8 @@ from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from usermirrorer.console import verbose
+from usermirrorer.console.libraries import quiet_libraries
 from usermirrorer.errors import UserError
 from usermirrorer.llm.local import SMALL, adapter_base, max_length, model_config
 from usermirrorer.llm.prompts import LABELS
@@ -65,6 +66,7 @@ def _start(path: str, runner: str) -> LLM:
     base = adapter_base(path)
     model = base or path
     settings: dict[str, Any] = {"model": model, "runner": runner, "seed": 0, "enable_prefix_caching": True}
+    settings["use_tqdm_on_load"] = verbose()
     if runner == "generate":
         settings |= {
             "max_model_len": max_length(path),
@@ -76,7 +78,7 @@ def _start(path: str, runner: str) -> LLM:
         rank = json.loads((Path(path) / "adapter_config.json").read_text())["r"]
         settings |= {"enable_lora": True, "max_lora_rank": max(8, 1 << (rank - 1).bit_length())}
     if on_cpu:
-        settings |= {"dtype": "float32", "enforce_eager": True, "use_tqdm_on_load": False}
+        settings |= {"dtype": "float32", "enforce_eager": True}
         if runner == "generate":
             settings["enable_chunked_prefill"] = False
         _cpu_threads.append((torch.set_num_threads, torch.get_num_threads()))
@@ -87,7 +89,8 @@ def _start(path: str, runner: str) -> LLM:
         settings |= {"dtype": "bfloat16", "gpu_memory_utilization": 0.9}
     try:
         with warnings.catch_warnings(), _stdout_with_a_descriptor():
-            warnings.simplefilter("ignore", FutureWarning)
+            if not verbose():
+                warnings.simplefilter("ignore", FutureWarning)
             return LLM(**settings)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
@@ -105,9 +108,8 @@ def _stdout_with_a_descriptor() -> AbstractContextManager[Any]:
 
 def _prepare_environment() -> bool:
     """Set what vLLM and torch read at import, unless the user has; True without a GPU."""
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    quiet_libraries()
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     import torch
 
     if torch.cuda.device_count() > 0:
@@ -119,7 +121,6 @@ def _prepare_environment() -> bool:
     os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
     if "torch._dynamo" in sys.modules and os.environ["TORCHDYNAMO_DISABLE"] == "1":
         torch._dynamo.config.disable = True
-    logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
     return True
 
 

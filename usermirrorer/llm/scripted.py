@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from usermirrorer.errors import UserError
+from usermirrorer.errors import UserError, unknown_name
 from usermirrorer.llm.prompts import LABELS, answered, history_entries, without_evidence
 from usermirrorer.llm.protocol import Conversation, Output
 from usermirrorer.steps import Sampling
@@ -92,8 +92,7 @@ class ScriptedWriter:
 def load_scripted(name: str) -> ScriptedWriter:
     """The writer `reader`, `noisy` or `neighbours`. Raises UserError for another name."""
     if name not in SHARPNESS:
-        known = " or ".join(f"scripted:{known}" for known in SHARPNESS)
-        raise UserError(f"'scripted:{name}' is not a scripted writer: write {known}.")
+        raise unknown_name("scripted writer", name, SHARPNESS)
     return ScriptedWriter(f"scripted:{name}", SHARPNESS[name])
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from usermirrorer.errors import UserError
+from usermirrorer.errors import unknown_name
 from usermirrorer.extras import need
 from usermirrorer.llm.paths import model_path
 from usermirrorer.settings import plain, read_mapping
@@ -23,7 +23,7 @@ def launch(method: str, recipe: str | Path, accelerate: str | Path | None, overr
     before any process starts.
     """
     if method not in config.METHODS:
-        raise UserError(f"training method {method!r}: choose {' or '.join(config.METHODS)}")
+        raise unknown_name("training method", method, config.METHODS)
     options = [] if accelerate is None else ["--config_file", str(_checked(find_file(accelerate, ACCELERATE)))]
     args = ["--config", str(find_file(recipe, method)), *overrides]
     given = config.check(method, args)[1]

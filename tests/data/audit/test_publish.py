@@ -52,6 +52,19 @@ def push(hub: Hub, command: Callable, monkeypatch: pytest.MonkeyPatch) -> Callab
     return run
 
 
+@pytest.mark.parametrize("private", [[], ["--private"]])
+def test_withheld_text_is_said_with_the_way_to_send_it(work: Path, push: Callable, private: list[str]) -> None:
+    scenes = work / f"scenes/{NAME}/train"
+    said = " ".join(push(scenes, "me/films", *private).split())
+    but = "the data set is private, but " if private else ""
+    assert f"WARNING: {but}the texts of {NAME} are withheld, " in said and "add --include-text" in said
+    assert "are withheld" not in push(scenes, "me/films", *private, "--include-text")
+    facts = json.loads(push(scenes, "me/films", *private, "--json"))
+    assert facts["withheld"] == [NAME] and "--include-text" in facts["warnings"][0]
+    assert "/datasets/" in facts["url"] and facts["checks"]
+    assert push(scenes, "me/films", *private, "--quiet").splitlines()[-1] == f"push: {facts['url']}"
+
+
 def sent(hub: Hub) -> bytes:
     """All that went over the wire, encoded contents and samples too."""
     parts = list(hub.bodies)

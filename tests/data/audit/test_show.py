@@ -22,6 +22,11 @@ def shown(capsys: pytest.CaptureFixture[str], path: Path, **options: object) -> 
     return capsys.readouterr().out
 
 
+def in_words(text: str) -> str:
+    """Text without its line breaks, which depend on the width of the terminal."""
+    return " ".join(text.split())
+
+
 def rows(path: Path) -> list[dict]:
     return pl.read_parquet(path).to_dicts()
 
@@ -30,20 +35,20 @@ def test_a_scene_is_shown_as_a_model_sees_it(built_films: Path, capsys: pytest.C
     scene = rows(built_films / f"scenes/{NAME}/train")[7]
     text = shown(capsys, built_films / f"scenes/{NAME}/train", scene=scene["scene_id"])
     assert text.startswith(f"--- scenes/{NAME}/train: {SHARD} row 8\nscene {scene['scene_id']} of {NAME}: user ")
-    assert conversation(scene["text"], "plain")[1]["content"] in text
+    assert in_words(conversation(scene["text"], "plain")[1]["content"]) in in_words(text)
     assert f"{scene['timestamp']:%Y-%m-%d %H:%M:%S} UTC" in text
-    assert f"shared by group {scene['group_id']}, items as of {scene['group_time']:%Y-%m-%d %H:%M:%S} UTC\n" in text
-    table = text[text.index("option") :].splitlines()
-    heading, lines = table[0], table[1 : 1 + scene["choice_cnt"]]
-    assert [line.startswith(f"[{letter}]") for line, letter in zip(lines, "ABCDEF", strict=False)]
-    [chosen] = [index for index, line in enumerate(lines) if "chosen" in line]
-    assert chosen == scene["item_pos"]
-    for name in ("exposure probe", "popularity", "reference", "strong decisions", "weak decisions", "earlier"):
-        assert name in heading
+    shared = f"shared by group {scene['group_id']}, items as of {scene['group_time']:%Y-%m-%d %H:%M:%S} UTC "
+    assert shared in in_words(text)
+    heading, _, *lines = text[text.index("  option ") :].splitlines()
+    letters = heading.split()[1:]
+    assert letters == [f"[{letter}]" for letter in "ABCDEF"[: scene["choice_cnt"]]]
+    rows_of = {line[: heading.index("[A]") - 5].strip(): line for line in lines}
+    truth = rows_of["truth"]
+    assert len(truth.rstrip()) == heading.index(letters[scene["item_pos"]]) + 3 and truth.count("chosen") == 1
+    assert {"exposure probe", "popularity", "strong decisions", "weak decisions", "earlier"} <= set(rows_of)
     baselines = pl.read_parquet(built_films / f"baselines/{NAME}/train" / SHARD)
     [probs] = baselines.filter(scene_id=scene["scene_id"], baseline="reference")["probs"]
-    at = heading.index("reference")
-    assert [line[at : at + 4] for line in lines] == [f"{p:.2f}" for p in probs]
+    assert rows_of["reference"].split()[1:] == [f"{p:.2f}" for p in probs]
 
 
 def test_a_scene_of_a_whole_work_is_shown_in_all_that_hold_it(
@@ -55,9 +60,10 @@ def test_a_scene_of_a_whole_work_is_shown_in_all_that_hold_it(
         by_predicate=pl.col("scene_id") == pair["scene_id"], named=True
     )
     assert text.count(f"--- decisions/{NAME}/strong") == 4 and text.count(f"--- decisions/{NAME}/weak") == 2
-    assert f"truth: [{pair['behavior_chosen']}] {scene['text']['action_list'][scene['item_pos']]}" in text
+    chosen = scene["text"]["action_list"][scene["item_pos"]]
+    assert in_words(f"truth: [{pair['behavior_chosen']}] {chosen}") in in_words(text)
     for side in ("chosen", "rejected"):
-        assert f"{side}:\n{pair[side][0]['content']}\n" in text
+        assert in_words(f"{side}: {pair[side][0]['content']} ") in in_words(text)
     assert f"score {pair['score']:.3f}" in text and "names [" in text and "ended by stop" in text
 
 
@@ -94,7 +100,10 @@ def test_published_rows_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[
     (tmp_path / "eval.jsonl").write_text(json.dumps(row) + "\n")
     text = shown(capsys, tmp_path / "eval.jsonl")
     assert "user 7, 2015-03-01 12:00:00 UTC" in text and "[B] pie" in text
-    assert text.rstrip().splitlines()[-2:] == ["[A]", "[B]     chosen"]
+    assert [line.split() for line in text.rstrip().splitlines()[-3::2]] == [
+        ["option", "[A]", "[B]"],
+        ["truth", "chosen"],
+    ]
 
     withheld = row | {"text": {"action_list": [], "history": "", "profile": ""}}
     (tmp_path / "eval.jsonl").write_text(json.dumps(withheld) + "\n")

@@ -63,4 +63,5 @@ def test_exit_status_and_report(work: Path, command: Callable) -> None:
     edit(work / TRAIN, first_row(lambda row: row | {"item_pos": 26}))
     done = command("validate", work)
     assert done.returncode == 1 and done.stderr.count("\n") == 1
-    assert f"{TRAIN}, options: train-00000.parquet row 1 (scene " in done.stdout
+    assert f"{TRAIN}, options: train-00000.parquet row 1 (scene " in " ".join(done.stdout.split())
+    assert f"FAILED: {TRAIN}, options: " in done.stdout

@@ -60,13 +60,8 @@ class Step:
         """Rows already on disk, in whole shards and in the journal; `append` continues after them."""
         while self._shard(self._shards).is_file():
             self._shards += 1
-        journal = self.directory / JOURNAL
-        if journal.is_file():
-            # A kill may cut off the last line, or leave a shard's rows in the journal too.
-            entries = [json.loads(line) for line in journal.read_bytes().split(b"\n")[:-1]]
-            rows = [row for entry in entries for row in entry["rows"]]
-            first = entries[0]["first_row"] if entries else 0
-            self._pending = rows[self._shards * SHARD_ROWS - first :]
+        self._pending = _journal_rows(self.directory, self._shards)
+        if (self.directory / JOURNAL).is_file():
             self._rewrite_journal()
         return self._shards * SHARD_ROWS + len(self._pending)
 
@@ -237,6 +232,24 @@ def read_parts(directory: Path, columns: Sequence[str] | None = None) -> pa.Tabl
 def file_digest(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
+
+
+def rows_written(directory: Path) -> int:
+    """Rows that a step has on disk, finished or not."""
+    shards = len(list(directory.glob("*.parquet")))
+    return shards * SHARD_ROWS + len(_journal_rows(directory, shards))
+
+
+def _journal_rows(directory: Path, shards: int) -> list[dict[str, Any]]:
+    """The rows of the journal that are not in the first `shards` shards."""
+    journal = directory / JOURNAL
+    if not journal.is_file():
+        return []
+    # A kill may cut off the last line, or leave a shard's rows in the journal too.
+    entries = [json.loads(line) for line in journal.read_bytes().split(b"\n")[:-1]]
+    rows = [row for entry in entries for row in entry["rows"]]
+    first = entries[0]["first_row"] if entries else 0
+    return rows[shards * SHARD_ROWS - first :]
 
 
 def _journal_line(first_row: int, rows: Sequence[Mapping[str, Any]]) -> bytes:

@@ -1,95 +1,89 @@
 """Rows as text for people: scenes as laid out with all answers, decisions, predictions, baselines and pairs.
 
-Each printer gets a row and `related`: kind -> rows of the same scenes in the artefacts beside it.
+Each view gets a row and `related`: kind -> rows of the same scenes in the artefacts beside it.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from usermirrorer.console import say
+from usermirrorer.console.tables import show_table
 from usermirrorer.data.artefacts.schema import MEASURES, VARIANTS
 from usermirrorer.llm.prompts import LABELS, SceneText, conversation
+from usermirrorer.wording import in_words
 
 
 Row = dict[str, Any]
 Related = Mapping[str, pl.DataFrame]
 
 
-def _print_scene(row: Row, related: Related) -> None:
+def _show_scene(row: Row, related: Related) -> None:
     text = row["text"]
     options = len((text or {}).get("action_list") or row["impression_list"] or [])
     time, shared = _time(row["timestamp"]), ""
     if row["group_id"]:
         shared = f", shared by group {row['group_id']}, items as of {_time(row['group_time'])}"
-    print(f"scene {row['scene_id'] or '(no id)'} of {row['dataset']}: user {row['user_id']}, {time}")
-    print(f"{row['split'] or 'no split'}, exposure {row['exposure'] or 'unknown'}{shared}\n\n{_user_message(text)}\n")
-    columns = {"option": [_option(None, i) for i in range(options)], "truth": _chosen(options, row["item_pos"])}
-    columns |= {name: row[source] for name, source in (("source", "sources"), ("earlier", "item_cnt")) if row[source]}
+    say(f"scene {row['scene_id'] or '(no id)'} of {row['dataset']}: user {row['user_id']}, {time}")
+    say(f"{row['split'] or 'no split'}, exposure {row['exposure'] or 'unknown'}{shared}\n\n{_user_message(text)}\n")
+    answers = {"truth": _chosen(options, row["item_pos"])}
+    answers |= {name: row[source] for name, source in (("source", "sources"), ("earlier", "item_cnt")) if row[source]}
     baselines = _of_scene(row, related, "baselines").select("baseline", "probs")
-    columns |= {name: _percent(probs) for name, probs in baselines.iter_rows()}
+    answers |= {name: _percent(probs) for name, probs in baselines.iter_rows()}
     predictions = _of_scene(row, related, "predictions")
     for variant in VARIANTS:
         probs = predictions.filter(pl.col("variant") == variant)["probs"].to_list()
         if probs:
-            columns[f"{variant} decisions"] = _percent(np.mean(probs, axis=0).tolist())
-    print_table(columns)
+            answers[f"{variant} decisions"] = _percent(np.mean(probs, axis=0).tolist())
+    rows = [(name, *map(str, cells)) for name, cells in answers.items()]
+    show_table(["option", *(_option(None, index) for index in range(options))], rows)
 
 
-def _print_decision(row: Row, related: Related) -> None:
+def _show_decision(row: Row, related: Related) -> None:
     scene = _scene_of(row, related)
     named = "no option" if row["behavior"] is None else _option(scene, row["behavior"])
-    print(f"{row['variant']} decision {row['sample']} by {row['model']}, scene {row['scene_id']}")
-    print(row["text"])
-    print(f"names {named}; ended by {row['finish_reason']}")
+    say(f"{row['variant']} decision {row['sample']} by {row['model']}, scene {row['scene_id']}")
+    say(row["text"] or "(no text)")
+    say(f"names {named}; ended by {row['finish_reason']}")
     if scene:
-        print(f"truth: {_option(scene, scene['item_pos'])}")
+        say(f"truth: {_option(scene, scene['item_pos'])}")
 
 
-def _print_prediction(row: Row, related: Related) -> None:
-    print(f"{row['predictor']} after {row['variant']} decision {row['sample']}, scene {row['scene_id']}")
+def _show_prediction(row: Row, related: Related) -> None:
+    say(f"{row['predictor']} after {row['variant']} decision {row['sample']}, scene {row['scene_id']}")
     same = [pl.col(name) == pl.lit(row[name]) for name in ("variant", "sample")]
     for text in _of_scene(row, related, "decisions").filter(same)["text"]:
-        print(text)
-    _print_probabilities(row, related)
+        say(text or "(no text)")
+    _show_probabilities(row, related)
 
 
-def _print_baseline(row: Row, related: Related) -> None:
-    print(f"{row['baseline']}, scene {row['scene_id']}")
-    _print_probabilities(row, related)
+def _show_baseline(row: Row, related: Related) -> None:
+    say(f"{row['baseline']}, scene {row['scene_id']}")
+    _show_probabilities(row, related)
 
 
-def _print_probabilities(row: Row, related: Related) -> None:
+def _show_probabilities(row: Row, related: Related) -> None:
     probs, scene = row["probs"] or [], _scene_of(row, related)
-    columns = {"option": [_option(scene, i) for i in range(len(probs))]}
-    if scene:
-        columns["truth"] = _chosen(len(probs), scene["item_pos"])
-    print_table({**columns, "probability": _percent(probs)})
+    truth = _chosen(len(probs), scene["item_pos"]) if scene else [""] * len(probs)
+    shown = [_option(scene, index) for index in range(len(probs))]
+    show_table(("option", "truth", "probability"), [*zip(shown, truth, _percent(probs), strict=True)], "llr")
 
 
-def _print_pair(row: Row, related: Related) -> None:
-    print(f"pair of scene {row['scene_id'] or '(no id)'}, {row['dataset'] or 'no data set'}: user {row['user_id']}")
-    print(f"\n{_last_content(row['prompt'])}\n")
+def _show_pair(row: Row, related: Related) -> None:
+    say(f"pair of scene {row['scene_id'] or '(no id)'}, {row['dataset'] or 'no data set'}: user {row['user_id']}")
+    say(f"\n{_last_content(row['prompt'])}\n")
     sides = {side: _last_content(row[side]) for side in ("chosen", "rejected")}
-    if sys.stdout.isatty():
-        from rich.columns import Columns
-        from rich.console import Console
-        from rich.panel import Panel
-        from rich.text import Text
-
-        Console().print(Columns([Panel(Text(text), title=side) for side, text in sides.items()], equal=True))
-    else:
-        for side, text in sides.items():
-            print(f"{side}:\n{text}\n")
+    for side, text in sides.items():
+        say(f"{side}:", "bold")
+        say(f"{text}\n")
     measures = [(name, row[name]) for name in (*MEASURES, "accepted", "rejected_from") if row[name] is not None]
-    words = [f"{name} {value:.3f}" if isinstance(value, float) else f"{name} {value}" for name, value in measures]
-    print(", ".join(words) or "no measures")
+    shown = [(in_words(name), f"{value:.3f}" if isinstance(value, float) else str(value)) for name, value in measures]
+    say(", ".join(f"{name} {value}" for name, value in shown) or "no measures")
 
 
 def _last_content(messages: Sequence[Row | None] | None) -> str:
@@ -132,34 +126,16 @@ def _percent(probs: Sequence[float | None]) -> list[str]:
     return ["" if p is None else f"{p:.2f}" for p in probs]
 
 
-def print_table(columns: Mapping[str, Sequence[Any]]) -> None:
-    """Columns side by side: boxed on a terminal, aligned text elsewhere."""
-    rows = list(zip_longest(*(list(map(str, column)) for column in columns.values()), fillvalue=""))
-    if sys.stdout.isatty():
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(*columns)
-        for row in rows:
-            table.add_row(*map(Text, row))
-        Console().print(table)
-        return
-    widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
-    for row in (tuple(columns), *rows):
-        print("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
 def shorten(value: Any, width: int = 60) -> str:
     """A value as one cell of text, at most `width` characters long."""
     text = ", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
-PRINTERS: dict[str, Callable[[Row, Related], None]] = {
-    "scenes": _print_scene,
-    "baselines": _print_baseline,
-    "decisions": _print_decision,
-    "predictions": _print_prediction,
-    "pairs": _print_pair,
+VIEWS: dict[str, Callable[[Row, Related], None]] = {
+    "scenes": _show_scene,
+    "baselines": _show_baseline,
+    "decisions": _show_decision,
+    "predictions": _show_prediction,
+    "pairs": _show_pair,
 }

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from usermirrorer.console import say, warn
 from usermirrorer.data.artefacts.find import SCHEMAS, Artefact, find_artefacts
 from usermirrorer.data.artefacts.store import file_digest, write_bytes, write_parquet
 from usermirrorer.data.audit.card import SPLITS, dataset_card, place_in_repo, source_of
-from usermirrorer.data.audit.checks.result import Check
+from usermirrorer.data.audit.checks.result import Check, show_checks
 from usermirrorer.data.audit.rebuild import own_yaml, rebuild_plan
 from usermirrorer.data.audit.validate import validate
 from usermirrorer.data.sources import OWN
@@ -40,19 +42,23 @@ BLANK: dict[str, dict[str, Any]] = {
 }
 """Kind -> its columns of text and their values in withheld rows, which `eval` and `train` count as blanked."""
 
-Report = Callable[[Sequence[Check]], None]
+
+@dataclass(frozen=True)
+class Published:
+    """What `push` sent, and where it is."""
+
+    url: str
+    folder: Path
+    withheld: list[str]
+    """Domains whose text was not sent"""
+    warnings: list[str]
+    checks: list[Check]
 
 
 def push(
-    paths: Sequence[Path],
-    repo_id: str,
-    private: bool = False,
-    include_text: bool = False,
-    token_env: str = "HF_TOKEN",
-    report: Report = lambda checks: None,
-    say: Callable[[str], None] = print,
-) -> str:
-    """Publish the artefacts at `paths` as the Hub data set `repo_id`; returns its address.
+    paths: Sequence[Path], repo_id: str, private: bool = False, include_text: bool = False, token_env: str = "HF_TOKEN"
+) -> Published:
+    """Publish the artefacts at `paths` as the Hub data set `repo_id`; shows the checks and what is withheld.
 
     Everything is staged in a folder first, and stays there. Raises UserError for what can't be published, StepFailed
     if a check fails (then nothing is sent) or the Hub refuses.
@@ -64,18 +70,25 @@ def push(
         raise UserError(f"--token-env {token_env}: this environment variable is not set; set it or use HF_TOKEN")
     artefacts = _publishable(paths)
     checks = [check for artefact in artefacts for check in validate(artefact.path)]
-    report(checks)
+    show_checks(checks)
     failed = [f"{check.artefact}: {check.name}" for check in checks if check.result == "failed"]
     if failed:
         more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
         raise StepFailed(f"{failed[0]} failed its check{more}; nothing was sent: fix it or build it again")
-    folder = stage(artefacts, repo_id, include_text, checks)
+    folder, withheld = stage(artefacts, repo_id, include_text, checks)
     say(f"push {repo_id}: staged in {folder}")
-    return _upload(folder, repo_id, private, token)
+    warnings = [_on_withheld(withheld, private)] if withheld else []
+    for warning in warnings:
+        warn(warning)
+    return Published(_upload(folder, repo_id, private, token), folder, withheld, warnings, checks)
 
 
-def stage(artefacts: Sequence[Artefact], repo_id: str, include_text: bool, checks: Sequence[Check]) -> Path:
-    """Write everything to be published to WORK/publish/OWNER--NAME, replacing what is there; returns the folder.
+def stage(
+    artefacts: Sequence[Artefact], repo_id: str, include_text: bool, checks: Sequence[Check]
+) -> tuple[Path, list[str]]:
+    """Write everything to be published to WORK/publish/OWNER--NAME, replacing what is there.
+
+    Returns the folder, and the domains whose text is withheld.
 
     Raises UserError if it would contain a secret of the environment.
     """
@@ -111,7 +124,17 @@ def stage(artefacts: Sequence[Artefact], repo_id: str, include_text: bool, check
             raise UserError(f"{name} would contain the value of {leaked}: remove it from the recipe; nothing was sent")
         (folder / name).parent.mkdir(exist_ok=True)
         write_bytes(folder / name, content.encode())
-    return folder
+    return folder, withheld
+
+
+def _on_withheld(domains: Sequence[str], private: bool) -> str:
+    """That texts stay here, and how to send them."""
+    kept = "the data set is private, but " if private else ""
+    return (
+        f"{kept}the texts of {', '.join(domains)} are withheld, since their source does not say that they may be "
+        "passed on: rows keep ids and numbers, and rebuild.yaml says how to rebuild the texts from the raw files; to "
+        "send them too, add --include-text"
+    )
 
 
 def _publishable(paths: Sequence[Path]) -> list[Artefact]:

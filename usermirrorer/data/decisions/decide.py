@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from usermirrorer.data.artefacts.schema import DECISIONS, VARIANTS
 from usermirrorer.data.artefacts.store import Progress, fingerprint, finished_content, open_step, write_bytes
 from usermirrorer.data.decisions.neighbours import Leads, read_leads
-from usermirrorer.errors import UserError
+from usermirrorer.errors import UserError, unknown_name
 from usermirrorer.llm.choose import prompt_limit
 from usermirrorer.llm.openai import ConversationsFailed
 from usermirrorer.llm.paths import model_digest
@@ -27,6 +27,9 @@ from usermirrorer.steps import DecideSettings
 
 BATCH = 64
 """Scenes sent at a time: the most work that a kill or a dead server can cost."""
+
+WRITTEN = tuple(name for name in INSTRUCTIONS if name != "direct")
+"""Instructions that ask for a decision process."""
 
 ANSWERS = ".answers.json"
 """Answers to scenes after one that failed, for the next run to use."""
@@ -49,9 +52,9 @@ def decide(
     settings = settings or DecideSettings()
     prompt, samples = settings.prompt, settings.n
     if variant not in VARIANTS:
-        raise UserError(f"variant {variant!r}: choose strong or weak")
-    if prompt not in ("ekb", "plain"):
-        raise UserError(f"prompt {prompt!r}: choose one of {', '.join(p for p in INSTRUCTIONS if p != 'direct')}")
+        raise unknown_name("variant", variant, VARIANTS)
+    if prompt not in WRITTEN:
+        raise unknown_name("prompt", prompt, WRITTEN)
     if samples < 1:
         raise UserError(f"n {samples}: must be at least 1")
     settings.check()

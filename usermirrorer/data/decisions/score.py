@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ def score(
     decided = {variant: finished_content(folder / variant, f"{command} {variant}") for variant in VARIANTS}
     longest = max(content["recipe"]["sampling"]["max_tokens"] for content in decided.values())
     contents, texts = {}, None
+    done, total = 0, sum(content["rows"] for content in decided.values())
     for variant, content in decided.items():
         recipe = {
             "step": "score", "domain": name, "variant": variant, "predictor": predictor.name,
@@ -46,8 +48,9 @@ def score(
             if not step.complete:
                 if texts is None:
                     texts = _fitted(work / "scenes" / name / "train", predictor, recipe)
-                _score(step, folder / variant, predictor, content, texts, progress)
+                _score(step, folder / variant, predictor, content, texts, partial(_part_done, progress, done, total))
             contents[variant] = step.content
+            done += content["rows"]
     return contents
 
 
@@ -91,6 +94,11 @@ def _score(
         progress(done, content["rows"])
     shed = {scene_id: room[1] for scene_id, room in texts.items() if room is not None and room[1]}
     step.finish(rows=done - too_long, counts={"too_long": too_long, "shed_history": len(shed)}, shed=shed)
+
+
+def _part_done(progress: Progress, before: int, total: int, done: int, _: int) -> None:
+    """Progress of one variant as that of both."""
+    progress(before + done, total)
 
 
 def _fits(context: Conversation, predictor: LanguageModel) -> bool:

@@ -20,6 +20,7 @@ from usermirrorer.data.sources.readers.text import one_line
 from usermirrorer.data.sources.templates import fill
 from usermirrorer.errors import StepFailed
 from usermirrorer.steps import LIST_LENGTHS, PrepareSettings, SceneSettings
+from usermirrorer.wording import list_counts
 
 
 FIT_SHARE, TRAIN_SHARE = 0.2, 0.7
@@ -61,7 +62,7 @@ def prepare(
         events = frames["interactions"]
         if not len(events):
             remedy = "; ".join(_unknown_ids(tables, dropped)) or "check the raw files"
-            raise StepFailed(f"{name}: no usable interaction in {raw} (dropped: {dropped}); {remedy}")
+            raise StepFailed(f"{name}: no usable interaction in {raw} (left out: {list_counts(dropped)}); {remedy}")
         cuts = cut_times(events["timestamp"].to_numpy()[undated:])
         for table, frame in frames.items():
             write_parquet(frame.to_arrow(), step.directory / f"{table}.parquet")

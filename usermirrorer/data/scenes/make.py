@@ -43,6 +43,7 @@ from usermirrorer.data.scenes.window import Window, open_window
 from usermirrorer.data.sources import load_domain
 from usermirrorer.errors import StepFailed
 from usermirrorer.steps import SceneSettings
+from usermirrorer.wording import list_counts
 
 
 SPAN_QUANTILES = {"10 %": 0.1, "50 %": 0.5, "90 %": 0.9, "longest": 1.0}
@@ -120,7 +121,7 @@ def make_scenes(
     """
     from threadpoolctl import threadpool_limits
 
-    cuts, domain = load_cuts(work, name), load_domain(name, work)
+    domain, cuts = load_domain(name, work), load_cuts(work, name)
     settings = settings.for_domain(name, domain.exposures, domain.choice_rules)
     recipe = {
         "step": "scenes", "domain": name, **asdict(settings), "user_cap": USER_CAP[settings.split],
@@ -144,7 +145,9 @@ def make_scenes(
             tables, cuts, settings.split, settings.choice, settings.exposure, settings.seed
         )
         if not len(choices):
-            raise StepFailed(f"{place}: no choice qualifies (counted: {counts}); loosen --choice or use a longer log")
+            raise StepFailed(
+                f"{place}: no choice qualifies (counted: {list_counts(counts)}); loosen --choice or use a longer log"
+            )
         vectors = load_vectors(work, name, tables)
         window = open_window(tables, cuts, settings.split, settings.choice, vectors, workers)
         window.index()
@@ -153,7 +156,7 @@ def make_scenes(
         counts |= drawing | {"kept": len(drawn)}
         if not len(drawn):
             remedy = "allow fewer options" + (" or a longer --max-span" if settings.max_span is not None else "")
-            raise StepFailed(f"{place}: no choice gave a scene (counted: {counts}); {remedy}")
+            raise StepFailed(f"{place}: no choice gave a scene (counted: {list_counts(counts)}); {remedy}")
         train = None if train_content is None else (load_features(train_directory, tables), train_content)
         writer = SceneWriter(window, settings, names, drawn, train, workers, progress)
         writer.write_scenes(step)

@@ -11,7 +11,7 @@ from typing import Literal
 import polars as pl
 
 from usermirrorer.data.sources.templates import placeholders
-from usermirrorer.errors import UserError
+from usermirrorer.errors import UserError, unknown_name
 from usermirrorer.steps import BUILT_EXPOSURES
 
 
@@ -116,8 +116,7 @@ def choice_rule(domain: Domain, choice: str) -> pl.Expr:
     """The expression behind `any` or `min_rating=4`. Raises UserError for a rule that the domain does not have."""
     name, _, value = choice.partition("=")
     if name not in domain.choice_rules:
-        rules = ", ".join(domain.choice_rules)
-        raise UserError(f"choice {choice!r}: {domain.name} has {rules}; write one as NAME or NAME=VALUE")
+        raise unknown_name(f"choice of {domain.name}", name, domain.choice_rules)
     try:
         return domain.choice_rules[name](float(value) if value else 0.0)
     except ValueError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from usermirrorer.data.sources.domain import Domain
 
 
@@ -13,8 +15,22 @@ def about(domain: Domain) -> list[str]:
         f"  licence: {domain.licence}",
         f"  exposures: {', '.join(domain.exposures)}; choices: {', '.join(domain.choice_rules)}",
     ]
-    hidden = [field for field, kind in domain.fields.items() if kind == "snapshot"]
+    hidden = _hidden(domain)
     return [*lines, f"  hidden without --snapshot: {', '.join(hidden)}"] if hidden else lines
+
+
+def facts(domain: Domain) -> dict[str, Any]:
+    """The same for programs, with every raw file and what it holds."""
+    return {
+        "name": domain.name,
+        "title": domain.title,
+        "publisher": domain.publisher,
+        "licence": domain.licence,
+        "exposures": list(domain.exposures),
+        "choices": list(domain.choice_rules),
+        "hidden": _hidden(domain),
+        "raw_files": dict(domain.raw_files),
+    }
 
 
 def directory_sketch(domain: Domain) -> list[str]:
@@ -36,3 +52,8 @@ def directory_sketch(domain: Domain) -> list[str]:
         rows.append((f"    {name}" if folder else f"  {name}", status, content))
     width = max(len(place) for place, _, _ in rows)
     return [f"{place:{width}}  {status:8}  {content}".rstrip() for place, status, content in rows]
+
+
+def _hidden(domain: Domain) -> list[str]:
+    """Fields that are shown only with --snapshot."""
+    return [field for field, kind in domain.fields.items() if kind == "snapshot"]

@@ -12,7 +12,7 @@ import polars as pl
 from usermirrorer.data.artefacts.find import Artefact
 from usermirrorer.data.audit.checks.result import MAX_BAD_ROWS, BadRow, Check
 from usermirrorer.data.audit.checks.rules import bad_rows
-from usermirrorer.errors import UserError
+from usermirrorer.errors import UserError, unknown_name
 from usermirrorer.llm.choose import prompt_limit
 from usermirrorer.llm.prompts import INSTRUCTIONS, conversation, shed_history
 from usermirrorer.llm.protocol import Conversation, LanguageModel
@@ -41,7 +41,7 @@ def token_counter(name: str, prompt: str | None, max_length: int | None) -> Toke
     from usermirrorer.llm.vllm import VLLMModel
 
     if prompt is not None and prompt not in INSTRUCTIONS:
-        raise UserError(f"--prompt {prompt}: no such instruction; choose {', '.join(INSTRUCTIONS)}")
+        raise unknown_name("--prompt", prompt, INSTRUCTIONS)
     if max_length is not None and max_length < 1:
         raise UserError(f"--max-length {max_length}: must be at least 1")
     model = VLLMModel(name)

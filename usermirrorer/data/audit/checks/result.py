@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Literal
 
-from usermirrorer.data.audit.display import print_table
+from usermirrorer.console import headline, say, warn
+from usermirrorer.console.tables import show_table
 
 
 Result = Literal["ok", "warning", "failed", "skipped"]
 
-COLOURS: dict[Result, str] = {"ok": "green", "warning": "yellow", "failed": "red", "skipped": "dim"}
+COLOURS = {"ok": "green", "warning": "yellow", "failed": "red", "skipped": "dim"}
+
+WORDS = {"warning": "WARNING", "failed": "FAILED"}
+"""Results that are repeated below the tables."""
 
 MAX_BAD_ROWS = 5
 """Bad rows listed per check."""
@@ -50,34 +54,24 @@ def row_count(bad: int, total: int) -> str:
     return f"{bad:,} of {total:,} rows" if bad else f"{total:,} rows"
 
 
-def print_checks(checks: Sequence[Check]) -> None:
-    """Print check, result and summary for each artefact, then the bad rows found and a count of results."""
+def show_checks(checks: Sequence[Check]) -> None:
+    """Check, result and summary for each artefact, then the warnings, the failures with bad rows, and a count."""
     for artefact in dict.fromkeys(check.artefact for check in checks):
-        _print_artefact(artefact, [check for check in checks if check.artefact == artefact])
+        rows = [(check.name, check.result, check.summary) for check in checks if check.artefact == artefact]
+        show_table(("check", "result", "summary"), rows, "llp", artefact, COLOURS)
     for check in checks:
+        if check.result in WORDS:
+            warn(f"{check.artefact}, {check.name}: {check.summary}", WORDS[check.result])
         for row in check.bad_rows:
             scene = f" (scene {row.scene_id})" if row.scene_id else ""
-            print(f"{check.artefact}, {check.name}: {row.place}{scene}: {row.reason}")
+            say(f"{check.artefact}, {check.name}: {row.place}{scene}: {row.reason}")
         if check.table:
-            print(f"{check.artefact}, {check.name}:")
-            print_table(check.table)
+            cells = [*zip_longest(*check.table.values(), fillvalue="")]
+            show_table([*check.table], cells, title=f"{check.artefact}, {check.name}")
+    headline("validate: " + ", ".join(f"{count} {result}" for result, count in count_results(checks).items()))
+
+
+def count_results(checks: Sequence[Check]) -> dict[str, int]:
+    """How many checks have each result that occurs."""
     counts = {result: sum(check.result == result for check in checks) for result in COLOURS}
-    print("validate: " + ", ".join(f"{count} {result}" for result, count in counts.items() if count))
-
-
-def _print_artefact(artefact: str, checks: Sequence[Check]) -> None:
-    """A table on a terminal, aligned text elsewhere."""
-    if sys.stdout.isatty():
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table("check", "result", "summary", title=artefact, title_justify="left")
-        for check in checks:
-            table.add_row(check.name, Text(check.result, COLOURS[check.result]), Text(check.summary))
-        Console().print(table)
-        return
-    width = max(len(check.name) for check in checks)
-    print(artefact)
-    for check in checks:
-        print(f"  {check.name:{width}}  {check.result:7}  {check.summary}")
+    return {result: count for result, count in counts.items() if count}

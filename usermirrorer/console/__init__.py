@@ -1,0 +1,150 @@
+"""What a person sees of a running command: lines, headlines, warnings, progress and, with --json, one object.
+
+A command prints through these functions; `--quiet`, `--json` and `--verbose` are decided here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+LOG_EVERY_SECONDS = 10.0
+
+HANGING = 2
+"""Spaces before the further lines of one that is wrapped."""
+
+
+@dataclass
+class Output:
+    """How much a command shows, and what it keeps for its end."""
+
+    quiet: bool = False
+    """Only warnings and the last headline"""
+    as_json: bool = False
+    """Only the facts, as one JSON object"""
+    verbose: bool = False
+    """Also what libraries say"""
+    last: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def silent(self) -> bool:
+        return self.quiet or self.as_json
+
+
+_output = Output()
+
+
+@contextmanager
+def output(quiet: bool = False, as_json: bool = False, verbose: bool = False) -> Iterator[None]:
+    """Show what is printed inside as told. A command that fails still gives the facts that it reported.
+
+    With `as_json`, stdout has nothing but the object: warnings, progress and stray prints go to stderr.
+    """
+    global _output
+    before, _output, stdout = _output, Output(quiet, as_json, verbose), sys.stdout
+    try:
+        if as_json:
+            with redirect_stdout(sys.stderr):
+                yield
+        else:
+            yield
+        if quiet and not as_json and _output.last:
+            _print(_output.last)
+    finally:
+        if as_json and _output.facts:
+            print(json.dumps(_output.facts, indent=1, ensure_ascii=False, default=str), file=stdout, flush=True)
+        _output = before
+
+
+def is_silent() -> bool:
+    """Whether only warnings, or only facts, are shown."""
+    return _output.silent
+
+
+def verbose() -> bool:
+    """Whether libraries may say what they like."""
+    return _output.verbose
+
+
+def report(facts: Mapping[str, Any]) -> None:
+    """Add to the facts that --json shows."""
+    _output.facts |= facts
+
+
+def say(line: str = "", style: str = "") -> None:
+    """Print a line or several, wrapped between words where they are longer than the terminal is wide."""
+    if not _output.silent:
+        _print(line, style)
+
+
+def headline(line: str) -> None:
+    """Print a line on what was done, and where it is. With --quiet, the last one of a command is all that is shown."""
+    _output.last = line
+    if not _output.silent:
+        _print(line, "bold")
+
+
+def warn(line: str, word: str = "WARNING") -> None:
+    """Print what nobody may miss, however quiet the command is."""
+    _print(f"{word}: {line}", "yellow")
+
+
+def terminal() -> Console:
+    """A rich console on stdout: COLUMNS wide, else as wide as the terminal, else 80. It honours NO_COLOR."""
+    from rich.console import Console
+
+    return Console(width=shutil.get_terminal_size().columns, highlight=False, markup=False, emoji=False)
+
+
+def _print(line: str, style: str = "") -> None:
+    from rich.text import Text
+
+    console = terminal()
+    for text in line.split("\n"):
+        indent = " " * (len(text) - len(text.lstrip()))
+        # What can't be broken between words, such as a path, stays whole.
+        words = Text(text.strip(), style=style, overflow="ignore")
+        for number, part in enumerate(words.wrap(console, console.width - len(indent) - HANGING) or [words]):
+            part.rstrip()
+            before = Text(indent + " " * HANGING if number else indent)
+            console.print(before + part, overflow="ignore", no_wrap=True, crop=False)
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A function (done, total) that reports progress: a bar on a terminal, a line every few seconds in a log."""
+    if _output.quiet:
+        yield lambda done, total: None
+        return
+    console = terminal()
+    if sys.stdout.isatty() and not console.is_dumb_terminal:
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=console, transient=True) as bar:
+            task = bar.add_task(what, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+        return
+    started = reported = time.monotonic()
+
+    def write(done: int, total: int) -> None:
+        nonlocal reported
+        now = time.monotonic()
+        if now - reported > LOG_EVERY_SECONDS and done < total:
+            reported = now
+            left = (now - started) / max(done, 1) * (total - done)
+            _print(f"{what}: {done / max(total, 1):.0%} after {now - started:.0f} s, about {left:.0f} s left")
+
+    yield write
