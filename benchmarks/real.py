@@ -4,10 +4,10 @@
     make real RAW=DIR SCENES=400      # a fifth of the time, and of what is learnt
 
 Each arm makes `matched` scenes and decision processes (`scripted:neighbours` strong, SmolLM2 weak). Untuned, SmolLM2
-can't bind a title to its label, so `scripted:reader` judges the first pairs, which SFT learns from; the SFT model judges
-the pairs that DPO learns from. A fourth model learns the label alone (direct). Base, direct, SFT and DPO then answer the
-same test scenes, and SFT's checkpoints some of them. A killed run goes on where it stopped; WORK/RESULT.md holds the
-tables.
+can't bind a title to its label, so `scripted:reader` judges the first pairs, which SFT learns from; the SFT model
+judges the pairs that DPO learns from. A fourth model learns the label alone (direct). Base, direct, SFT and DPO then
+answer the same test scenes, and SFT's checkpoints some of them. A killed run goes on where it stopped; WORK/RESULT.md
+holds the tables.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MADE = ("tables", "embeddings", "scenes", "features", "baselines", "decisions")
 
 # Tokens of a prompt with its answer, and of an answer alone, as these scenes have them.
 ROW_TOKENS, ANSWER_TOKENS = 340, 30
-TEST_SCENES, CURVE_SCENES, REPEAT = 600, 200, 3
+MOST_TEST_SCENES, CURVE_SCENES, REPEAT = 600, 200, 3
 BATCH, CHECKPOINTS = 8, 4
 
 
@@ -83,10 +83,11 @@ def forecast(model: str, scenes: int, arms: int) -> str:
     answer = (time.perf_counter() - start) / 8
     # SFT sees half of the scenes, DPO a quarter in two rows with a reference, direct all of them.
     trained = scenes * (0.5 + 0.25 * 2 * 4 / 3 + 1.0) * row
-    answered = (scenes * 1.5 + 3.5 * TEST_SCENES + CHECKPOINTS * CURVE_SCENES / 2) * answer
+    answered = (scenes * 1.5 + 3.5 * min(scenes, MOST_TEST_SCENES) + CHECKPOINTS * CURVE_SCENES / 2) * answer
+    minutes = arms * (trained + answered) / 60
     return (
-        f"About {arms * (trained + answered) / 60:,.0f} minutes for {scenes:,} train scenes in {arms} arms on this "
-        f"machine ({machine()}): a row trains in {row:.2f} s, a scene is answered in {answer:.2f} s; fewer with --scenes"
+        f"About {minutes:,.0f} minutes for {scenes:,} train scenes in {arms} arms on this machine ({machine()}): a "
+        f"row trains in {row:.2f} s, a scene is answered in {answer:.2f} s; --scenes makes it shorter"
     )
 
 
@@ -122,7 +123,7 @@ def build(arm: str, work: Path, args: argparse.Namespace, judge: str) -> Path:
     say(arm, f"build, judged by {judge}")
     recipe = yaml.safe_load((RECIPES / "data" / "ml-100k-smollm2.yaml").read_text())
     recipe["domains"][0]["evidence"] = ARMS[arm]
-    recipe["domains"][0]["scenes"] |= {"train": args.scenes, "test": TEST_SCENES}
+    recipe["domains"][0]["scenes"] |= {"train": args.scenes, "test": min(args.scenes, MOST_TEST_SCENES)}
     recipe["weak"]["llm"], recipe["predictor"]["llm"] = local(args.model), judge
     recipe["distill"]["num"] = args.scenes // 2 if judge.startswith("scripted") else args.scenes // 4
     work.mkdir(parents=True, exist_ok=True)
@@ -177,7 +178,8 @@ def count(data: Path) -> int:
 
 def write_result(work: Path, arms: list[str], scenes: int) -> str:
     """The arms' tables and learning curves as Markdown, in RESULT.md."""
-    parts = [f"{scenes:,} train scenes, {TEST_SCENES} test scenes of 5 options, chance 0.200; {machine()}."]
+    tests = min(scenes, MOST_TEST_SCENES)
+    parts = [f"{scenes:,} train scenes, {tests} test scenes of 5 options, chance 0.200; {machine()}."]
     for arm in arms:
         pairs = [work / arm / folder / "pairs" / "ml-100k-smollm2" for folder in ("", "judged-by-sft")]
         parts.append(f"## {arm}: {count(pairs[0]):,} pairs for SFT, {count(pairs[1]):,} for DPO")
