@@ -189,7 +189,7 @@ class EvalSettings(Sampling):
     """Models and scenes → measures."""
 
     repeat: int = setting(5, "Decision processes per scene.")
-    mode: str = setting("decision", "decision or direct")
+    mode: str | None = setting(None, "decision or direct; default: as trained, else decision.")
     context: str = setting(
         "full", "full, no-history, no-profile, no-user, swapped-history; separate several by commas."
     )
@@ -203,7 +203,7 @@ class SimulateSettings(Sampling):
     """A recommender's lists → what a simulated user picks."""
 
     samples: int = setting(5, "Decision processes per list.")
-    mode: str = setting("decision", "decision or direct")
+    mode: str | None = setting(None, "decision or direct; default: as trained, else decision.")
     prompt: str | None = setting(None, "Instruction; default: as trained, else ekb.")
     calibration: Path | None = setting(None, "Evaluation of this model (directory), to calibrate its probabilities.")
     seed: int = setting(0, "The same seed gives the same bytes.")

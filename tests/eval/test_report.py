@@ -41,7 +41,7 @@ def write_run(directory, scenes, model: str, skill: float, probe="no probe: made
     metrics = {
         "source": "scenes.parquet",
         "settings": {
-            "mode": "decision", "repeat": 2, "seed": 0, "anonymise": False, "sampling": sampling,
+            "modes": {model: "decision"}, "repeats": {model: 2}, "seed": 0, "anonymise": False, "sampling": sampling,
             "models": {model: f"vllm:<{model}>"}, "prompts": {model: "plain"},
             "bases": {model: ["<base>"] if model == "sft" else []},
         },

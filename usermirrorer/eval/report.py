@@ -68,7 +68,7 @@ def merged(dirs: Sequence[Path]) -> dict[str, Any]:
                 "spec": settings["models"][name],
                 "prompt": settings["prompts"][name],
                 "bases": settings["bases"][name],
-                "settings": settings,
+                "settings": settings | {"mode": settings["modes"][name], "repeat": settings["repeats"][name]},
                 "training": metrics["training"][name],
                 "examples": texts["models"].get(name, []),
             }

@@ -32,7 +32,7 @@ from usermirrorer.eval.scene_predictions import KEYS
 from usermirrorer.eval.scenes import load_scenes, probe_of, sibling
 from usermirrorer.eval.table import show_metrics
 from usermirrorer.llm import as_spec, load_model
-from usermirrorer.llm.choose import MODES, trained_prompt
+from usermirrorer.llm.choose import MODES, trained_mode, trained_prompt
 from usermirrorer.llm.paths import model_digest
 from usermirrorer.llm.prompts import INSTRUCTIONS
 from usermirrorer.llm.protocol import LanguageModel
@@ -58,33 +58,38 @@ def run_eval(
     if not models:
         raise UserError("no model to evaluate: pass one or more with --model")
     settings = settings or EvalSettings()
-    mode, contexts, prompt = settings.mode, settings.context.split(","), settings.prompt
-    _check(settings.repeat, mode, contexts, prompt)
+    contexts, prompt = settings.context.split(","), settings.prompt
+    _check(settings.repeat, settings.mode, contexts, prompt)
     settings.check()
     scenes, counts = load_scenes(source)
     train_source = sibling(source, "scenes", "train")
     train = load_scenes(train_source)[0] if train_source and train_source != Path(source).resolve() else None
     split = Path(source).name
     baseline_rows, note = load_baselines(baselines or sibling(source, "baselines", split), scenes, train)
-    recorded = {
-        "mode": mode,
-        "repeat": settings.repeat if mode == "decision" else 1,
-        "sampling": asdict(settings.sampling),
-        "seed": settings.seed,
-        "anonymise": settings.anonymise_items,
-    }
+    recorded = {"sampling": asdict(settings.sampling), "seed": settings.seed, "anonymise": settings.anonymise_items}
     # Loads no weights yet, but a missing model fails now and not after hours spent on the others.
     loaded = {name: load_model(spec, base_url=base_url) for name, spec in models.items()}
-    prompts = {name: prompt or trained_prompt(spec, mode) for name, spec in models.items()}
+    modes = {name: settings.mode or trained_mode(spec) for name, spec in models.items()}
+    repeats = {name: settings.repeat if mode == "decision" else 1 for name, mode in modes.items()}
+    prompts = {name: prompt or trained_prompt(spec, modes[name]) for name, spec in models.items()}
     parts = []
     for name, model in loaded.items():
-        answer = partial(_answer, model, prompts[name], {**recorded, "base_url": base_url}, out)
+        asked = {"mode": modes[name], "repeat": repeats[name], **recorded, "base_url": base_url}
+        answer = partial(_answer, model, prompts[name], asked, out)
         parts += [answer(scenes, context).with_columns(model=pl.lit(name)) for context in contexts]
     predictions = pl.concat(parts)
     bases = {name: bases_of(spec) for name, spec in models.items()}
     metrics = {
         "source": source,
-        "settings": {**recorded, "contexts": contexts, "models": dict(models), "prompts": prompts, "bases": bases},
+        "settings": {
+            **recorded,
+            "contexts": contexts,
+            "models": dict(models),
+            "modes": modes,
+            "repeats": repeats,
+            "prompts": prompts,
+            "bases": bases,
+        },
         "training": {name: training_of(spec) for name, spec in models.items()},
         "read": counts,
         "notes": [note] if note else [],
@@ -126,10 +131,10 @@ def named_models(entries: list[str]) -> dict[str, str]:
     return models
 
 
-def _check(repeat: int, mode: str, contexts: Sequence[str], prompt: str | None) -> None:
+def _check(repeat: int, mode: str | None, contexts: Sequence[str], prompt: str | None) -> None:
     if repeat < 1:
         raise UserError(f"--repeat {repeat}: must be at least 1")
-    if mode not in MODES:
+    if mode is not None and mode not in MODES:
         raise unknown_name("--mode", mode, MODES)
     if prompt is not None and prompt not in INSTRUCTIONS:
         raise unknown_name("--prompt", prompt, INSTRUCTIONS)

@@ -93,6 +93,11 @@ def prompt_limit(model: LanguageModel, sampling: Sampling, mode: str) -> int | N
     return model.max_length - _CLOSING - (_limited(model, sampling).max_tokens if mode == "decision" else 0)
 
 
+def trained_mode(spec: str) -> str:
+    """`direct` for a model that was trained on labels alone (`usermirrorer.json`), else `decision`."""
+    return "direct" if (training_record(spec) or {}).get("prompt") == "direct" else "decision"
+
+
 def trained_prompt(spec: str, mode: str = "decision") -> str:
     """The instruction for a model: `direct` in direct mode, else as trained (`usermirrorer.json`), else `ekb`.
 
@@ -104,6 +109,8 @@ def trained_prompt(spec: str, mode: str = "decision") -> str:
     if record is None:
         return "ekb"
     prompt = record["prompt"]
+    if prompt == "direct":
+        return "ekb"
     if prompt is None:
         raise UserError(
             f"{spec}: usermirrorer.json names no prompt (its rows were made elsewhere); choose one with --prompt"

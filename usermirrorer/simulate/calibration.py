@@ -32,7 +32,7 @@ class Calibration:
         return calibrate(probs[None, :], counts, votes, self.smoothing, self.temperature)[0]
 
 
-def read_calibration(directory: Path, model: str, prompt: str, settings: SimulateSettings) -> Calibration:
+def read_calibration(directory: Path, model: str, mode: str, prompt: str, settings: SimulateSettings) -> Calibration:
     """Fitted by log loss on all scenes of an evaluation of the same model under the same conditions.
 
     `eval` itself fits on one half of the users and reads on the other; for lists that it has not seen, all of its
@@ -49,9 +49,10 @@ def read_calibration(directory: Path, model: str, prompt: str, settings: Simulat
     if not names:
         others = ", ".join(measured["models"].values())
         raise UserError(f"calibration {directory}: it has not measured {model}, only {others}; evaluate this model")
-    deliberate = settings.mode == "decision"
-    wanted = {"mode": settings.mode, "prompt": prompt, "anonymise": False, **asdict(settings.sampling)}
-    found = {**measured, "prompt": measured["prompts"][names[0]], **measured["sampling"]}
+    deliberate, repeat = mode == "decision", measured["repeats"][names[0]]
+    wanted = {"mode": mode, "prompt": prompt, "anonymise": False, **asdict(settings.sampling)}
+    theirs = {"mode": measured["modes"][names[0]], "prompt": measured["prompts"][names[0]]}
+    found = {**measured, **theirs, **measured["sampling"]}
     for key in wanted if deliberate else ("mode", "prompt", "anonymise"):
         if found[key] != wanted[key]:
             raise UserError(
@@ -61,10 +62,10 @@ def read_calibration(directory: Path, model: str, prompt: str, settings: Simulat
     if "full" not in measured["contexts"]:
         raise UserError(f"calibration {directory}: measured without --context full; evaluate it so")
     votes = settings.samples if deliberate else 1
-    if votes > measured["repeat"]:
+    if votes > repeat:
         raise UserError(
-            f"calibration {directory}: measured with {measured['repeat']} decision processes per scene, fewer than "
-            f"samples {votes}; ask for at most {measured['repeat']}, or evaluate with --repeat {votes}"
+            f"calibration {directory}: measured with {repeat} decision processes per scene, fewer than "
+            f"samples {votes}; ask for at most {repeat}, or evaluate with --repeat {votes}"
         )
     rows = pl.read_parquet(directory / "predictions.parquet").filter(
         (pl.col("model") == names[0]) & (pl.col("context") == "full") & (pl.col("sample") < votes)

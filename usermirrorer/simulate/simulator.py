@@ -11,7 +11,7 @@ from usermirrorer.data.log.tables import load_tables
 from usermirrorer.data.sources import is_own, load_domain
 from usermirrorer.errors import UserError
 from usermirrorer.llm import as_spec, load_model
-from usermirrorer.llm.choose import MODES, Process, choose, prompt_limit, trained_prompt
+from usermirrorer.llm.choose import MODES, Process, choose, prompt_limit, trained_mode, trained_prompt
 from usermirrorer.llm.prompts import INSTRUCTIONS, LABELS, SceneText, conversation, shed_history
 from usermirrorer.llm.protocol import Conversation, LanguageModel
 from usermirrorer.seeds import scene_seed
@@ -66,7 +66,7 @@ class Simulator:
 
     def __init__(self, model: str | LanguageModel, **options: Unpack[Options]) -> None:
         settings = SimulateSettings(**options)  # type: ignore[arg-type]
-        if settings.mode not in MODES:
+        if settings.mode is not None and settings.mode not in MODES:
             raise UserError(f"mode {settings.mode!r}: choose decision or direct")
         if settings.samples < 1:
             raise UserError(f"samples {settings.samples}: must be at least 1")
@@ -74,14 +74,15 @@ class Simulator:
         if isinstance(model, str):
             model = load_model(as_spec(model))
         self.model = model
-        self.prompt = trained_prompt(model.name, settings.mode) if settings.prompt is None else settings.prompt
+        self.mode = settings.mode or trained_mode(model.name)
+        self.prompt = trained_prompt(model.name, self.mode) if settings.prompt is None else settings.prompt
         if self.prompt not in INSTRUCTIONS:
             raise UserError(f"prompt {self.prompt!r}: choose one of {', '.join(INSTRUCTIONS)}")
         self.settings = settings
         self.calibration = (
             None
             if settings.calibration is None
-            else read_calibration(Path(settings.calibration), model.name, self.prompt, settings)
+            else read_calibration(Path(settings.calibration), model.name, self.mode, self.prompt, settings)
         )
         self.renderer: Renderer | None = None
         self._batcher: Batcher[Request, Choice] = Batcher(self.answers)
@@ -171,7 +172,7 @@ class Simulator:
     def _processes(self, offers: Sequence[Offer | UserError]) -> tuple[list[Fitted | UserError], list[list[Process]]]:
         """Every offer as the model is shown it, and the decision processes of those that can be shown."""
         settings, sampling = self.settings, self.settings.sampling
-        limit = prompt_limit(self.model, sampling, settings.mode)
+        limit = prompt_limit(self.model, sampling, self.mode)
         fitted = [one if isinstance(one, UserError) else self._fit(one, limit) for one in offers]
         asked = _fitting(fitted)
         if not asked:
@@ -182,7 +183,7 @@ class Simulator:
             [len(offer.text["action_list"]) for offer, _, _ in asked],
             repeat=settings.samples,
             sampling=sampling,
-            mode=settings.mode,
+            mode=self.mode,
             seeds=[scene_seed(settings.seed, _shown(messages)) for _, messages, _ in asked],
         )
 
