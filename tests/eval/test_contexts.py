@@ -8,6 +8,7 @@ from handmade import frame, scene
 
 from usermirrorer.errors import UserError
 from usermirrorer.eval.contexts import anonymise_items, with_context
+from usermirrorer.llm.prompts import has_evidence
 
 
 def test_contexts_hide_what_they_say_and_nothing_else(scenes):
@@ -47,6 +48,7 @@ def test_evidence_is_hidden_with_the_history_it_speaks_of(scenes):
     told = frame(
         [scene(str(user), str(user), 0, options=2, text={**MOVIES, "action_list": words}) for user in range(2)]
     )
+    assert [has_evidence(text) for text in told["text"]] == [True, True]
     for context in ("full", "no-profile"):
         assert with_context(told, context)["text"][0]["action_list"] == words
     for context in ("no-history", "no-user", "swapped-history"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import polars as pl
@@ -69,3 +70,20 @@ def test_before_the_train_window_nothing_is_known(fake, films: Path) -> None:
     early = user.renderer.evidence.cuts.train - 1000
     with pytest.raises(UserError, match="before anything is known for the evidence"):
         user.choose(Person(), known, early)
+
+
+@pytest.mark.parametrize("trained", [True, False, None])
+def test_a_model_is_shown_what_it_was_trained_on(trained: bool | None, films: Path, tmp_path: Path) -> None:
+    """Nothing is loaded to render a list, so a directory with a record will do for the model."""
+    record = {"prompt": "plain"} if trained is None else {"prompt": "plain", "data": {"evidence": trained}}
+    (tmp_path / "usermirrorer.json").write_text(json.dumps(record))
+    user = Simulator.open(f"transformers:{tmp_path}", films, "ml-100k")
+    known = user.renderer.tables.items["item_id"].to_list()[:3]
+    [offer] = user.offers([Request(user.renderer.tables.users["user_id"][0], known)])
+    assert isinstance(offer, Offer) and all(map(bool, words(offer.text["action_list"]))) == (trained is not False)
+
+
+def test_a_model_trained_with_evidence_needs_it(shop: Path, tmp_path: Path) -> None:
+    (tmp_path / "usermirrorer.json").write_text(json.dumps({"prompt": "plain", "data": {"evidence": True}}))
+    with pytest.raises(UserError, match="was trained on options with evidence, which .* has not"):
+        Simulator.open(f"transformers:{tmp_path}", shop, "shop")

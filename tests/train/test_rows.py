@@ -89,11 +89,14 @@ def test_scenes_give_the_label_alone(prepare, tmp_path, settings):
     file = tmp_path / "scenes.parquet"
     pq.write_table(pa.Table.from_pylist(scenes), file)
     rows, data = prepare("sft", dataset_name=str(file))
-    assert (data["prompt"], data["kept"]) == ("direct", 6)
+    assert (data["prompt"], data["kept"], data["evidence"]) == ("direct", 6, False)
     assert [row[0]["content"] for row in rows["completion"]] == [f"Behavior: [{'ABC'[i % 3]}]" for i in range(6)]
     assert rows["prompt"][0] == conversation(scenes[0]["text"], "direct")
     with pytest.raises(UserError, match="lacks prompt, chosen, rejected"):
         prepare("dpo", dataset_name=str(file))
+    told = [{**scene, "text": {**text, "action_list": ["a (chosen often after these)"] * 3}} for scene in scenes]
+    pq.write_table(pa.Table.from_pylist(told), file)
+    assert prepare("sft", dataset_name=str(file))[1]["evidence"] is True
     withheld = [{**scene, "text": {**text, "action_list": []}} for scene in scenes]
     pq.write_table(pa.Table.from_pylist(withheld, schema=pq.read_schema(file)), file)
     with pytest.raises(UserError, match="the texts of these scenes are withheld"):

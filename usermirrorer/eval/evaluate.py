@@ -23,6 +23,7 @@ from usermirrorer.eval.scene_predictions import (
     without_prejudice,
 )
 from usermirrorer.intervals import FEWEST_USERS
+from usermirrorer.llm.prompts import has_evidence
 
 
 def evaluate(
@@ -46,6 +47,7 @@ def evaluate(
         "scenes": {
             "n": len(scenes),
             "grouped": scenes["group_id"].count(),
+            "evidence": int(pl.Series(map(has_evidence, scenes["text"]), dtype=pl.Boolean).sum()),
             "fingerprint": fingerprint(scenes),
             "users": scenes.select("dataset", "user_id").n_unique(),
             "by_dataset": _sizes(scenes, "dataset"),

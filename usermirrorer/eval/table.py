@@ -68,6 +68,12 @@ def remarks(metrics: dict[str, Any]) -> list[str]:
             f"in {which}, everybody in a group sees the same list of n and takes another of its items: all accuracy "
             "above 1/n is owed to the user"
         )
+    if scenes["evidence"]:
+        which = "every scene" if scenes["evidence"] == scenes["n"] else f"{scenes['evidence']:,} scenes"
+        found.append(
+            f"the options of {which} carry evidence, a word for how strongly item-kNN leads to them from the person's "
+            "history: models start from what collaborative filtering knows"
+        )
     return found + ([metrics["no_intervals"]] if metrics["no_intervals"] else [])
 
 

@@ -98,6 +98,11 @@ def trained_mode(spec: str) -> str:
     return "direct" if (training_record(spec) or {}).get("prompt") == "direct" else "decision"
 
 
+def trained_with_evidence(spec: str) -> bool | None:
+    """Whether a model was trained on options with evidence (`usermirrorer.json`); None if that is not recorded."""
+    return ((training_record(spec) or {}).get("data") or {}).get("evidence")
+
+
 def trained_prompt(spec: str, mode: str = "decision") -> str:
     """The instruction for a model: `direct` in direct mode, else as trained (`usermirrorer.json`), else `ekb`.
 

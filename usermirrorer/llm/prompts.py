@@ -100,6 +100,11 @@ def evidence_word(option: str) -> str:
     return next((word for word in EVIDENCE_WORDS if option.endswith(EVIDENCE.format(word))), "")
 
 
+def has_evidence(text: SceneText) -> bool:
+    """Whether the options of a scene carry the words of the evidence."""
+    return bool(text["action_list"]) and bool(evidence_word(text["action_list"][0]))
+
+
 def conversation(text: SceneText, instruction: str) -> Conversation:
     """System and user message of a scene, without empty sections. `instruction` is a key of `INSTRUCTIONS`."""
     sections = []

@@ -11,7 +11,15 @@ from usermirrorer.data.log.tables import load_tables
 from usermirrorer.data.sources import is_own, load_domain
 from usermirrorer.errors import UserError
 from usermirrorer.llm import as_spec, load_model
-from usermirrorer.llm.choose import MODES, Process, choose, prompt_limit, trained_mode, trained_prompt
+from usermirrorer.llm.choose import (
+    MODES,
+    Process,
+    choose,
+    prompt_limit,
+    trained_mode,
+    trained_prompt,
+    trained_with_evidence,
+)
 from usermirrorer.llm.prompts import INSTRUCTIONS, LABELS, SceneText, conversation, shed_history
 from usermirrorer.llm.protocol import Conversation, LanguageModel
 from usermirrorer.seeds import scene_seed
@@ -43,7 +51,7 @@ class Options(TypedDict, total=False):
     """
 
     samples: int
-    mode: str
+    mode: str | None
     prompt: str | None
     temperature: float
     top_p: float
@@ -101,7 +109,14 @@ class Simulator:
             hint = closest(name, prepared, f"run `usermirrorer prepare {name} --work {work}` first")
             raise UserError(f"domain {name!r}: {work} has tables of {', '.join(prepared)} alone; {hint}")
         tables = load_tables(work, name)
-        simulator.renderer = Renderer(tables, read_evidence(work, name, tables))
+        evidence, trained = read_evidence(work, name, tables), trained_with_evidence(simulator.model.name)
+        if trained and evidence is None:
+            raise UserError(
+                f"model {simulator.model.name} was trained on options with evidence, which {work} has not; make the "
+                f"train scenes of {name} with --evidence"
+            )
+        # A model is shown what it was trained on; one without a record, what the scenes show.
+        simulator.renderer = Renderer(tables, None if trained is False else evidence)
         if simulator.none_of_these and simulator.calibration is not None:
             raise UserError(
                 f"calibration: no evaluation has the option {simulator.none_of_these!r} that {name} adds to every "

@@ -25,7 +25,7 @@ from usermirrorer.data.artefacts.reader import columns_of, files_at, is_hub_id, 
 from usermirrorer.data.artefacts.schema import PAIRS
 from usermirrorer.errors import UserError
 from usermirrorer.llm.labels import label_tokens
-from usermirrorer.llm.prompts import INSTRUCTIONS, LABELS, parse
+from usermirrorer.llm.prompts import EVIDENCE_PATTERN, INSTRUCTIONS, LABELS, parse
 from usermirrorer.train.config import Run
 from usermirrorer.train.direct import are_scenes, rows_of_scenes
 
@@ -42,6 +42,7 @@ REMEDY = "pass a directory of pairs (or, for sft, of scenes), FILE.parquet, FILE
 
 # An option whose text is withheld for its licence: a label with nothing before the next one or the end.
 _BLANK_OPTION = re.compile(r"^\[[A-Z]\]\s*(?=^\[[A-Z]\]|\Z)", re.MULTILINE)
+_EVIDENCE = re.compile(EVIDENCE_PATTERN + "$", re.MULTILINE)
 _BATCH = 256
 
 
@@ -116,6 +117,7 @@ def _survey(
     answer_lengths: list[int] = []
     labels: set[int] = set()
     systems: set[str] = set()
+    evidence = 0
     tokens = 0
     for start in range(0, len(rows), _BATCH):
         batch = rows[start : start + _BATCH]
@@ -133,6 +135,7 @@ def _survey(
                 _check_prefix(tokenizer, prompts[k], texts[column][k], f"{name}: {ids[start + i]}")
                 label = parse(batch[column][i][-1]["content"], len(LABELS))[1]
                 labels |= set() if label is None else {label}
+            evidence += any(_EVIDENCE.search(m["content"]) for m in batch["prompt"][i] if m["role"] == "user")
             systems.add(next((m["content"] for m in batch["prompt"][i] if m["role"] == "system"), ""))
             totals.append(max(lengths))
             answer_lengths.extend(length - len(prompts[k]) for length in lengths)
@@ -162,6 +165,7 @@ def _survey(
         "kept": len(kept),
         "dropped": dict(dropped),
         "tokens": tokens,
+        "evidence": 2 * evidence > len(totals),
         "probe": probe,
     }
     _log(name, counts, totals, answer_lengths, over)
