@@ -126,7 +126,7 @@ def together(directory, *runs):
     for other in found[1:]:
         for kind in ("models", "training"):
             first["metrics"][kind] |= other["metrics"][kind]
-        for kind in ("models", "prompts", "bases"):
+        for kind in ("models", "modes", "repeats", "prompts", "bases"):
             first["metrics"]["settings"][kind] |= other["metrics"]["settings"][kind]
         first["examples"]["models"] |= other["examples"]["models"]
     directory.mkdir()

@@ -14,11 +14,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import Cache, DynamicCache
+from transformers import AttentionInterface, AttentionMaskInterface, Cache, DynamicCache
 from transformers.cache_utils import CacheLayerMixin
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 
 from usermirrorer.steps import Sampling
 
+
+ATTENTION = "usermirrorer"
+"""Name under which transformers knows `attention`."""
 
 ROWS = 16
 BLOCK = 256
@@ -100,6 +105,27 @@ class RowLayer(CacheLayerMixin):
         """Start a row after a prompt's keys and values, `(1, heads, tokens, width)`."""
         self.keys[row, :, : keys.shape[2]] = keys[0]
         self.values[row, :, : values.shape[2]] = values[0]
+
+
+def attention(
+    module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, **options: Any
+) -> tuple[torch.Tensor, None]:
+    """Attention of transformers' `sdpa`, but a step of decoding reads keys that heads share without copying them.
+
+    `query` is `(rows, heads, tokens, width)`, `key` and `value` are `(rows, shared heads, tokens, width)`. The copies
+    that `sdpa` makes under a mask take most of a small model's step.
+    """
+    if query.shape[2] > 1 or mask is None or options.get("sliding_window") or options.get("softcap"):
+        return sdpa_attention_forward(module, query, key, value, mask, **options)
+    rows, heads, _, width = query.shape
+    grouped = query.reshape(rows, key.shape[1], heads // key.shape[1], width)
+    scores = torch.matmul(grouped, key.transpose(2, 3)).float() * options.get("scaling", width**-0.5)
+    weights = scores.masked_fill(~mask, -torch.inf).softmax(-1).to(value.dtype)
+    return torch.matmul(weights, value).reshape(rows, 1, heads, width), None
+
+
+AttentionInterface.register(ATTENTION, attention)
+AttentionMaskInterface.register(ATTENTION, sdpa_mask)
 
 
 def read(model: Any, tokens: list[int], before: Any = None) -> tuple[torch.Tensor, Any]:

@@ -104,6 +104,8 @@ class TransformersModel(LocalModel):
         from transformers import AutoModel, AutoModelForCausalLM
         from transformers.utils import logging
 
+        from usermirrorer.llm.decoding import ATTENTION
+
         logging.disable_progress_bar()
         base = adapter_base(self.path) or self.path
         accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
@@ -112,7 +114,11 @@ class TransformersModel(LocalModel):
         if key not in _loaded:
             _loaded.clear()
             gc.collect()
-            model = load(AutoModelForCausalLM if kind == "causal" else AutoModel, base, dtype=getattr(torch, dtype))
+            if kind == "causal":
+                options = {"dtype": getattr(torch, dtype), "attn_implementation": ATTENTION}
+                model = load(AutoModelForCausalLM, base, **options)
+            else:
+                model = load(AutoModel, base, dtype=getattr(torch, dtype))
             if base != self.path:
                 from peft import PeftModel
 

@@ -236,7 +236,7 @@ def test_a_killed_run_resumes_to_the_same_bytes(small, tmp_path: Path, monkeypat
         ({"max_exposure": 27}, "26"),
         ({"num": 4}, "at least 5, a whole group"),
         ({"num": 0, "exposure": "published"}, "at least 1"),
-        ({"alike": "popularity"}, "with exposure hard"),
+        ({"alike": "popularity"}, "or choose exposure hard"),
         ({"exposure": "hard", "alike": "colour"}, "content or popularity"),
         ({"max_span": 3, "exposure": "published"}, "matched or hard"),
         ({"max_span": -1}, "0 or more"),
