@@ -119,6 +119,16 @@ def test_one_table_alone(tmp_path: Path) -> None:
     assert "listed" in found.unused["events.csv"] and "basket" in found.unused["events.csv"]
 
 
+@pytest.mark.parametrize(
+    ("time", "event"),
+    [("borrowed_at", "borrowed"), ("created_at", "bought"), ("BoughtOn", "bought"), ("at", "bought")],
+)
+def test_what_an_event_was_can_be_in_the_name_of_its_time(tmp_path: Path, time: str, event: str) -> None:
+    tables = shop()
+    tables["events"] = renamed(tables["events"], {"time": time})
+    assert keys(drafted(tmp_path, tables))["event"] == event
+
+
 def test_a_log_of_nothing_but_ids(tmp_path: Path) -> None:
     events = [{name: row[name] for name in ("user", "item", "time")} for row in shop()["events"]]
     found = drafted(tmp_path, {"events": events})
@@ -143,12 +153,13 @@ def test_kinds_of_events(tmp_path: Path) -> None:
 def test_columns_that_templates_cannot_name(tmp_path: Path) -> None:
     tables = shop()
     tables["items"] = renamed(tables["items"], {"name": "Titel (DE)", "category": "text", "price": "2. Preis"})
+    tables["users"] = renamed(tables["users"], {"town": "Town: {x} <b>", "age": "_age"})
     given = keys(drafted(tmp_path, tables))
     assert given["item"] == "{Titel_DE}< - {my_text}><, {my_2_Preis:.2f}>"
     assert isinstance(given["columns"], dict)
-    assert (
-        given["columns"] | {"Titel_DE": "Titel (DE)", "my_text": "text", "my_2_Preis": "2. Preis"} == given["columns"]
-    )
+    names = {"Titel_DE": "Titel (DE)", "my_text": "text", "my_2_Preis": "2. Preis", "age": "_age"}
+    assert given["columns"] | names == given["columns"]
+    assert given["profile"] == "Town x b: {Town_x_b}\nAge: {age}"
     prepare(str(tmp_path / "shop.yaml"), None, tmp_path / "work")
 
 

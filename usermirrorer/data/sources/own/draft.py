@@ -59,7 +59,7 @@ def draft(files: Mapping[str, Path], out: Path, name: str, asked: Mapping[str, s
     of_user = _details(looks.get("users"), ids["user"], [look for look in free if look not in of_item])
     released = _release(looks.get("items", []), ids["item"], time)
     of_event = [look for look in free if look not in (*of_item, *of_user)]
-    show_event(shown, of_event, [*looks["events"], *looks.get("items", [])])
+    show_event(shown, of_event, [*looks["events"], *looks.get("items", [])], time.column.name)
     show_item(shown, [look for look in of_item if look is not released])
     show_profile(shown, of_user)
     new = "<[{new}] >" if released else ""

@@ -102,22 +102,18 @@ def show_item(shown: Shown, columns: Sequence[Look]) -> None:
         for look in texts
         if look not in titles[:1] and 1 < look.distinct <= len(look.known) / 2 and look.length <= LONGEST_DETAIL
     ]
-    details.sort(key=lambda look: not look.named(CATEGORY))
+    details = sorted(details, key=lambda look: not look.named(CATEGORY))[:2]
     numbers = [look for look in columns if look.kind == "number" and look.distinct > 1]
     years = [look for look in numbers if look.named(YEAR) and look.numbers.is_between(1000, 2100).all()][:1]
     prices = [look for look in numbers if look.named(PRICE)][:1]
-    first = (titles or details)[:1]
-    if not first:
-        shown.put("item", "no. {item_id}", "nothing names the items; show a column that does, if there is one")
-        return
-    details = [look for look in details if look not in first][:2]
-    template = f"{{{shown.name(first[0])}}}"
+    template = f"{{{shown.name(titles[0])}}}" if titles else "no. {item_id}"
     template += "".join(f"< ({{{shown.name(look)}}})>" for look in years)
     template += "".join(f"<{sep}{{{shown.name(look)}}}>" for sep, look in zip((" - ", ", "), details, strict=False))
     template += "".join(f"<, {{{shown.name(look)}:.2f}}>" for look in prices)
-    lacking = first[0].values.null_count()
-    unknown = f"; {lacking:,} rows lack {first[0].name}, which then reads unknown" if lacking else ""
-    shown.put("item", template, f"what names an item, then what sorts it{unknown}")
+    why = "what names an item, then what sorts it" if titles else "no column names the items, so their ids do"
+    if titles and (lacking := titles[0].values.null_count()):
+        why += f"; {lacking:,} rows lack {titles[0].name}, which then reads unknown"
+    shown.put("item", template, why)
     if years:
         shown.put("numbers", [shown.name(look) for look in years], "numbers that items show")
     others = [look for look in numbers if look not in (*years, *prices) and not look.named(IDENTIFIER)]
@@ -136,15 +132,24 @@ def show_profile(shown: Shown, columns: Sequence[Look]) -> None:
         and look.length <= LONGEST_DETAIL
     ][:5]
     if kept:
-        lines = [f"{look.name.replace('_', ' ').strip().capitalize()}: {{{shown.name(look)}}}" for look in kept]
-        lines = [re.sub(r"[<>\n]|[{}](?=.*: \{)", " ", line) for line in lines]
+        labels = [" ".join(re.findall(r"[^\W_]+", look.name)).capitalize() or "Known" for look in kept]
+        lines = [f"{label}: {{{shown.name(look)}}}" for label, look in zip(labels, kept, strict=True)]
         shown.put("profile", "\n".join(lines), "what users share with others; a line is left out where it is unknown")
 
 
-def show_event(shown: Shown, columns: Sequence[Look], words: Sequence[Look]) -> None:
-    """`event`, `history`, `choices`: what an event was and which events count as choices."""
-    past = next((verb for verb, names in PAST if any(look.named(names) for look in words)), "chose")
-    shown.put("event", past, "a guess: what an event was, in the past tense")
+def show_event(shown: Shown, columns: Sequence[Look], others: Sequence[Look], time: str) -> None:
+    """`event`, `history`, `choices`: what an event was and which events count as choices.
+
+    `columns` are those of the events alone, `others` all whose names may tell what people do, `time` names the time.
+    """
+    said = re.fullmatch(
+        r"(?!creat|updat|modifi|insert|logg|record)([a-z]+(?:ed|ght))_?(at|on|time|date)", time.lower()
+    )
+    past = next((verb for verb, names in PAST if any(look.named(names) for look in others)), "chose")
+    if said:
+        shown.put("event", said[1], f"what an event was, in the past tense, as {time} says")
+    else:
+        shown.put("event", past, "a guess: what an event was, in the past tense")
     kinds = [_kind_of_event(look) for look in columns if look.kind == "text" and 1 < look.distinct <= MOST_KINDS]
     kind = next((found for found in kinds if found), None)
     ratings = [
