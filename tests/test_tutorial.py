@@ -130,6 +130,13 @@ def test_the_scenes_are_there_and_read_well(walk: Walk) -> None:
 
 
 @pytest.mark.launch
+def test_the_scene_that_is_shown_is_a_real_one(walk: Walk) -> None:
+    [shown] = [block for language, block in BLOCKS if language == "text" and block.startswith("# User Profile")]
+    printed = walk.after("usermirrorer prepare")
+    assert [line for line in shown.splitlines() if line not in printed] == ["…"]
+
+
+@pytest.mark.launch
 def test_a_model_is_trained_measured_and_compared(walk: Walk) -> None:
     trained = json.loads((walk.place / "models" / "shop-sft" / "usermirrorer.json").read_text())
     assert trained["prompt"] == "plain"

@@ -194,6 +194,21 @@ def test_what_is_not_there_is_said(tmp_path: Path, changes: dict[str, object], t
     assert told in str(error.value) and "\n" not in str(error.value)
 
 
+def test_an_item_that_is_listed_twice_is_named(tmp_path: Path) -> None:
+    tables = shop()
+    tables["items"].append(tables["items"][0])
+    with pytest.raises(UserError, match=rf"items.csv:{ITEMS + 2}: item_id '001000' is not unique"):
+        drafted(tmp_path, tables)
+
+
+def test_names_that_yaml_would_take_for_something_else(tmp_path: Path) -> None:
+    tables = shop()
+    tables["items"] = renamed(tables["items"], {"name": "no.", "category": "Yes", "price": "a\x85: # price"})
+    given = keys(drafted(tmp_path, tables))
+    assert given["item"] == "{no}< - {Yes}><, {a_price:.2f}>"
+    prepare(str(tmp_path / "shop.yaml"), None, tmp_path / "work")
+
+
 def test_equals_are_not_decided(tmp_path: Path) -> None:
     tables = shop()
     for row in tables["events"]:

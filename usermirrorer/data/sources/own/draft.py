@@ -114,9 +114,7 @@ def _release(items: Sequence[Look], item: Role, time: Role) -> Look | None:
 def _put_repeats(shown: Shown, ids: Mapping[str, Role]) -> None:
     pairs = pl.DataFrame({"user": ids["user"].column.values, "item": ids["item"].column.values}).drop_nulls()
     share = 1 - pairs.n_unique() / max(len(pairs), 1)
-    if "kind of event" in shown.why["history"]:
-        shown.put("repeats", True, "else an earlier event of another kind with an item would rule out choosing it")
-    elif share > REPEATS:
+    if share > REPEATS and "repeats" not in shown.values:
         shown.put("repeats", True, f"{share:.0%} of the events are with an item that the user had before")
 
 
@@ -148,7 +146,7 @@ def _yaml(
         "tables:",
         *(f"  {table}: {_scalar(os.path.relpath(path, out.parent))}" for table, path in files.items()),
         "columns:  # name here: name in the file",
-        *_commented((f"  {key}: {_scalar(column)}", why) for key, (column, why) in columns.items()),
+        *_commented((f"  {_scalar(key)}: {_scalar(column)}", why) for key, (column, why) in columns.items()),
         *_commented((f"{key}: {_flow(shown.values[key])}", shown.why[key]) for key in _KEYS if key in shown.values),
     ]
     return "\n".join(lines) + "\n"
@@ -157,7 +155,7 @@ def _yaml(
 def _commented(entries: Iterable[tuple[str, str]]) -> Iterator[str]:
     """Lines with their reasons behind them, or above them if there is no room."""
     for line, reason in entries:
-        comment = "# " + re.sub(r"[^\S ]|[^\x20-\uffff]", " ", reason)
+        comment = "# " + "".join(letter if letter.isprintable() else " " for letter in reason)
         if len(line) + len(comment) < 117:
             yield f"{line}  {comment}"
         else:
@@ -189,11 +187,10 @@ def summary(found: Draft, out: Path, name: str) -> list[str]:
     lines += [f"  {key:9} {how}  # {why}" for key, how, why in found.guesses]
     lines += [f"  not used of {file}: {names}" for file, names in found.unused.items()]
     lines += [f"  left out: {count:,} {reason}" for reason, count in tables.dropped.items() if count]
-    work = f"--work work/{name}"
     return [
         *lines,
         f"Read {out}, change what is wrong, then run:",
-        f"  usermirrorer prepare {out} {work}",
-        f"  usermirrorer scenes {name} {work} --split train --num 1000",
-        f"  usermirrorer scenes {name} {work} --split test --num 500",
+        f"  usermirrorer prepare {out} --work work",
+        f"  usermirrorer scenes {name} --work work --split train --num 1000",
+        f"  usermirrorer scenes {name} --work work --split test --num 500",
     ]

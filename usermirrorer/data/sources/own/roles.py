@@ -32,6 +32,9 @@ from usermirrorer.settings import closest
 JOINED = 0.5
 """A column joins another table if at least this share of its values is in a column there."""
 
+UNIQUE = 0.9
+"""A column whose share of distinct values is lower holds no ids of its rows; reading names those that occur twice."""
+
 FEW = 12
 """Columns of no more values hardly hold ids."""
 
@@ -142,14 +145,14 @@ def _judged(look: Look, role: str, other: Table | None) -> Role:
 
 
 def _join(look: Look, columns: Sequence[Look]) -> tuple[Look | None, float]:
-    """The column of another table that holds most of these values once each, and the share it holds."""
+    """The column of ids of another table that holds most of these values, and the share it holds."""
     values = look.known.unique()
-    unique = [other for other in columns if other.kind != "other" and 0 < other.distinct == len(other.known)]
-    if not unique or not len(values):
+    ids = [other for other in columns if other.distinct and other.distinct >= UNIQUE * len(other.known)]
+    if not ids or not len(values):
         return None, 0.0
-    shares = [float(values.is_in(other.known.implode()).mean() or 0) for other in unique]  # type: ignore[arg-type]
-    best = max(range(len(unique)), key=lambda i: (shares[i], unique[i].name == look.name, unique[i].named(IDENTIFIER)))
-    return unique[best], shares[best]
+    shares = [float(values.is_in(other.known.implode()).mean() or 0) for other in ids]  # type: ignore[arg-type]
+    best = max(range(len(ids)), key=lambda i: (shares[i], ids[i].name == look.name, ids[i].named(IDENTIFIER)))
+    return ids[best], shares[best]
 
 
 def _best(role: str, ranked: Sequence[Role], path: Path, settled: bool) -> Role:

@@ -167,6 +167,7 @@ def show_event(shown: Shown, columns: Sequence[Look], others: Sequence[Look], ti
         entry, about = f"<{{{name}}}: >{{item}}, {{time_diff}}", "begins with the kind of event"
         choices[re.sub(r"[^\w-]+", "_", value)] = f"{name} == '{value}'"
         rest = [other for other in look.known.unique(maintain_order=True).to_list() if other != value]
+        shown.put("repeats", True, "else an earlier event of another kind with an item would rule out choosing it")
         why = f"{value} is the strongest sign of {look.name}; {', '.join(rest)} are history, but no choices"
     elif flags:
         name = shown.name(flags[0])
