@@ -113,6 +113,9 @@ def test_one_table_alone(tmp_path: Path) -> None:
         {**about_user[str(row["user"])], **about_item[str(row["item"])], **row, "basket": f"b{at // 2}"}
         for at, row in enumerate(tables["events"])
     ]
+    # that it names the items is seen by its values
+    found = drafted(tmp_path, {"events": renamed(events, {"name": "Stock"})}, user="user", item="item")
+    assert keys(found)["item"] == "{Stock}< - {category}><, {price:.2f}>"
     found = drafted(tmp_path, {"events": events}, user="user")
     assert keys(found)["item"] == "{name}< - {category}><, {price:.2f}>"
     assert keys(found)["profile"] == "Town: {town}\nAge: {age}"

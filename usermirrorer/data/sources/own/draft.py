@@ -60,8 +60,8 @@ def draft(files: Mapping[str, Path], out: Path, name: str, asked: Mapping[str, s
     released = _release(looks.get("items", []), ids["item"], time)
     of_event = [look for look in free if look not in (*of_item, *of_user)]
     show_event(shown, of_event, [*looks["events"], *looks.get("items", [])], time.column.name)
-    show_item(shown, [look for look in of_item if look is not released])
-    show_profile(shown, of_user)
+    show_item(shown, [look for look in of_item if look is not released], _count(ids["item"]))
+    show_profile(shown, of_user, _count(ids["user"]))
     new = "<[{new}] >" if released else ""
     choices = shown.values["choices"]
     assert isinstance(choices, dict)
@@ -93,6 +93,11 @@ def _details(table: Sequence[Look] | None, role: Role, free: Sequence[Look]) -> 
     if table is None:
         return constant_for(role.column, free)
     return [look for look in table if look is not role.other]
+
+
+def _count(role: Role) -> int:
+    """How many items or users there are."""
+    return (role.other or role.column).distinct
 
 
 def _release(items: Sequence[Look], item: Role, time: Role) -> Look | None:

@@ -88,19 +88,17 @@ def constant_for(key: Look, columns: Sequence[Look]) -> list[Look]:
     return [look for look, share in zip(columns, shares, strict=True) if share >= CONSTANT and look.distinct > 1]
 
 
-def show_item(shown: Shown, columns: Sequence[Look]) -> None:
-    """`item` and `numbers`: the title, up to two details and the price."""
+def show_item(shown: Shown, columns: Sequence[Look], items: int) -> None:
+    """`item` and `numbers`: the title, up to two details and the price, from columns that describe so many items."""
     texts = [look for look in columns if look.kind == "text" and look.distinct]
     titles = [
-        look
-        for look in texts
-        if look.length <= LONGEST_TITLE and (look.named(TITLE) or 2 * look.distinct > len(look.known))
+        look for look in texts if look.length <= LONGEST_TITLE and (look.named(TITLE) or 2 * look.distinct > items)
     ]
     titles.sort(key=lambda look: (look.named(TITLE), not look.named(CATEGORY), look.distinct), reverse=True)
     details = [
         look
         for look in texts
-        if look not in titles[:1] and 1 < look.distinct <= len(look.known) / 2 and look.length <= LONGEST_DETAIL
+        if look not in titles[:1] and 1 < look.distinct <= items / 2 and look.length <= LONGEST_DETAIL
     ]
     details = sorted(details, key=lambda look: not look.named(CATEGORY))[:2]
     numbers = [look for look in columns if look.kind == "number" and look.distinct > 1]
@@ -121,14 +119,14 @@ def show_item(shown: Shown, columns: Sequence[Look]) -> None:
         shown.why["item"] += f"; not {listed(others)}: a number counted at the log's end would tell the future"
 
 
-def show_profile(shown: Shown, columns: Sequence[Look]) -> None:
-    """`profile`: up to five columns that many users share, and nothing that names a person."""
+def show_profile(shown: Shown, columns: Sequence[Look], users: int) -> None:
+    """`profile`: up to five columns that many of so many users share, and nothing that names a person."""
     kept = [
         look
         for look in columns
         if look.kind in ("text", "number")
         and not look.named(PERSONAL)
-        and 1 < look.distinct <= max(50, len(look.known) / 2)
+        and 1 < look.distinct <= max(50, users / 2)
         and look.length <= LONGEST_DETAIL
     ][:5]
     if kept:
