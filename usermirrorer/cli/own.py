@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+from usermirrorer.cli.options import reports
 from usermirrorer.errors import UserError
 
 
+@reports
 def init(
     events: Annotated[Path, typer.Argument(help="Your events: .csv, .tsv, .jsonl (also .gz) or .parquet.")],
     items: Annotated[Path | None, typer.Argument(help="What the items are, if another file says so.")] = None,
@@ -24,9 +26,9 @@ def init(
 
     Example: usermirrorer init events.csv products.csv --name shop
     """
-    from usermirrorer.console import say
+    from usermirrorer.console import headline, report, say
     from usermirrorer.data.sources import DOMAINS
-    from usermirrorer.data.sources.own.draft import draft, summary
+    from usermirrorer.data.sources.own.draft import draft, next_steps, summary
 
     name = name or events.name.split(".")[0]
     if name in DOMAINS:
@@ -37,4 +39,8 @@ def init(
     files = {table: path for table, path in (("events", events), ("items", items), ("users", users)) if path}
     found = draft(files, out, name, {"user": user, "item": item, "time": time})
     out.write_text(found.text, encoding="utf-8")
-    say("\n".join(summary(found, out, name)))
+    first, *guesses = summary(found, out)
+    headline(first)
+    say("\n".join([*guesses, *next_steps(out, name)]))
+    guessed = [{"key": key, "value": value, "why": why} for key, value, why in found.guesses]
+    report({"yaml": str(out), "guesses": guessed, "unused": found.unused, "dropped": dict(found.tables.dropped)})

@@ -229,7 +229,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     out.parent.mkdir(parents=True)
     arguments = ["init", *map(str, files.values()), "--name", "shop", "--out", str(out)]
     app(arguments, standalone_mode=False)
-    printed = capsys.readouterr().out
+    printed = " ".join(capsys.readouterr().out.split())
     assert f"init {out}: 300 events of 30 users with 40 items, 2024-01-01 to 2024-" in printed
     assert f"usermirrorer prepare {out} --work" in printed
     assert yaml.safe_load(out.read_text())["tables"]["events"] == "../../events.csv"

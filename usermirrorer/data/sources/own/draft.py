@@ -181,19 +181,22 @@ def _flow(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else _scalar(str(value))
 
 
-def summary(found: Draft, out: Path, name: str) -> list[str]:
-    """What was found and guessed, and what to do next, a line each."""
+def summary(found: Draft, out: Path) -> list[str]:
+    """What was found, then what was guessed, a line each."""
     tables = found.tables
     times = pl.from_epoch(tables.interactions["timestamp"].drop_nulls().sort(), "ms")
-    lines = [
-        f"init {out}: {len(tables.interactions):,} events of {len(tables.users):,} users with {len(tables.items):,} "
-        f"items, {times[0]:%Y-%m-%d} to {times[-1]:%Y-%m-%d}"
-    ]
-    lines += [f"  {key:9} {how}  # {why}" for key, how, why in found.guesses]
-    lines += [f"  not used of {file}: {names}" for file, names in found.unused.items()]
-    lines += [f"  left out: {count:,} {reason}" for reason, count in tables.dropped.items() if count]
     return [
-        *lines,
+        f"init {out}: {len(tables.interactions):,} events of {len(tables.users):,} users with {len(tables.items):,} "
+        f"items, {times[0]:%Y-%m-%d} to {times[-1]:%Y-%m-%d}",
+        *(f"  {key:9} {how}  # {why}" for key, how, why in found.guesses),
+        *(f"  not used of {file}: {names}" for file, names in found.unused.items()),
+        *(f"  left out: {count:,} {reason}" for reason, count in tables.dropped.items() if count),
+    ]
+
+
+def next_steps(out: Path, name: str) -> list[str]:
+    """What to run after a look at the draft."""
+    return [
         f"Read {out}, change what is wrong, then run:",
         f"  usermirrorer prepare {out} --work work",
         f"  usermirrorer scenes {name} --work work --split train --num 1000",
