@@ -47,9 +47,8 @@ def random_model(directory: Path, merges: tuple[str, ...] = (), words: tuple[str
     core = Tokenizer(models.BPE(vocab=vocabulary, merges=pairs))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=bool(words))
     if words:
-        core.train_from_iterator(
-            words, trainers.BpeTrainer(vocab_size=2000, initial_alphabet=pieces, show_progress=False)
-        )
+        trainer = trainers.BpeTrainer(vocab_size=2000, initial_alphabet=pieces, show_progress=False)
+        core.train_from_iterator(words, trainer)
     core.decoder = decoders.ByteLevel()
     core.add_special_tokens(["<|im_start|>", "<|im_end|>", "<|endoftext|>"])
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|endoftext|>")
