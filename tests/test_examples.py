@@ -46,7 +46,7 @@ def test_own_log(tmp_path: Path) -> None:
     assert all(re.fullmatch(rf"{shown}(, borrowed \d+ times? so far)?", option) for option in text["action_list"])
     # a look at a scene, and the probe of both splits
     assert "# Exposure List" in printed
-    assert printed.count("probe: identity") == 2
+    assert printed.count("probe: item identity") == 2
 
 
 @pytest.mark.engine
