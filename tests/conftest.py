@@ -32,20 +32,23 @@ CHATML = (
 )
 
 
-def random_model(directory: Path, merges: tuple[str, ...] = ()) -> str:
-    """A Qwen2 of random weights with a byte-level BPE that merges nothing but `merges`; its directory.
+def random_model(directory: Path, merges: tuple[str, ...] = (), words: tuple[str, ...] = ()) -> str:
+    """A Qwen2 of random weights with a byte-level BPE of no merges but `merges`, or trained on `words`; its directory.
 
     Its logits are wide apart, so that samples differ and a wrong position shows in the probabilities.
     """
     import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
     pieces = sorted(pre_tokenizers.ByteLevel.alphabet())
     pairs = [(merge[0], merge[1:]) for merge in merges]
     vocabulary = {piece: token for token, piece in enumerate([*pieces, *(a + b for a, b in pairs)])}
     core = Tokenizer(models.BPE(vocab=vocabulary, merges=pairs))
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=bool(words))
+    if words:
+        trainer = trainers.BpeTrainer(vocab_size=2000, initial_alphabet=pieces, show_progress=False)
+        core.train_from_iterator(words, trainer)
     core.decoder = decoders.ByteLevel()
     core.add_special_tokens(["<|im_start|>", "<|im_end|>", "<|endoftext|>"])
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|endoftext|>")

@@ -41,12 +41,12 @@ def test_own_log(tmp_path: Path) -> None:
     scenes = pl.read_parquet(tmp_path / "here" / "scenes" / "library" / "test" / "*.parquet")
     assert len(scenes) == 200 and set(scenes["choice_cnt"]) == {5}
     text = scenes["text"][0]
-    shown = r"Volume \d+ \((crime|poetry|travel|cooking)\)"
+    shown = r"Volume \d+ - (crime|poetry|travel|cooking)"
     assert re.match(rf"borrowed {shown}, [\w ]+( ago)?(: [345]/5)?$", text["history"].splitlines()[0])
-    assert all(re.fullmatch(rf"{shown}(, borrowed \d+ times)?", option) for option in text["action_list"])
+    assert all(re.fullmatch(rf"{shown}(, borrowed \d+ times? so far)?", option) for option in text["action_list"])
     # a look at a scene, and the probe of both splits
     assert "# Exposure List" in printed
-    assert printed.count("probe: identity") == 2
+    assert printed.count("probe: item identity") == 2
 
 
 @pytest.mark.engine

@@ -11,6 +11,7 @@ from usermirrorer.cli.artefacts import push, show, validate
 from usermirrorer.cli.data import build, decide, distill, domains, prepare, scenes, score
 from usermirrorer.cli.models import evaluate, report, simulate, train
 from usermirrorer.cli.options import Version
+from usermirrorer.cli.own import init
 from usermirrorer.cli.recipes import recipes
 from usermirrorer.errors import StepFailed, UserError
 
@@ -30,6 +31,7 @@ def usermirrorer(version: Version = False) -> None:
 
 
 app.command()(domains)
+app.command()(init)
 app.command()(prepare)
 app.command()(scenes)
 app.command()(decide)

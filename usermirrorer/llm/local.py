@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,7 @@ from usermirrorer.errors import UserError
 from usermirrorer.llm.paths import model_path
 from usermirrorer.llm.prompts import PROMPT_DATE
 from usermirrorer.llm.protocol import Conversation
+from usermirrorer.llm.readability import FEWEST_WORDS, describe_unreadable, words_of
 
 
 LONGEST = 8192
@@ -26,6 +28,7 @@ class LocalModel:
     def __init__(self, kind: str, model: str) -> None:
         self.name = f"{kind}:{model}"
         self.path = model_path(model)
+        self._words: set[str] = set()
 
     @cached_property
     def max_length(self) -> int:
@@ -49,6 +52,7 @@ class LocalModel:
         """Token ids of each conversation as it is sent. Raises UserError if the model has no chat template."""
         if not self.tokenizer.chat_template:
             raise UserError(f"{self.name} has no chat template: use an instruction-tuned model")
+        self._warn_if_unreadable(conversations)
         prompts = [messages for messages in conversations if messages[-1]["role"] != "assistant"]
         opened = [messages for messages in conversations if messages[-1]["role"] == "assistant"]
         prompt_tokens = iter(self._rendered(prompts, add_generation_prompt=True))
@@ -71,6 +75,15 @@ class LocalModel:
     def encode(self, texts: list[str]) -> list[list[int]]:
         """Token ids of each text, without special tokens around it."""
         return self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+
+    def _warn_if_unreadable(self, conversations: Sequence[Conversation]) -> None:
+        """Say so, once, if the first words of the scenes show that the model can't read them."""
+        for messages in conversations:
+            if len(self._words) >= FEWEST_WORDS:
+                return
+            self._words |= {word for turn in messages if turn["role"] == "user" for word in words_of(turn["content"])}
+            if len(self._words) >= FEWEST_WORDS and (told := describe_unreadable(self.name, self._words, self.encode)):
+                print(f"WARNING: {told}", file=sys.stderr)
 
     def _rendered(self, conversations: Sequence[Conversation], **mode: bool) -> list[list[int]]:
         if not conversations:

@@ -26,6 +26,7 @@ from usermirrorer.data.artefacts.schema import PAIRS
 from usermirrorer.errors import UserError
 from usermirrorer.llm.labels import label_tokens
 from usermirrorer.llm.prompts import EVIDENCE_PATTERN, INSTRUCTIONS, LABELS, parse
+from usermirrorer.llm.readability import describe_unreadable, words_of
 from usermirrorer.train.config import Run
 from usermirrorer.train.direct import are_scenes, rows_of_scenes
 
@@ -119,6 +120,14 @@ def _survey(
     systems: set[str] = set()
     evidence = 0
     tokens = 0
+
+    def encode(texts: list[str]) -> list[list[int]]:
+        return tokenizer(texts, add_special_tokens=False)["input_ids"]
+
+    first = [turn for prompt in rows[:_BATCH]["prompt"] for turn in prompt if turn["role"] == "user"]
+    words = {word for turn in first for word in words_of(turn["content"] or "")}
+    if told := describe_unreadable(str(tokenizer.name_or_path), words, encode):
+        logger.warning(told)
     for start in range(0, len(rows), _BATCH):
         batch = rows[start : start + _BATCH]
         digest.update(json.dumps([batch[column] for column in ("prompt", *answers)], ensure_ascii=False).encode())
@@ -146,11 +155,7 @@ def _survey(
                 kept.append(start + i)
                 tokens += sum(lengths)
     if labels:
-        label_tokens(
-            lambda texts: tokenizer(texts, add_special_tokens=False)["input_ids"],
-            LABELS[: max(labels) + 1],
-            str(tokenizer.name_or_path),
-        )
+        label_tokens(encode, LABELS[: max(labels) + 1], str(tokenizer.name_or_path))
     directory = Path(name).expanduser()
     manifest = store.read_manifest(directory) if directory.is_dir() else None
     content = manifest["content"] if manifest else {}

@@ -183,7 +183,7 @@ def test_sides_of_a_pair(tmp_path: Path) -> None:
 
 def test_ranks_by_normalised_difference(tmp_path: Path) -> None:
     build(tmp_path, scenes=200, sizes=(5,), later=False)
-    distill(tmp_path, ["demo"], DistillSettings(name="all"))
+    distill(tmp_path, ["demo"], DistillSettings(name="all", num=1000))
     distill(tmp_path, ["demo"], DistillSettings(name="p", num=50))
     distill(tmp_path, ["demo"], DistillSettings(name="r", num=50, selector="random"))
     every, top, drawn = (pairs_of(tmp_path, name) for name in ("all", "p", "r"))
@@ -202,7 +202,7 @@ def test_ranks_by_normalised_difference(tmp_path: Path) -> None:
 
 def test_letters_of_a_biased_writer_are_balanced(tmp_path: Path) -> None:
     build(tmp_path, scenes=1500, sizes=(4,), decide=lettered, later=False)
-    content = distill(tmp_path, ["demo"], DistillSettings(name="all"))
+    content = distill(tmp_path, ["demo"], DistillSettings(name="all", num=1000))
     assert content["diagnostics"]["rules"]["letter"]["value"] > 0.6 and content["diagnostics"]["warning"]
     assert any(line.startswith("letter alone") for line in content["warnings"])
     content = distill(tmp_path, ["demo"], DistillSettings(name="p", num=400))
@@ -317,13 +317,56 @@ def test_manifest_accounts_for_every_scene_and_domain(tmp_path: Path) -> None:
     assert all(row["kept_by_chance"] <= 0.25 < row["kept"] for row in acceptance.values())
 
 
-def test_fewer_pairs_than_asked_for_are_a_warning_and_none_a_failure(tmp_path: Path) -> None:
+def test_fewer_pairs_than_asked_for_are_a_warning(tmp_path: Path) -> None:
     build(tmp_path, decide=careful, scenes=60, later=False)
-    content = distill(tmp_path, ["demo"], DistillSettings(name="p", num=1000))
+    content = distill(tmp_path, ["demo"], DistillSettings(name="p", num=300))
     assert content["rows"] == content["funnel"]["demo"]["available"] < 60
     assert sum("were asked for" in line for line in content["warnings"]) == 1
-    with pytest.raises(StepFailed, match="too_few_accepted.: 60"):
-        distill(tmp_path, ["demo"], DistillSettings(name="none", min_accepted=11))
+
+
+def misread(rng: np.random.Generator, variant: str, choice: int, options: int) -> tuple[int | None, str, np.ndarray]:
+    """A writer that is always right, under a predictor that never follows it."""
+    return choice, "stop", peaked(options, (choice + 1) % options, 0.5)
+
+
+def sloppy(rng: np.random.Generator, variant: str, choice: int, options: int) -> tuple[int | None, str, np.ndarray]:
+    return None, "length", peaked(options, choice, 0.5)
+
+
+def flawless(rng: np.random.Generator, variant: str, choice: int, options: int) -> tuple[int | None, str, np.ndarray]:
+    return choice, "stop", peaked(options, choice, 0.9)
+
+
+def hopeless(rng: np.random.Generator, variant: str, choice: int, options: int) -> tuple[int | None, str, np.ndarray]:
+    wrong = (choice + 1) % options
+    return wrong, "stop", peaked(options, wrong, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("decide", "changed", "told"),
+    [
+        (careful, {"num": 1000}, "there are no more than 60 train scenes; make more scenes, or ask for --num "),
+        (careful, {"min_accepted": 11}, "60 of 60 scenes have fewer accepted decisions than they need"),
+        (misread, {}, "the decisions, where guessing gives 20%, so it can't read them; score with another"),
+        (sloppy, {}, "100% of the decisions are cut off or name no option; decide with a larger --max-tokens"),
+        (hopeless, {}, "in 60 of 60 scenes no strong decision is accepted, because writer and predictor must both"),
+        (flawless, {}, "60 of 60 scenes have no decision to reject; decide more samples"),
+    ],
+)
+def test_hardly_any_pair_is_a_failure_that_says_why(tmp_path: Path, decide: Decide, changed: Row, told: str) -> None:
+    build(tmp_path, decide=decide, scenes=60, sizes=(5,), later=False)
+    with pytest.raises(StepFailed) as error:
+        distill(tmp_path, ["demo"], DistillSettings(**({"name": "p", "num": 300} | changed)))
+    assert told in str(error.value) and "\n" not in str(error.value)
+    assert not list((tmp_path / "pairs" / "p").glob("*.parquet"))
+
+
+def test_after_a_failure_fewer_can_be_asked_for(tmp_path: Path) -> None:
+    build(tmp_path, scenes=60, later=False)
+    with pytest.raises(StepFailed, match=r"demo: \d+ of 9,000 pairs can be made.* or ask for --num (\d+)") as error:
+        distill(tmp_path, ["demo"], DistillSettings(name="p", num=9000))
+    fewer = int(str(error.value).split("--num ")[1].split()[0])
+    assert distill(tmp_path, ["demo"], DistillSettings(name="p", num=fewer))["rows"] == fewer
 
 
 def test_inputs_must_share_prompt_and_predictor_and_be_current(tmp_path: Path) -> None:

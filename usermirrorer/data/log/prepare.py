@@ -39,13 +39,13 @@ def prepare(
 ) -> dict[str, Any]:
     """Write `work/tables/NAME/{users,items,interactions,…}.parquet`; returns the manifest's content.
 
-    `name` is a built-in domain or the path of your own YAML. Impressions, friends, item statistics and item labels
-    are written if the domain has them. Exact duplicates and events of unknown users or items are dropped and counted.
-    End-of-crawl values are shown only with `snapshot`. Raises UserError if raw files are missing or malformed,
-    StepFailed if no usable interaction is left.
+    `name` is a built-in domain or the path of your own YAML; without `raw`, its files are beside it. Impressions,
+    friends, item statistics and item labels are written if the domain has them. Exact duplicates and events of unknown
+    users or items are dropped and counted. End-of-crawl values are shown only with `snapshot`. Raises UserError if raw
+    files are missing or malformed, StepFailed if no usable interaction is left.
     """
     domain, own = load_domain(name, work), Path(name) if is_own(name) else work / "tables" / name / OWN
-    name = domain.name
+    name, raw = domain.name, raw or domain.home
     recipe: dict[str, Any] = {
         "step": "prepare", "domain": name, "seed": seed, "snapshot": snapshot, "raw": _digests(domain, raw)
     }  # fmt: skip

@@ -17,8 +17,9 @@ import pyarrow as pa
 
 from usermirrorer.data.artefacts.schema import PAIRS, VARIANTS
 from usermirrorer.data.artefacts.store import SHARD_ROWS, fingerprint, finished_content, open_step
-from usermirrorer.data.pairs.candidates import KEY, PairCandidates, pair_candidates
+from usermirrorer.data.pairs.candidates import KEY, pair_candidates
 from usermirrorer.data.pairs.diagnostics import WARN_ABOVE, letter_positions, rule_accuracies, word_accuracy
+from usermirrorer.data.pairs.funnel import funnel, shortage
 from usermirrorer.data.pairs.selection import SMALL, item_numbers, select
 from usermirrorer.errors import StepFailed, UserError
 from usermirrorer.llm.prompts import LABELS, SceneText, answered, conversation, history_entries, join_history
@@ -33,7 +34,7 @@ def distill(work: Path, domains: Sequence[str], settings: DistillSettings) -> di
     """Write `work/pairs/NAME` from the train scenes of `domains`; returns the manifest's content.
 
     Raises UserError if decisions or predictions are missing, stale or made with different prompts or predictors,
-    StepFailed if no scene gives a pair.
+    StepFailed if fewer than a tenth of the pairs asked for can be made; nothing is written then.
     """
     settings.check()
     if not domains or len(set(domains)) != len(domains):
@@ -50,9 +51,8 @@ def distill(work: Path, domains: Sequence[str], settings: DistillSettings) -> di
         found = {name: pair_candidates(work, name, settings) for name in domains}
         counts = {name: one.counts for name, one in found.items()}
         candidates = pl.concat([one.pairs for one in found.values()])
-        if not len(candidates):
-            listed = ", ".join(domains)
-            raise StepFailed(f"{listed}: no scene gives a pair (counted: {counts}); decide more samples per scene")
+        if too_few := shortage(found, settings.num):
+            raise StepFailed(too_few)
         kept, strata = select(pl.concat([one.scenes for one in found.values()]), candidates, settings)
         for side in ("chosen", "rejected"):
             kept = kept.join(_texts(work, kept, side), on="scene_id", maintain_order="left")
@@ -64,7 +64,7 @@ def distill(work: Path, domains: Sequence[str], settings: DistillSettings) -> di
             rows=len(kept),
             prompt=prompt,
             predictor=predictor,
-            funnel=_funnel(found, kept),
+            funnel=_with_kept(funnel(found), kept),
             counts=counts,
             strata=strata,
             diagnostics=diagnostics,
@@ -179,19 +179,8 @@ def _uncertainty(candidates: pl.DataFrame, counts: Mapping[str, dict[str, Any]])
     return {"score_spread": float(spread), "read_as_named": alike / max(usable, 1)}
 
 
-def _funnel(found: Mapping[str, PairCandidates], kept: pl.DataFrame) -> dict[str, dict[str, int]]:
-    """Scenes left after each stage, by dataset."""
-    return {
-        name: {
-            "scenes": one.counts["scenes"],
-            "scored": len(one.scenes),
-            "with_accepted": int((one.scenes["accepted"] > 0).sum()),
-            "with_enough_accepted": int((one.scenes["accepted"] >= one.scenes["needed"]).sum()),
-            "available": one.pairs["scene_id"].n_unique(),
-            "kept": int((kept["dataset"] == name).sum()),
-        }
-        for name, one in found.items()
-    }
+def _with_kept(left: Mapping[str, dict[str, int]], kept: pl.DataFrame) -> dict[str, dict[str, int]]:
+    return {name: {**counts, "kept": int((kept["dataset"] == name).sum())} for name, counts in left.items()}
 
 
 def _warnings(kept: int, settings: DistillSettings, diagnostics: Mapping[str, Any]) -> list[str]:

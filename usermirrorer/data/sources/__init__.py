@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from pathlib import Path
 
 from usermirrorer.data.sources.domain import Domain, RawTables, choice_rule
@@ -33,14 +34,14 @@ OWN = "domain.yaml"
 def load_domain(name: str, work: Path | None = None) -> Domain:
     """The domain called `name`: one of this package, `amazon:CATEGORY`, or your own.
 
-    Your own is given by the path of its YAML, or by its name once `work` has its tables. Raises UserError, suggesting
-    the nearest name, if there is no such domain.
+    Your own is given by the path of its YAML, beside which its files are, or by its name once `work` has its tables.
+    Raises UserError, suggesting the nearest name, if there is no such domain.
     """
     if is_own(name):
         domain = _own(Path(name))
         if domain.name in DOMAINS or ":" in domain.name:
             raise UserError(f"{name}: {domain.name!r} is the name of a domain of this package; choose another")
-        return domain
+        return replace(domain, home=Path(name).parent)
     if work is not None and (own := work / "tables" / name / OWN).is_file():
         return _own(own)
     family, _, category = name.partition(":")

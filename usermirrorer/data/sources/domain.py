@@ -82,6 +82,8 @@ class Domain:
     """Raw files that may be missing; the others are needed."""
     alternatives: tuple[tuple[str, ...], ...] = ()
     """Names of raw files of which one is enough, the usual one first."""
+    home: Path | None = None
+    """Directory of the raw files if no other is given: that of your own YAML."""
     choice_rules: ChoiceRules = field(default_factory=lambda: EVERY_EVENT)
     """Which interactions count as choices; the first rule is the default and takes no value."""
     as_of: Mapping[str, str] = field(default_factory=dict)

@@ -59,7 +59,7 @@ def _reviews(path: Path, dropped: dict[str, int]) -> pl.DataFrame:
 
 
 def _apps(path: Path, dropped: dict[str, int]) -> pl.DataFrame:
-    apps = pl.concat(read_records(path, APP_COLUMNS)).with_columns(one_line(pl.all()))
+    apps = pl.concat(read_records(path, APP_COLUMNS)).with_columns(one_line(pl.col(APP_COLUMNS)))
     named = drop_unknown(apps, ["app_package", "app_name"], dropped, "app_without_name")
     items = keep_first(named, ["app_package"], dropped, "repeated_app")
     developer = pl.col("developer_name")

@@ -71,7 +71,7 @@ def test_every_key_reaches_the_domain() -> None:
         ({"nmae": "x"}, "unknown key 'nmae' in domain YAML; did you mean name?"),
         ({"name": "my shop/1"}, "becomes the name of directories"),
         ({"name": 2024}, "2024 must be text; put quotes around it"),
-        ({"format": "csv"}, "'csv' is not one of interchange, recbole"),
+        ({"format": "csv"}, "'csv' is not one of table, interchange, recbole"),
         ({"item": "{title"}, "is not a template"),
         ({"item": "a thing"}, "shows nothing"),
         ({"item": "{title} < 5"}, "has an unmatched < or >"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import polars as pl
@@ -20,17 +20,25 @@ class OwnLog:
 
     name: str
     files: str
-    """Beginning of the files' names."""
+    """Beginning of the files' names, where they have fixed ends."""
     items: Mapping[str, Kind]
     users: Mapping[str, Kind] = field(default_factory=dict)
     event_columns: Mapping[str, Kind] = field(default_factory=dict)
     renamed: Mapping[str, str] = field(default_factory=dict)
-    """Name in the domain -> name in the file, if they differ."""
+    """Name in the domain -> name in the file, if they differ; `items.NAME` counts for the table of items alone."""
     timestamps: Unit = ""
     impressions: bool = False
+    tables: Mapping[str, str] = field(default_factory=dict)
+    """Table (events, items, users) -> its file, where the files' names are yours."""
 
     def in_file(self, column: str) -> str:
         return self.renamed.get(column, column)
+
+    def of(self, table: str) -> OwnLog:
+        """The log with the names that count for one of its tables."""
+        common = {name: column for name, column in self.renamed.items() if "." not in name}
+        alone = {name.removeprefix(f"{table}."): column for name, column in self.renamed.items()}
+        return replace(self, renamed=common | {name: column for name, column in alone.items() if "." not in name})
 
 
 def select_columns(

@@ -1,9 +1,10 @@
 """A domain from a short YAML beside your files, without Python. `docs/your_own_log.md` walks through one.
 
-    name: shop                       # names the tables, the scenes and your files
-    format: recbole                  # or interchange
-    event: bought                    # what an interaction was, in the past tense
-    item: "{title} - {category}"     # how an item is shown
+    name: shop                                           # names what is made of it
+    format: table                                        # or recbole, interchange
+    tables: {events: events.csv, items: products.csv}    # beside the YAML, or under --raw
+    event: bought                                        # what an interaction was, in the past tense
+    item: "{title} - {category}"                         # how an item is shown
 
 Everything else has a default: see `DomainSettings`; `choice_rules.py` says how a choice is written.
 """
@@ -23,6 +24,7 @@ from usermirrorer.data.sources.own.choice_rules import Rule, parse_rule
 from usermirrorer.data.sources.own.columns import OwnLog
 from usermirrorer.data.sources.own.interchange import interchange_paths, read_interchange
 from usermirrorer.data.sources.own.recbole import read_recbole
+from usermirrorer.data.sources.own.tables import read_own_tables
 from usermirrorer.data.sources.own.templates import check_optional, check_template, column_kinds
 from usermirrorer.data.sources.own.values import Kind, Unit
 from usermirrorer.settings import Places, closest, parse_settings, read_settings
@@ -32,6 +34,9 @@ from usermirrorer.steps import BUILT_EXPOSURES
 RESERVED = ("user_id", "item_id", "timestamp", "available_from", "dated", "text", "line", "dataset")
 """Names that the tables use themselves."""
 
+TABLES = ("events", "items", "users")
+"""What `format: table` reads; only the events are needed."""
+
 _UNITS = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
@@ -40,7 +45,7 @@ class DomainSettings:
     """What the YAML may say, and the defaults."""
 
     name: str
-    format: Literal["interchange", "recbole"]
+    format: Literal["table", "interchange", "recbole"]
     event: str
     item: str
     option: str = "{item}"
@@ -50,6 +55,7 @@ class DomainSettings:
     choices: dict[str, str] = field(default_factory=lambda: {"any": "any"})
     numbers: list[str] = field(default_factory=list)
     fields: dict[str, Literal["static", "snapshot"]] = field(default_factory=dict)
+    tables: dict[str, str] = field(default_factory=dict)
     columns: dict[str, str] = field(default_factory=dict)
     files: str = ""
     timestamps: Unit = ""
@@ -104,20 +110,23 @@ def _domain(given: DomainSettings, places: Places) -> Domain:
     log = OwnLog(
         name=given.name, files=given.files or given.name, items=items, users=users, event_columns=event_columns,
         renamed=given.columns, timestamps=given.timestamps, impressions="logged" in given.exposures,
+        tables=given.tables,
     )  # fmt: skip
-    unused = {*log.renamed} - {*items, *users, *event_columns, "user_id", "item_id", "timestamp", "available_from"}
+    known = {*items, *users, *event_columns, "user_id", "item_id", "timestamp", "available_from"}
+    unused = {*log.renamed} - known - {f"{table}.{name}" for table in given.tables for name in known}
     if unused:
         refuse("columns", f"nothing uses the name {sorted(unused)[0]!r}; write NAME_HERE: NAME_IN_THE_FILE")
-    recbole = given.format == "recbole"
+    read = {"table": read_own_tables, "recbole": read_recbole, "interchange": read_interchange}[given.format]
+    files = _raw_files(log, given.format)
     return Domain(
         name=log.name,
         title=given.title or log.name,
         publisher=given.publisher,
         licence=given.licence,
         redistribute_text=given.redistribute_text,
-        raw_files=_raw_files(log, recbole),
-        optional=() if users else (_user_file(log, recbole),),
-        read=partial(read_recbole if recbole else read_interchange, log=log),
+        raw_files=files,
+        optional=() if users or given.tables else (list(files)[-1],),
+        read=partial(read, log=log),
         event=given.event,
         choice_rules=rules,
         clock_ms=_clock(given.clock, refuse),
@@ -146,6 +155,13 @@ def _check_values(given: DomainSettings, refuse: Refuse) -> None:
     for exposure in given.exposures:
         if exposure not in allowed:
             refuse("exposures", f"{exposure!r} is not one of {', '.join(allowed)}")
+    for table in given.tables:
+        if table not in TABLES:
+            refuse("tables", f"{table!r} is not one of {', '.join(TABLES)}")
+    if (given.format == "table") != ("events" in given.tables):
+        refuse("tables", "format: table, and no other, needs the file of the events; write {events: events.csv}")
+    if given.tables and given.files:
+        refuse("files", "the files are named in `tables`; delete this key")
     for key in ("event", "exposures", "choices"):
         if not getattr(given, key):
             refuse(key, "is empty; write at least one or leave the key out")
@@ -197,23 +213,29 @@ def _clock(text: str, refuse: Refuse) -> int:
     return int(found[1] or 1) * _UNITS[found[2]]
 
 
-def _user_file(log: OwnLog, recbole: bool) -> str:
-    return f"{log.files}.user" if recbole else interchange_paths(Path(), log.files)["user"].name
-
-
-def _raw_files(log: OwnLog, recbole: bool) -> dict[str, str]:
-    """File name -> its columns, for the files that are read."""
-    if recbole:
+def _raw_files(log: OwnLog, form: str) -> dict[str, str]:
+    """File name -> its columns, for the files that are read; the one of users is last where it is optional."""
+    if form == "table":
+        columns = {
+            "events": ("user_id", "item_id", "timestamp", *log.event_columns),
+            "items": ("item_id", *log.items),
+            "users": ("user_id", *log.users),
+        }
+        return {
+            file: ", ".join(map(log.of(table).in_file, dict.fromkeys(columns[table])))
+            for table, file in log.tables.items()
+        }
+    if form == "recbole":
         return {
             f"{log.files}.inter": "user_id:token, item_id:token, timestamp:float and more (tab)",
             f"{log.files}.item": "item_id:token and more (tab)",
-            _user_file(log, recbole): "user_id:token and more (tab)",
+            f"{log.files}.user": "user_id:token and more (tab)",
         }
     about = {
         "item": "item_id, item_description, item_features",
         "interaction": "user_id, item_id, timestamp, behavior_features",
-        "user": "user_id, user_description, user_features",
         "impression": "impression_id, user_id, timestamp, items, clicked",
+        "user": "user_id, user_description, user_features",
     }
     paths = interchange_paths(Path(), log.files)
     return {paths[table].name: columns for table, columns in about.items() if table != "impression" or log.impressions}

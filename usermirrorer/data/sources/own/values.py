@@ -26,7 +26,9 @@ Unit = Literal["", "s", "ms"]
 SECONDS_FROM, MILLISECONDS_FROM, LATEST = 1e8, 1e11, 1e14
 
 _FLAGS = dict.fromkeys(("true", "yes", "1", "1.0"), True) | dict.fromkeys(("false", "no", "0", "0.0", ""), False)
-_TIME = r"^(\d{4}-\d\d-\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?\s?(?:([Zz])|([+-])(\d\d):?(\d\d))?)?$"
+_TIME = (
+    r"^(\d{4}-\d\d-\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?\s?(?:([Zz]|UTC)|([+-])(\d\d):?(\d\d))?)?$"
+)
 
 
 def as_times(frame: pl.DataFrame, column: str, path: Path, unit: Unit) -> pl.DataFrame:

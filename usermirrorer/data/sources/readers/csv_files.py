@@ -1,7 +1,7 @@
 """Comma-separated files with a header, plain or gzip, read in chunks.
 
 `read_columns` is for large tables of numbers, one row per line; `read_records` is for text, with line breaks allowed
-in quoted fields (RFC 4180).
+in quoted fields (RFC 4180), and with other separators.
 """
 
 from __future__ import annotations
@@ -50,25 +50,38 @@ def read_columns(
         yield frame.with_columns(numbers)
 
 
-def read_records(path: Path, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
-    """Some columns as text, one frame a chunk, at least one.
+def read_records(path: Path, columns: Sequence[str] = (), separator: str = ",") -> Iterator[pl.DataFrame]:
+    """`line` (1-based) and some columns as text, all of them if none is named: one frame a chunk, at least one.
 
     An empty field is null, and so are the fields that a short record lacks. Raises UserError with file:line for a
     header that lacks a column, bytes that are not UTF-8, a record with more fields than the header, and a quote that
     is never closed.
     """
-    names, chunks = _below_header(path, _whole_records(path), columns)
+    names, chunks = _below_header(path, _whole_records(path), columns, separator)
+    if "line" in names and not columns:
+        raise UserError(f"{path}:1: the header names a column 'line', which is reserved; rename it")
     schema = dict.fromkeys(names, pl.String)
     for first_line, chunk in chunks:
         text = decoded(path, first_line, chunk)
-        frame = _parsed(chunk, schema)
+        frame = _parsed(chunk, schema, separator)
         if frame is None:
-            raise _bad_record(path, first_line, text, schema)
-        yield frame.filter(~pl.all_horizontal(pl.all().is_null())).select(columns)
+            raise _bad_record(path, first_line, text, schema, separator)
+        lines = _first_lines(frame, first_line, chunk)
+        filled = frame.select(~pl.all_horizontal(pl.all().is_null())).to_series()
+        yield frame.select(lines, *(columns or names)).filter(filled)
+
+
+def _first_lines(frame: pl.DataFrame, first_line: int, chunk: bytes) -> pl.Series:
+    """The line on which each record begins, `(records,)`: line breaks in its fields are lines too."""
+    begins = pl.int_range(first_line, first_line + len(frame), eager=True).alias("line")
+    if len(frame) == chunk.count(b"\n") + (not chunk.endswith(b"\n")):
+        return begins
+    breaks = frame.select(pl.sum_horizontal(pl.all().str.count_matches("\n", literal=True).fill_null(0))).to_series()
+    return (begins + breaks.cum_sum() - breaks).alias("line")
 
 
 def _below_header(
-    path: Path, chunks: Iterator[tuple[int, bytes]], wanted: Sequence[str]
+    path: Path, chunks: Iterator[tuple[int, bytes]], wanted: Sequence[str], separator: str = ","
 ) -> tuple[list[str], Iterator[tuple[int, bytes]]]:
     """Names of all columns, and the chunks below the header.
 
@@ -76,28 +89,34 @@ def _below_header(
     """
     _, first = next(chunks, (1, b""))
     if not first:
-        raise UserError(f"{path}:1: the file is empty; download it again")
+        raise UserError(f"{path}:1: the file is empty; download or export it again")
     header, _, rest = first.partition(b"\n")
     line = decoded(path, 1, header, "utf-8-sig").strip()
     try:
-        names = next(csv.reader([line]), [])
+        names = next(csv.reader([line], delimiter=separator), [])
     except csv.Error:  # a carriage return, or more text than a header has
         names = []
     if line.count('"') % 2:  # the header would continue below this line
         names = []
     missing = [name for name in wanted if name not in names]
-    if missing or len(set(names)) != len(names):
-        problem = f"has no column {missing[0]!r}" if missing else "names a column twice"
-        raise UserError(f"{path}:1: the header {shorten(line)!r} {problem}; take the file as published")
+    if missing:
+        raise UserError(
+            f"{path}:1: the header {shorten(line)!r} has no column {missing[0]!r}; take the file as published"
+        )
+    if not names:
+        raise UserError(f"{path}:1: {shorten(line)!r} is not a header; write the columns' names in the first line")
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            raise UserError(f"{path}:1: the header names {shorten(name)!r} twice; rename or delete one of the columns")
     return names, itertools.chain([(2, rest)], chunks)
 
 
-def _parsed(content: bytes, schema: Mapping[str, ColumnType]) -> pl.DataFrame | None:
+def _parsed(content: bytes, schema: Mapping[str, ColumnType], separator: str = ",") -> pl.DataFrame | None:
     """All columns, or None if some record is damaged: the parser does not say which."""
     if not content.strip():
         return pl.DataFrame(schema=dict(schema))
     try:
-        return pl.read_csv(io.BytesIO(content), has_header=False, schema=dict(schema))
+        return pl.read_csv(io.BytesIO(content), has_header=False, schema=dict(schema), separator=separator)
     except pl.exceptions.PolarsError:
         return None
 
@@ -133,12 +152,12 @@ def _whole_records(path: Path) -> Iterator[tuple[int, bytes]]:
         raise UserError(f"{path}:{begin}: a quote that opens in this record is never closed; repair the file")
 
 
-def _bad_record(path: Path, first_line: int, text: str, schema: Mapping[str, ColumnType]) -> UserError:
+def _bad_record(path: Path, first_line: int, text: str, schema: Mapping[str, ColumnType], separator: str) -> UserError:
     lines = re.split(r"(?<=\n)", text)
     quotes = itertools.accumulate(line.count('"') for line in lines)
     ends = [0, *(number for number, count in enumerate(quotes, 1) if count % 2 == 0)]
     records = ["".join(lines[begin:end]) for begin, end in itertools.pairwise(ends)]
-    bad = first_bad(records, lambda some: _parsed("".join(some).encode(), schema))
+    bad = first_bad(records, lambda some: _parsed("".join(some).encode(), schema, separator))
     shown = shorten(records[bad].strip().partition("\n")[0])
     return UserError(
         f"{path}:{first_line + ends[bad]}: {shown!r} has more than {len(schema)} fields, or quotes that are not "
