@@ -31,6 +31,7 @@ MODEL = "runs/models/smollm2-135m-instruct"
 FILES = ("u.data", "u.item", "u.user")
 
 ARMS = {"evidence": True, "plain": False}
+LEARNT = ("sft", "dpo", "direct")
 MADE = ("tables", "embeddings", "scenes", "features", "baselines", "decisions")
 
 # Tokens of a prompt with its answer, and of an answer alone, as these scenes have them.
@@ -102,12 +103,17 @@ def run_arm(arm: str, args: argparse.Namespace) -> None:
     sft, dpo, direct = (work / "models" / name for name in ("sft", "dpo", "direct"))
     scenes = work / "scenes" / "ml-100k"
     first = build(arm, work, args, judge="scripted:reader")
+    if first is None:
+        sys.exit(1)
     fit(arm, "sft", "sft/config_full", args.model, first, sft)
     again = work / "judged-by-sft"
     for name in MADE:
         if not (again / name).exists():
             shutil.copytree(work / name, again / name)
     second = build(arm, again, args, judge=local(sft))
+    if second is None:
+        say(arm, "the SFT model judges too few decision processes alike: DPO learns from the first pairs")
+        second = first
     fit(arm, "dpo", "dpo/config_full", sft, second, dpo)
     fit(arm, "sft", "sft/config_direct", args.model, scenes / "train", direct)
     models = {"base": args.model, "sft": sft, "dpo": dpo}
@@ -123,8 +129,11 @@ def run_arm(arm: str, args: argparse.Namespace) -> None:
     answer(arm, work / "eval-curve", some, steps, "--prompt", "plain", "--repeat", 1)
 
 
-def build(arm: str, work: Path, args: argparse.Namespace, judge: str) -> Path:
-    """Scenes, decision processes and pairs, with a judge of what each process names; returns where the pairs are."""
+def build(arm: str, work: Path, args: argparse.Namespace, judge: str) -> Path | None:
+    """Scenes, decision processes and pairs, with a judge of what each process names; where the pairs are.
+
+    None if there are fewer than a tenth of those asked for.
+    """
     say(arm, f"build, judged by {judge}")
     recipe = yaml.safe_load((RECIPES / "data" / "ml-100k-smollm2.yaml").read_text())
     recipe["domains"][0]["evidence"] = ARMS[arm]
@@ -133,8 +142,10 @@ def build(arm: str, work: Path, args: argparse.Namespace, judge: str) -> Path:
     recipe["distill"]["num"] = args.scenes // 2 if judge.startswith("scripted") else args.scenes // 4
     work.mkdir(parents=True, exist_ok=True)
     (work / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
-    run("build", "--config", work / "recipe.yaml", "--work", work, "--raw", f"ml-100k={args.raw}")
-    return work / "pairs" / recipe["name"]
+    done = run(
+        "build", "--config", work / "recipe.yaml", "--work", work, "--raw", f"ml-100k={args.raw}", may_fail=True
+    )
+    return None if done else work / "pairs" / recipe["name"]
 
 
 def fit(arm: str, method: str, recipe: str, base: object, data: Path, out: Path) -> None:
@@ -164,11 +175,12 @@ def local(model: object) -> str:
     return f"{'vllm' if torch.cuda.is_available() else 'transformers'}:{model}"
 
 
-def run(*words: object) -> None:
-    """A command of usermirrorer; its failure ends the run with its status."""
-    done = subprocess.run([sys.executable, "-m", "usermirrorer", *map(str, words)])
-    if done.returncode:
-        sys.exit(done.returncode)
+def run(*words: object, may_fail: bool = False) -> int:
+    """A command of usermirrorer; its status. One that fails ends the run, unless it failed (status 1) and may."""
+    done = subprocess.run([sys.executable, "-m", "usermirrorer", *map(str, words)]).returncode
+    if done and not (may_fail and done == 1):
+        sys.exit(done)
+    return done
 
 
 def say(arm: str, what: str) -> None:
@@ -186,8 +198,9 @@ def write_result(work: Path, arms: list[str], scenes: int) -> str:
     tests = min(scenes, MOST_TEST_SCENES)
     parts = [f"{scenes:,} train scenes, {tests} test scenes of 5 options, chance 0.200; {machine()}."]
     for arm in arms:
-        pairs = [work / arm / folder / "pairs" / "ml-100k-smollm2" for folder in ("", "judged-by-sft")]
-        parts.append(f"## {arm}: {count(pairs[0]):,} pairs for SFT, {count(pairs[1]):,} for DPO")
+        learnt = (json.loads((work / arm / "models" / name / "usermirrorer.json").read_text()) for name in LEARNT)
+        rows = ", ".join(f"{name} {record['data']['kept']:,}" for name, record in zip(LEARNT, learnt, strict=True))
+        parts.append(f"## {arm}: rows learnt from: {rows}")
         parts.append((work / arm / "report" / "report.md").read_text())
         curve = json.loads((work / arm / "eval-curve" / "metrics.json").read_text())["models"]
         lines = [
