@@ -56,3 +56,11 @@ def test_simulate_lists(tmp_path: Path) -> None:
     assert len(re.findall(rf"^u\d{{4}} picks {taste}-\w+ \((popular|similar)\): ", printed, re.M)) == 12
     shares = dict(re.findall(r"^(popular|similar): (0\.\d\d) of the choices expected$", printed, re.M))
     assert sum(map(float, shares.values())) == pytest.approx(1, abs=0.011)
+
+
+def test_the_real_run_asks_for_its_log_in_one_sentence(tmp_path: Path) -> None:
+    for words in ([], ["--raw", str(tmp_path)]):
+        command = [sys.executable, str(ROOT / "benchmarks" / "real.py"), *words]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 1 and done.stderr.count("\n") == 1
+        assert "is not there; fetch ml-100k from grouplens.org and run make real RAW=DIR" in done.stderr
