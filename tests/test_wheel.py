@@ -143,7 +143,7 @@ def test_types_are_shipped(fresh: Path, tmp_path: Path) -> None:
     )
     mypy = [sys.executable, "-m", "mypy", "--python-executable", fresh / "python", "--follow-imports", "silent"]
     done = run(*mypy, "--ignore-missing-imports", "mine.py", cwd=tmp_path, status=1)
-    assert 'Revealed type is "list[usermirrorer.simulate.simulator.Answer]"' in done.stdout
+    assert 'Revealed type is "list[usermirrorer.simulate.choice.Choice]"' in done.stdout
     assert 'Argument 1 to "Simulator" has incompatible type "int"' in done.stdout
 
 
@@ -153,8 +153,10 @@ def test_from_raw_files_to_a_model(fresh: Path, tmp_path: Path) -> None:
     command = fresh / "usermirrorer"
     run(command, "recipes", "toy", "--out", "small.yaml", cwd=tmp_path)
     recipe = (tmp_path / "small.yaml").read_text()
-    assert "{train: 3600, test: 600}" in recipe
-    (tmp_path / "small.yaml").write_text(recipe.replace("{train: 3600, test: 600}", "{train: 60, test: 10}"))
+    for whole, small in (("{train: 3600, test: 600}", "{train: 60, test: 10}"), ("num: 1200", "num: 20")):
+        assert whole in recipe
+        recipe = recipe.replace(whole, small)
+    (tmp_path / "small.yaml").write_text(recipe)
     done = run(command, "build", "--config", "small.yaml", "--work", "runs/demo", cwd=tmp_path)
     assert "vLLM is not installed" in done.stderr
     train = [command, "train", "sft", "--config", "tiny-base/sft/toy", "--accelerate", "cpu"]

@@ -38,6 +38,8 @@ def main(out: Path) -> None:
         settings.bos_token_id, settings.eos_token_id, settings.pad_token_id = BEGIN, END, PAD
     names = tokenizer.convert_ids_to_tokens([BEGIN, END, PAD])
     tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token = names
+    # For WordPiece tokenizers only; here it would drop spaces before punctuation.
+    tokenizer.clean_up_tokenization_spaces = False
     model.to(torch.bfloat16).save_pretrained(out)
     tokenizer.save_pretrained(out)
     print(f"{out}: {sum(weight.numel() for weight in model.parameters()) / 1e6:.1f} million weights")
