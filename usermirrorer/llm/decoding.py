@@ -8,7 +8,7 @@ row is one of `ROWS` over a cache whose length is a multiple of `BLOCK`, whateve
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +25,7 @@ from usermirrorer.steps import Sampling
 ATTENTION = "usermirrorer"
 """Name under which transformers knows `attention`."""
 
-ROWS = 16
+ROWS = 32
 BLOCK = 256
 
 UNLIKELY = 1e-5
@@ -44,15 +44,34 @@ class Job:
     stopped: bool = False
 
 
+@dataclass
+class PromptsRead:
+    """The latest prompts that a model has read, up to `most` bytes: what is scored was mostly just answered."""
+
+    model: Any
+    most: int = 2**30
+    kept: dict[tuple[int, ...], tuple[torch.Tensor, Any]] = field(default_factory=dict)
+
+    def read(self, prompt: list[int]) -> tuple[torch.Tensor, Any]:
+        """What `read` gives for a prompt."""
+        key = tuple(prompt)
+        if key not in self.kept:
+            self.kept[key] = read(self.model, prompt)
+            layers = self.kept[key][1].layers
+            size = sum(2 * layer.keys.numel() * layer.keys.element_size() for layer in layers)
+            while len(self.kept) > max(1, self.most // size):
+                self.kept.pop(next(iter(self.kept)))
+        return self.kept[key]
+
+
 def sample_answers(
-    model: Any,
+    read_prompts: PromptsRead,
     prompts: Sequence[list[int]],
     n: int,
     sampling: Sampling,
     seeds: Sequence[int],
     stops: set[int],
     longest: int,
-    done: Callable[[], None] = lambda: None,
 ) -> list[list[Job]]:
     """`n` answers to each prompt, `(prompts, n)`; a prompt and its answer have at most `longest` tokens."""
     jobs: list[list[Job]] = []
@@ -62,7 +81,7 @@ def sample_answers(
     capacities = np.array([-(-(len(p) + row[0].most) // BLOCK) * BLOCK for p, row in zip(prompts, jobs, strict=True)])
     for capacity in np.unique(capacities).tolist():
         waiting = deque(job for index in np.flatnonzero(capacities == capacity) for job in jobs[index])
-        _decode(model, prompts, waiting, sampling, stops, capacity, done)
+        _decode(read_prompts, prompts, waiting, sampling, stops, capacity)
     return jobs
 
 
@@ -145,16 +164,14 @@ def read(model: Any, tokens: list[int], before: Any = None) -> tuple[torch.Tenso
 
 
 def _decode(
-    model: Any,
+    read_prompts: PromptsRead,
     prompts: Sequence[list[int]],
     waiting: deque[Job],
     sampling: Sampling,
     stops: set[int],
     capacity: int,
-    done: Callable[[], None],
 ) -> None:
     """Write the waiting answers, whose prompts leave them room within `capacity` tokens."""
-    starts = _starts(model, prompts)
     writing: list[Job | None] = [None] * ROWS
     layers: list[RowLayer] = []
     position, last = torch.zeros(ROWS, dtype=torch.long), torch.zeros(ROWS, dtype=torch.long)
@@ -162,41 +179,25 @@ def _decode(
         for row in range(ROWS):
             while writing[row] is None and waiting:
                 job = waiting.popleft()
-                logits, read_layers = starts(job.conversation)
+                first, cache = read_prompts.read(prompts[job.conversation])
                 if not layers:
-                    layers = [RowLayer(*one, capacity) for one in read_layers]
-                if _advance(job, logits, sampling, stops):
-                    done()
+                    layers = [RowLayer(layer.keys, layer.values, capacity) for layer in cache.layers]
+                if _advance(job, first.cpu().numpy(), sampling, stops):
                     continue
-                for layer, one in zip(layers, read_layers, strict=True):
-                    layer.take(row, *one)
+                for layer, one in zip(layers, cache.layers, strict=True):
+                    layer.take(row, one.keys, one.values)
                 writing[row], position[row], last[row] = job, len(prompts[job.conversation]), job.tokens[-1]
         if not any(writing):
             return
-        logits = _step(model, layers, last, position)
+        logits = _step(read_prompts.model, layers, last, position)
         for row, at in enumerate(writing):
             if at is None:
                 continue
             if _advance(at, logits[row], sampling, stops):
                 writing[row] = None
-                done()
             else:
                 position[row] += 1
                 last[row] = at.tokens[-1]
-
-
-def _starts(model: Any, prompts: Sequence[list[int]]) -> Callable[[int], tuple[np.ndarray, list[tuple[Any, Any]]]]:
-    """Logits after a prompt, and its keys and values by layer; each prompt is read once for all its answers."""
-    latest: dict[int, tuple[np.ndarray, list[tuple[Any, Any]]]] = {}
-
-    def start(index: int) -> tuple[np.ndarray, list[tuple[Any, Any]]]:
-        if index not in latest:
-            latest.clear()
-            logits, cache = read(model, prompts[index])
-            latest[index] = logits.cpu().numpy(), [(layer.keys, layer.values) for layer in cache.layers]
-        return latest[index]
-
-    return start
 
 
 def _step(model: Any, layers: list[RowLayer], last: torch.Tensor, position: torch.Tensor) -> np.ndarray:

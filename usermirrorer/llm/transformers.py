@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,10 @@ from usermirrorer.llm.labels import label_tokens
 from usermirrorer.llm.local import SMALL, LocalModel, adapter_base, load, model_config
 from usermirrorer.llm.protocol import Conversation, Output
 from usermirrorer.steps import Sampling
+
+
+if TYPE_CHECKING:
+    from usermirrorer.llm.decoding import PromptsRead
 
 
 # (model directory or Hub id, kind of weights, precision) -> the model; at most one entry.
@@ -31,6 +35,7 @@ class TransformersModel(LocalModel):
     def __init__(self, model: str, dtype: str | None = None) -> None:
         super().__init__("transformers", model)
         self.dtype = dtype
+        self._read: PromptsRead | None = None
 
     def generate(
         self, conversations: Sequence[Conversation], n: int, sampling: Sampling, seeds: Sequence[int]
@@ -41,10 +46,10 @@ class TransformersModel(LocalModel):
         from usermirrorer.llm.decoding import sample_answers
 
         prompts = self.fitting_tokens(conversations)
-        model = self._model("causal")
+        model, prompts_read = self._model("causal"), self._prompts_read()
         draws = n if sampling.temperature > 0 else 1
         with torch.inference_mode(), _threads(model):
-            written = sample_answers(model, prompts, draws, sampling, seeds, _stops(model), self.max_length)
+            written = sample_answers(prompts_read, prompts, draws, sampling, seeds, _stops(model), self.max_length)
         return [
             [
                 Output(
@@ -59,8 +64,8 @@ class TransformersModel(LocalModel):
     def choice_probs(self, conversations: Sequence[Conversation], labels: Sequence[Sequence[str]]) -> list[np.ndarray]:
         """Probability of each label as the next token of the open turn, given that it is one of them; `(options,)`.
 
-        Conversations that differ only in their last turn and follow each other are read once up to it. Raises
-        UserError if a label is not a single, distinct token there or a conversation is too long.
+        What conversations share up to their last turn is read once. Raises UserError if a label is not a single,
+        distinct token there or a conversation is too long.
         """
         import torch
 
@@ -69,16 +74,11 @@ class TransformersModel(LocalModel):
         contexts = self.fitting_tokens(conversations)
         prompts = self.tokens([messages[:-1] for messages in conversations])
         allowed = {names: label_tokens(self.encode, names, self.name) for names in {tuple(row) for row in labels}}
-        model, rows = self._model("causal"), []
-        shared: list[int] = []
-        before = None
+        model, prompts_read, rows = self._model("causal"), self._prompts_read(), []
         with torch.inference_mode(), _threads(model):
             for context, prompt, names in zip(contexts, prompts, labels, strict=True):
-                if prompt != shared or before is None:
-                    _, before = read(model, prompt)
-                    shared = prompt
                 if context[: len(prompt)] == prompt:
-                    logits, _ = read(model, context[len(prompt) :], before)
+                    logits, _ = read(model, context[len(prompt) :], prompts_read.read(prompt)[1])
                 else:
                     logits, _ = read(model, context)
                 rows.append(logits[allowed[tuple(names)]].double().softmax(0).cpu().numpy())
@@ -97,6 +97,15 @@ class TransformersModel(LocalModel):
                 vectors.append(_pooled(states, self.path).cpu().numpy())
         stacked = np.array(vectors, dtype=np.float32)
         return stacked / np.linalg.norm(stacked, axis=1, keepdims=True)
+
+    def _prompts_read(self) -> PromptsRead:
+        """The prompts that the loaded model has read."""
+        from usermirrorer.llm.decoding import PromptsRead
+
+        model = self._model("causal")
+        if self._read is None or self._read.model is not model:
+            self._read = PromptsRead(model)
+        return self._read
 
     def _model(self, kind: str) -> Any:
         """The loaded model, on a GPU if there is one; any other model is dropped first."""
