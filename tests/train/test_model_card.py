@@ -14,7 +14,7 @@ RECORD = {
     "prompt": "plain", "method": "dpo", "base": "./models/sft", "bases": ["tiny-base", "./models/sft"],
     "data": {
         "path": "runs/pairs/toy", "fingerprint": "abcdef0123456789", "rows": 12_345, "kept": 12_000,
-        "dropped": {"too long": 1_300, "blanked": 45},
+        "dropped": {"too long": 1_300, "blanked": 45}, "evidence": True,
         "probe": {"toy": {"accuracy": {"value": 0.21, "low": 0.2, "high": 0.22}, "exact": False, "classifier": "words",
                           "chance": 0.2, "warning": False}},
     },
@@ -43,6 +43,7 @@ def test_every_entry_of_the_record_is_in_the_card(tmp_path: Path) -> None:
         "1,234 of 16 pairs (2 × 2 × 4), 4,322 s on 2 × CPU (DistributedDataParallel)", "logged: 0.6931\n",
         "git revision `abc-dirty`; torch 2.13.0, trl 1.16.0\n",
         "\n* `toy`: 0.210 [0.200, 0.220] (words of the options), chance 0.200.\n",
+        "\n- Evidence: the options it was trained on carry a word", "\n- Steps: ",
         "Rows dropped: 1,300 too long, 45 blanked.\n", "\n````yaml\nlearning_rate: 0.001\n", "é",
     ):  # fmt: skip
         assert words in text, words
@@ -51,7 +52,8 @@ def test_every_entry_of_the_record_is_in_the_card(tmp_path: Path) -> None:
 def test_what_is_unknown_is_said(tmp_path: Path) -> None:
     record = RECORD | {
         "base": "Qwen/Qwen2.5-3B", "bases": ["Qwen/Qwen2.5-3B"], "prompt": None, "git_revision": None,
-        "data": RECORD["data"] | {"probe": None, "dropped": {}}, "run": RECORD["run"] | {"last_loss": None},
+        "data": RECORD["data"] | {"probe": None, "dropped": {}, "evidence": False},
+        "run": RECORD["run"] | {"last_loss": None},
     }  # fmt: skip
     header, text = written(tmp_path / "adapter", record, peft=True)
     assert header["library_name"] == "peft" and header["base_model"] == "Qwen/Qwen2.5-3B"
