@@ -105,7 +105,7 @@ def run_arm(arm: str, args: argparse.Namespace) -> None:
     first = build(arm, work, args, judge="scripted:reader")
     if first is None:
         sys.exit(1)
-    fit(arm, "sft", "sft/config_full", args.model, first, sft)
+    fit(arm, "sft", "sft/config_full", args.model, first, sft, kept=CHECKPOINTS)
     again = work / "judged-by-sft"
     for name in MADE:
         if not (again / name).exists():
@@ -148,8 +148,8 @@ def build(arm: str, work: Path, args: argparse.Namespace, judge: str) -> Path | 
     return None if done else work / "pairs" / recipe["name"]
 
 
-def fit(arm: str, method: str, recipe: str, base: object, data: Path, out: Path) -> None:
-    """One training, unless it is finished, with a few checkpoints on the way."""
+def fit(arm: str, method: str, recipe: str, base: object, data: Path, out: Path, kept: int = 1) -> None:
+    """One training, unless it is finished, with a few checkpoints on the way, of which the last `kept` stay."""
     if (out / "train_results.json").is_file():
         return
     say(arm, f"train {out.name}")
@@ -157,7 +157,7 @@ def fit(arm: str, method: str, recipe: str, base: object, data: Path, out: Path)
     run(
         "train", method, "--config", RECIPES / "smollm2-135m-instruct" / f"{recipe}.yaml", "--accelerate", "cpu",
         "--model_name_or_path", base, "--dataset_name", data, "--output_dir", out,
-        "--save_steps", every, "--save_total_limit", CHECKPOINTS,
+        "--save_steps", every, "--save_total_limit", kept,
     )  # fmt: skip
 
 
