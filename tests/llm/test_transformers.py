@@ -130,4 +130,4 @@ def test_without_vllm_a_model_runs_under_transformers_and_one_line_says_so(model
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == f"transformers:{model_dir} TransformersModel\n"
-    assert done.stderr == "vLLM is not installed: models run under transformers, more slowly\n"
+    assert done.stderr == "vLLM is not installed: models run under transformers\n"

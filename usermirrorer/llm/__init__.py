@@ -54,5 +54,5 @@ def _has_vllm() -> bool:
     """Whether vLLM is installed; says once what is used in its place."""
     found = find_spec("vllm") is not None
     if not found:
-        print("vLLM is not installed: models run under transformers, more slowly", file=sys.stderr)
+        print("vLLM is not installed: models run under transformers", file=sys.stderr)
     return found
