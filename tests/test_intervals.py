@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -106,6 +106,7 @@ def test_intervals_cover_the_truth_when_scenes_of_a_user_resemble_each_other_and
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=3, max_size=12))
+@example([(0.0, 0.0), (0.0, 0.0), (0.0, 3.4863028175557514e-105)])
 def test_paired_interval_is_the_interval_of_the_differences(values):
     a, b = np.tile(np.array(values), (20, 1)).T
     users, groups = np.arange(len(a)), np.arange(len(a)) // 2

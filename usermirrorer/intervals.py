@@ -171,7 +171,7 @@ def _estimate(parts: Sequence[_Part], statistic: Statistic) -> Estimate:
     variances = np.array([part.variance(statistic) for part in parts]) / len(parts) ** 2
     total = variances.sum()
     half = 0.0
-    if total > 0:  # Satterthwaite's degrees of freedom for a sum
-        freedom = total**2 / (variances**2 / [max(part.freedom, 1.0) for part in parts]).sum()
+    if total > 0:  # Satterthwaite's degrees of freedom for a sum, in shares of it: tiny squares would vanish
+        freedom = 1 / ((variances / total) ** 2 / [max(part.freedom, 1.0) for part in parts]).sum()
         half = float(stdtrit(freedom, 0.975) * total**0.5)
     return {"value": value, "low": max(value - half, statistic.least), "high": value + half, "n": scenes}
