@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from itertools import chain, islice, repeat
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,8 @@ def _show_scene(row: Row, related: Related) -> None:
         probs = predictions.filter(pl.col("variant") == variant)["probs"].to_list()
         if probs:
             answers[f"{variant} decisions"] = _percent(np.mean(probs, axis=0).tolist())
-    rows = [(name, *map(str, cells)) for name, cells in answers.items()]
+    # In a damaged scene lists differ in length; `validate` says so.
+    rows = [(name, *islice(chain(map(str, cells), repeat("")), options)) for name, cells in answers.items()]
     show_table(["option", *(_option(None, index) for index in range(options))], rows)
 
 
