@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from usermirrorer.errors import UserError
-from usermirrorer.settings import closest
+from usermirrorer.errors import UserError, closest
 
 
 DATA, ACCELERATE = "data", "accelerate"

@@ -22,7 +22,7 @@ def recipes(
     """
     from usermirrorer import console
     from usermirrorer.console.tables import show_table
-    from usermirrorer.settings import closest
+    from usermirrorer.errors import closest
     from usermirrorer.shipped import ACCELERATE, DATA, headline, shipped
     from usermirrorer.train.config import METHODS
 

@@ -46,7 +46,7 @@ def load_model(spec: str, *, base_url: str | None = None) -> LanguageModel:
 
 def as_spec(model: str) -> str:
     """The SPEC of a model that may be given as a directory or Hub id, which then runs on this machine."""
-    return model if model.startswith(("vllm:", "transformers:", "openai:", "scripted:")) else f"vllm:{model}"
+    return model if model.startswith(tuple(f"{kind}:" for kind in KINDS)) else f"vllm:{model}"
 
 
 @cache

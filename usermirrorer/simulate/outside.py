@@ -17,8 +17,7 @@ from usermirrorer.data.scenes.render import HISTORY_MAX, UNDATED, history_texts
 from usermirrorer.data.sources.own.values import LATEST, MILLISECONDS_FROM, SECONDS_FROM
 from usermirrorer.data.sources.readers.text import one_line
 from usermirrorer.data.sources.templates import field_names, fill, fill_lines
-from usermirrorer.errors import UserError, shorten
-from usermirrorer.settings import closest
+from usermirrorer.errors import UserError, closest, shorten
 
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

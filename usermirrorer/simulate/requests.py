@@ -13,9 +13,8 @@ import polars as pl
 from usermirrorer.data.log.tables import Tables
 from usermirrorer.data.scenes.as_of import NOBODY
 from usermirrorer.data.scenes.render import HISTORY_MAX, option_texts, render
-from usermirrorer.errors import UserError, shorten
+from usermirrorer.errors import UserError, closest, shorten
 from usermirrorer.llm.prompts import LABELS, SceneText
-from usermirrorer.settings import closest
 from usermirrorer.simulate.evidence import ListEvidence
 from usermirrorer.simulate.outside import (
     Event,

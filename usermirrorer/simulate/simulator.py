@@ -9,7 +9,7 @@ from typing import Any, TypedDict, TypeVar, Unpack
 
 from usermirrorer.data.log.tables import load_tables
 from usermirrorer.data.sources import is_own, load_domain
-from usermirrorer.errors import UserError
+from usermirrorer.errors import UserError, closest
 from usermirrorer.llm import as_spec, load_model
 from usermirrorer.llm.choose import (
     MODES,
@@ -23,7 +23,6 @@ from usermirrorer.llm.choose import (
 from usermirrorer.llm.prompts import INSTRUCTIONS, LABELS, SceneText, conversation, shed_history
 from usermirrorer.llm.protocol import Conversation, LanguageModel
 from usermirrorer.seeds import scene_seed
-from usermirrorer.settings import closest
 from usermirrorer.simulate.batching import Batcher
 from usermirrorer.simulate.calibration import read_calibration
 from usermirrorer.simulate.choice import Choice, choice

@@ -16,10 +16,9 @@ import polars as pl
 
 from usermirrorer.data.artefacts.store import finished_content
 from usermirrorer.data.items.histories import histories_in_blocks
-from usermirrorer.data.items.models import KNN_NEIGHBOURS
-from usermirrorer.data.items.neighbours import Neighbours, co_occurrence
+from usermirrorer.data.items.models import item_knn
 from usermirrorer.data.items.recency import decay
-from usermirrorer.data.log.choices import choice_rows
+from usermirrorer.data.log.choices import choice_log
 from usermirrorer.data.log.tables import load_cuts, load_tables, rows_of
 from usermirrorer.llm.prompts import answered, evidence_word
 from usermirrorer.llm.protocol import Conversation, Output
@@ -63,9 +62,8 @@ def read_leads(name: str, work: Path) -> Leads:
     settings = finished_content(directory, f"scenes {name} --work {work} --split train")["recipe"]
     half_life = finished_content(work / "features" / name / "train", f"scenes {name} --split train")["half_lives"]
     tables = load_tables(work, name)
-    choices = choice_rows(tables, settings["choice"])
-    log = tables.log if isinstance(choices, slice) else tables.log.take(choices)
-    neighbours = Neighbours.of(co_occurrence(log.before(load_cuts(work, name).train)), KNN_NEIGHBOURS)
+    log = choice_log(tables, settings["choice"])
+    neighbours = item_knn(log.before(load_cuts(work, name).train))
     columns = ["scene_id", "user_id", "timestamp", "group_time", "impression_list", "history_len"]
     scenes = pl.read_parquet(sorted(directory.glob("*.parquet")), columns=columns)
     lists = scenes["impression_list"].list

@@ -7,8 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from usermirrorer.data.sources.domain import Domain, RawTables, choice_rule
-from usermirrorer.errors import UserError
-from usermirrorer.settings import closest
+from usermirrorer.errors import UserError, closest
 
 
 __all__ = ["DOMAINS", "OWN", "Domain", "RawTables", "choice_rule", "is_own", "load_domain"]

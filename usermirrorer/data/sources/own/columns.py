@@ -10,8 +10,7 @@ import polars as pl
 
 from usermirrorer.data.sources.own.values import Kind, Unit, as_flags, as_numbers, as_times, as_whole
 from usermirrorer.data.sources.readers.checks import unique_ids
-from usermirrorer.errors import UserError
-from usermirrorer.settings import closest
+from usermirrorer.errors import UserError, closest
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,7 @@ from usermirrorer.data.sources.own.looks import (
     listed,
 )
 from usermirrorer.data.sources.own.values import as_times
-from usermirrorer.errors import UserError
-from usermirrorer.settings import closest
+from usermirrorer.errors import UserError, closest
 
 
 JOINED = 0.5
