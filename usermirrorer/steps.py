@@ -28,6 +28,9 @@ BUILT_EXPOSURES = (*GROUPED_EXPOSURES, "published")
 
 EXPOSURES = (*BUILT_EXPOSURES, "logged")
 
+MODEL_FORMS = "vllm:MODEL, transformers:MODEL, openai:MODEL or scripted:NAME"
+"""How a model is named wherever one is asked for."""
+
 LIKENESS = ("content", "popularity")
 """What makes items alike in `hard`."""
 

@@ -10,10 +10,7 @@ import typer
 
 from usermirrorer.cli.options import BaseUrl, Name, Source, Work, Workers, complete_domain, reports, with_settings
 from usermirrorer.errors import UserError
-from usermirrorer.steps import DecideSettings, DistillSettings, PrepareSettings, SceneSettings
-
-
-SPEC_FORMS = "vllm:MODEL, transformers:MODEL, openai:MODEL or scripted:NAME"
+from usermirrorer.steps import MODEL_FORMS, DecideSettings, DistillSettings, PrepareSettings, SceneSettings
 
 
 @reports
@@ -79,7 +76,7 @@ def decide(
     domain: Name,
     work: Work,
     variant: Annotated[str, typer.Option(help="strong or weak")],
-    llm: Annotated[str, typer.Option(metavar="SPEC", help=SPEC_FORMS)],
+    llm: Annotated[str, typer.Option(metavar="SPEC", help=MODEL_FORMS)],
     settings: DecideSettings,
     base_url: BaseUrl = None,
 ) -> None:

@@ -8,15 +8,14 @@ from importlib.util import find_spec
 
 from usermirrorer.errors import UserError, closest
 from usermirrorer.llm.protocol import LanguageModel
+from usermirrorer.steps import MODEL_FORMS
 
 
 KINDS = ("vllm", "transformers", "openai", "scripted")
 
-FORMS = "vllm:MODEL, transformers:MODEL, openai:MODEL or scripted:NAME"
-
 
 def load_model(spec: str, *, base_url: str | None = None) -> LanguageModel:
-    """The model of a SPEC: one of `FORMS`, with `openai:MODEL` at `base_url` or OPENAI_BASE_URL.
+    """The model of a SPEC: one of `MODEL_FORMS`, with `openai:MODEL` at `base_url` or OPENAI_BASE_URL.
 
     `vllm:MODEL` runs under transformers, and says so, where vLLM is not installed. Loads nothing until the first
     request. Raises UserError if `spec` has another form.
@@ -24,7 +23,7 @@ def load_model(spec: str, *, base_url: str | None = None) -> LanguageModel:
     kind, _, name = spec.partition(":")
     if not name or kind not in KINDS:
         nearest = closest(kind, KINDS, "") if name else ""
-        raise UserError("; ".join(filter(None, [f"'{spec}' is not a model: write {FORMS}", nearest])))
+        raise UserError("; ".join(filter(None, [f"'{spec}' is not a model: write {MODEL_FORMS}", nearest])))
     if base_url is not None and kind != "openai":
         raise UserError(f"--base-url is for openai:MODEL, not for '{spec}': leave it out or name the server's model")
     if kind == "vllm" and _has_vllm():
