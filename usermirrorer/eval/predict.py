@@ -6,9 +6,12 @@ from collections.abc import Callable
 
 import polars as pl
 
+from usermirrorer.errors import StepFailed
 from usermirrorer.llm.choose import choose, prompt_limit
-from usermirrorer.llm.prompts import conversation, shed_history
+from usermirrorer.llm.execution import run
+from usermirrorer.llm.prompts import SceneText, conversation, shed_history
 from usermirrorer.llm.protocol import LanguageModel
+from usermirrorer.llm.requests import Task
 from usermirrorer.seeds import scene_seed
 from usermirrorer.steps import Sampling
 
@@ -24,9 +27,6 @@ PREDICTED: dict[str, pl.DataType | type[pl.DataType]] = {
     "shed": pl.Int64,
     "probs": pl.List(pl.Float64),
 }
-
-BATCH = 512
-"""Scenes passed to the model at once: few enough to show progress, enough to fill an engine's batch."""
 
 
 def predict(
@@ -47,25 +47,27 @@ def predict(
     the number of scenes done. The samples of a scene depend only on (seed, scene_id).
     """
     limit = prompt_limit(model, sampling, mode)
-    rows: list[dict[str, object]] = []
-    for start in range(0, len(scenes), BATCH):
-        batch = []
-        for scene_id, text in scenes[start : start + BATCH].select("scene_id", "text").iter_rows():
-            fitted = shed_history(text, prompt, model.count_tokens, limit)
-            if fitted is not None:
-                batch.append((scene_id, *fitted))
-        answers = choose(
-            model,
-            [conversation(text, prompt) for _, text, _ in batch],
-            [len(text["action_list"]) for _, text, _ in batch],
-            repeat=repeat,
-            sampling=sampling,
-            mode=mode,
-            seeds=[scene_seed(seed, scene_id) for scene_id, _, _ in batch],
-        )
-        for (scene_id, _, shed), processes in zip(batch, answers, strict=True):
-            for sample, process in enumerate(processes):
-                row = {"scene_id": scene_id, "context": context, "sample": sample, "shed": shed, **vars(process)}
-                rows.append({**row, "probs": process.probs.tolist()})
-        progress(min(start + BATCH, len(scenes)))
-    return pl.DataFrame(rows, schema=PREDICTED)
+
+    def answered(scene_id: str, text: SceneText) -> Task[list[dict[str, object]]]:
+        fitted = shed_history(text, prompt, model.count_tokens, limit)
+        if fitted is None:
+            return []
+        shown, shed = fitted
+        processes = yield from choose(
+            model, conversation(shown, prompt), len(shown["action_list"]),
+            repeat=repeat, sampling=sampling, mode=mode, seed=scene_seed(seed, scene_id),
+        )  # fmt: skip
+        row = {"scene_id": scene_id, "context": context, "shed": shed}
+        return [
+            row | {"sample": sample, **vars(process), "probs": process.probs.tolist()}
+            for sample, process in enumerate(processes)
+        ]
+
+    found: dict[int, list[dict[str, object]]] = {}
+    asked = scenes.select("scene_id", "text").iter_rows()
+    for place, rows in run(model.session(), (answered(scene_id, text) for scene_id, text in asked)):
+        if isinstance(rows, StepFailed):
+            raise rows
+        found[place] = rows
+        progress(len(found))
+    return pl.DataFrame([row for place in sorted(found) for row in found[place]], schema=PREDICTED)

@@ -14,6 +14,7 @@ from usermirrorer.llm.paths import model_path
 from usermirrorer.llm.prompts import PROMPT_DATE
 from usermirrorer.llm.protocol import Conversation
 from usermirrorer.llm.readability import FEWEST_WORDS, describe_unreadable, words_of
+from usermirrorer.steps import EngineSettings
 
 
 LONGEST = 8192
@@ -25,15 +26,16 @@ SMALL = 512
 class LocalModel:
     """What the backends that load a model themselves have in common. Reads nothing before its first use."""
 
-    def __init__(self, kind: str, model: str) -> None:
+    def __init__(self, kind: str, model: str, settings: EngineSettings | None = None) -> None:
         self.name = f"{kind}:{model}"
         self.path = model_path(model)
+        self.settings = settings or EngineSettings()
         self._words: set[str] = set()
 
     @cached_property
     def max_length(self) -> int:
-        """Tokens of prompt and answer together: the model's context length, at most 8,192."""
-        return max_length(self.path)
+        """Tokens of prompt and answer together: as set, else the model's context length, at most 8,192."""
+        return self.settings.max_model_len or max_length(self.path)
 
     @cached_property
     def tokenizer(self) -> Any:

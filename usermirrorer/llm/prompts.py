@@ -71,6 +71,12 @@ EVIDENCE_WORDS = ("rarely", "sometimes", "often")
 EVIDENCE_PATTERN = re.escape(EVIDENCE).replace(re.escape("{}"), f"(?:{'|'.join(EVIDENCE_WORDS)})")
 
 
+ROOM_FOR_TEMPLATE = 512
+"""A generous bound on the tokens that a chat template adds."""
+
+CountTokens = Callable[[Sequence[Conversation]], list[int]]
+
+
 class SceneText(TypedDict):
     """What a model sees of a scene."""
 
@@ -151,7 +157,7 @@ def parse(output: str, options: int) -> tuple[str, int | None]:
 
 
 def shed_history(
-    text: SceneText, instruction: str, count_tokens: Callable[[Sequence[Conversation]], list[int]], limit: int | None
+    text: SceneText, instruction: str, count_tokens: CountTokens, limit: int | None
 ) -> tuple[SceneText, int] | None:
     """Drop the oldest history until the prompt has at most `limit` tokens; the text and the number of entries dropped.
 
@@ -164,10 +170,17 @@ def shed_history(
     def shed(dropped: int) -> SceneText:
         return {**text, "history": join_history(entries[dropped:])} if dropped else text
 
-    def fits(dropped: int) -> bool:
-        return count_tokens([conversation(shed(dropped), instruction)])[0] <= limit
+    def fits_without(dropped: int) -> bool:
+        return fits(conversation(shed(dropped), instruction), count_tokens, limit)
 
-    if fits(0):
+    if fits_without(0):
         return text, 0
-    dropped = bisect_left(range(len(entries)), True, lo=1, key=fits) if entries else 0
-    return (shed(dropped), dropped) if entries and fits(dropped) else None
+    dropped = bisect_left(range(len(entries)), True, lo=1, key=fits_without) if entries else 0
+    return (shed(dropped), dropped) if entries and fits_without(dropped) else None
+
+
+def fits(messages: Conversation, count_tokens: CountTokens, limit: int | None) -> bool:
+    """Whether a conversation has at most `limit` tokens. A token has a byte or more, so only long ones are counted."""
+    if limit is None or sum(len(turn["content"].encode()) for turn in messages) + ROOM_FOR_TEMPLATE <= limit:
+        return True
+    return count_tokens([messages])[0] <= limit

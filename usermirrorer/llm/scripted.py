@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from usermirrorer.errors import UserError, unknown_name
+from usermirrorer.llm.execution import BatchSession
 from usermirrorer.llm.prompts import LABELS, answered, history_entries, without_evidence
 from usermirrorer.llm.protocol import Conversation, Output
 from usermirrorer.steps import Sampling
@@ -30,6 +31,8 @@ weights have no scale, the power to which they are raised."""
 NAMED = 0.9
 """Probability that a scripted predictor gives the option that a decision names."""
 
+SLOTS = 1024
+
 _HISTORY = "## History\n"
 _OPTIONS = "# Exposure List\n"
 _WORD = re.compile(r"[^\W\d_]+(?:['-][^\W\d_]+)*")
@@ -43,6 +46,10 @@ class ScriptedWriter:
     name: str
     sharpness: float
     max_length: int | None = None
+
+    def session(self) -> BatchSession:
+        """The writer, answering what has been submitted in batches."""
+        return BatchSession(self, SLOTS)
 
     def generate(
         self, conversations: Sequence[Conversation], n: int, sampling: Sampling, seeds: Sequence[int]

@@ -11,15 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from usermirrorer.llm.execution import BatchSession
 from usermirrorer.llm.labels import label_tokens
 from usermirrorer.llm.local import SMALL, LocalModel, adapter_base, load, model_config
 from usermirrorer.llm.protocol import Conversation, Output
-from usermirrorer.steps import Sampling
+from usermirrorer.steps import EngineSettings, Sampling
 
 
 if TYPE_CHECKING:
     from usermirrorer.llm.decoding import PromptsRead
 
+
+SLOTS = 192
+"""Answers asked for at a time; `decoding.ROWS` of them advance together."""
 
 # (model directory or Hub id, kind of weights, precision) -> the model; at most one entry.
 _loaded: dict[tuple[str, str, str], Any] = {}
@@ -28,14 +32,18 @@ _loaded: dict[tuple[str, str, str], Any] = {}
 class TransformersModel(LocalModel):
     """A causal model, or a LoRA adapter on one, given by directory or Hub id. Loaded at its first use.
 
-    `dtype` is the precision of the weights; by default bfloat16 on a GPU, and on a CPU that of the saved weights, but
-    float32 if the processor has no bfloat16 instructions.
+    Of the settings, `dtype` and `max_model_len` count. `auto` is bfloat16 on a GPU; on a CPU it is the precision of the
+    saved weights, but float32 if the processor has no bfloat16 instructions.
     """
 
-    def __init__(self, model: str, dtype: str | None = None) -> None:
-        super().__init__("transformers", model)
-        self.dtype = dtype
+    def __init__(self, model: str, settings: EngineSettings | None = None) -> None:
+        super().__init__("transformers", model, settings)
+        self.dtype = None if self.settings.dtype == "auto" else self.settings.dtype
         self._read: PromptsRead | None = None
+
+    def session(self) -> BatchSession:
+        """The model, answering what has been submitted in batches."""
+        return BatchSession(self, SLOTS)
 
     def generate(
         self, conversations: Sequence[Conversation], n: int, sampling: Sampling, seeds: Sequence[int]

@@ -9,80 +9,134 @@ import numpy as np
 
 from usermirrorer.errors import StepFailed
 from usermirrorer.llm.engine import engine
+from usermirrorer.llm.execution import ask_all
 from usermirrorer.llm.labels import label_tokens
 from usermirrorer.llm.local import LocalModel, adapter_base
 from usermirrorer.llm.protocol import Conversation, Output
-from usermirrorer.steps import Sampling
+from usermirrorer.llm.requests import Answer, Request, Session, Weigh, Write
+from usermirrorer.steps import EngineSettings, Sampling
 
 
 class VLLMModel(LocalModel):
     """A causal model, or a LoRA adapter on one, given by directory or Hub id. Loaded at its first use."""
 
-    def __init__(self, model: str) -> None:
-        super().__init__("vllm", model)
+    def __init__(self, model: str, settings: EngineSettings | None = None) -> None:
+        super().__init__("vllm", model, settings)
+
+    def session(self) -> Session:
+        """The engine, ready for requests; several of them, in processes of their own, if the settings say so."""
+        if self.settings.data_parallel_size > 1:
+            from usermirrorer.llm.workers import pool
+
+            return pool(self.path, self.settings)
+        return VLLMSession(self)
 
     def generate(
         self, conversations: Sequence[Conversation], n: int, sampling: Sampling, seeds: Sequence[int]
     ) -> list[list[Output]]:
         """`n` answers to each conversation, `(conversations, n)`; UserError if a prompt leaves no room for one."""
-        from vllm import SamplingParams
-
-        prompts = self.fitting_tokens(conversations)
-        # vLLM refuses several greedy samples, which would be the same text anyway.
-        draws = n if sampling.temperature > 0 else 1
-        params = [
-            SamplingParams(
-                n=draws,
-                seed=seed,
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                max_tokens=min(sampling.max_tokens, self.max_length - len(prompt)),
-            )
-            for prompt, seed in zip(prompts, seeds, strict=True)
-        ]
-        results = self._run(prompts, params)
-        return [[Output(out.text, out.finish_reason) for out in result.outputs] * (n // draws) for result in results]
+        asked = zip(conversations, seeds, strict=True)
+        return ask_all(self.session(), [Write(messages, n, sampling, seed) for messages, seed in asked])
 
     def choice_probs(self, conversations: Sequence[Conversation], labels: Sequence[Sequence[str]]) -> list[np.ndarray]:
         """Probability of each label as the next token of the open turn, given that it is one of them; `(options,)`.
 
         Raises UserError if a label is not a single, distinct token there or a conversation is too long.
         """
-        from vllm import SamplingParams
-
-        prompts = self.fitting_tokens(conversations)
-        tokens = {names: label_tokens(self.encode, names, self.name) for names in {tuple(row) for row in labels}}
-        allowed = [tokens[tuple(names)] for names in labels]
-        params = [
-            SamplingParams(max_tokens=1, temperature=1.0, allowed_token_ids=ids, logprobs=len(ids), detokenize=False)
-            for ids in allowed
-        ]
-        rows = []
-        for result, names, ids in zip(self._run(prompts, params), labels, allowed, strict=True):
-            found = result.outputs[0].logprobs[0]
-            missing = [name for name, token in zip(names, ids, strict=True) if token not in found]
-            if missing:
-                raise StepFailed(f"vLLM gave no probability for the label '{missing[0]}' of {self.name}")
-            probs = np.exp([found[token].logprob for token in ids])
-            if abs(probs.sum() - 1) > 1e-4:
-                raise StepFailed(f"vLLM's probabilities of {len(ids)} labels of {self.name} sum to {probs.sum():.6f}")
-            rows.append(probs / probs.sum())
-        return rows
+        asked = zip(conversations, labels, strict=True)
+        return ask_all(self.session(), [Weigh(messages, names) for messages, names in asked])
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """Vectors of unit length, `(texts, width)`, float32. A text too long for the model is cut at its end."""
-        llm = engine(self.path, "pooling")
+        llm = engine(self.path, "pooling", self.settings)
         cut = {"truncate_prompt_tokens": llm.model_config.max_model_len}
         outputs = llm.embed(list(texts), use_tqdm=False, tokenization_kwargs=cut)
         vectors = np.array([output.outputs.embedding for output in outputs], dtype=np.float32)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
-    def _run(self, prompts: Sequence[list[int]], params: Sequence[Any]) -> Any:
-        llm = engine(self.path)
-        lora = None
-        if adapter_base(self.path):
+
+class VLLMSession:
+    """Requests to the engine of a model: they join the running batch as soon as there is room."""
+
+    def __init__(self, model: VLLMModel) -> None:
+        self.model = model
+        self.engine = engine(model.path, settings=model.settings).llm_engine
+        # As many again wait inside the engine, which in a process of its own does not wait for this one then.
+        self.slots = 2 * self.engine.vllm_config.scheduler_config.max_num_seqs
+        self.lora = None
+        if adapter_base(model.path):
             from vllm.lora.request import LoRARequest
 
-            lora = LoRARequest("adapter", 1, self.path)
-        inputs: list[Any] = [{"prompt_token_ids": prompt} for prompt in prompts]
-        return llm.generate(inputs, list(params), use_tqdm=False, lora_request=lora)
+            self.lora = LoRARequest("adapter", 1, model.path)
+        self.labels: dict[tuple[str, ...], list[int]] = {}
+        self.asked: dict[str, tuple[int, Request]] = {}
+
+    def prepare(self, requests: Sequence[Request]) -> list[tuple[Request, list[int], Any]]:
+        """Each request with its tokens and sampling parameters. UserError if one leaves no room for an answer."""
+        tokens = self.model.fitting_tokens([request.conversation for request in requests])
+        return [
+            (request, prompt, self._params(request, len(prompt)))
+            for request, prompt in zip(requests, tokens, strict=True)
+        ]
+
+    def submit(self, key: int, prepared: Any) -> None:
+        from vllm.inputs.engine import tokens_input
+
+        request, prompt, params = prepared
+        self.asked[str(key)] = (key, request)
+        self.engine.add_request(str(key), tokens_input(prompt), params, lora_request=self.lora)
+
+    def collect(self) -> list[tuple[int, Answer | Exception]]:
+        while True:
+            if ended := [result for result in self.engine.step() if result.finished]:
+                return [self._answer(result) for result in ended]
+
+    def close(self) -> None:
+        if self.asked:
+            self.engine.abort_request(list(self.asked))
+            self.asked.clear()
+
+    def _params(self, request: Request, prompt: int) -> Any:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        whole = {"output_kind": RequestOutputKind.FINAL_ONLY}
+        if isinstance(request, Write):
+            sampling = request.sampling
+            return SamplingParams(
+                # vLLM refuses several greedy samples, which would be the same text anyway.
+                n=request.n if sampling.temperature > 0 else 1,
+                seed=request.seed,
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                max_tokens=min(sampling.max_tokens, self.model.max_length - prompt),
+                **whole,
+            )
+        ids = self._allowed(request.labels)
+        return SamplingParams(
+            max_tokens=1, temperature=1.0, allowed_token_ids=ids, logprobs=len(ids), detokenize=False, **whole
+        )
+
+    def _allowed(self, labels: Sequence[str]) -> list[int]:
+        names = tuple(labels)
+        if names not in self.labels:
+            self.labels[names] = label_tokens(self.model.encode, names, self.model.name)
+        return self.labels[names]
+
+    def _answer(self, result: Any) -> tuple[int, Answer | Exception]:
+        key, request = self.asked.pop(result.request_id)
+        if isinstance(request, Weigh):
+            return key, self._probs(result, request)
+        outputs = [Output(out.text, out.finish_reason) for out in result.outputs]
+        return key, outputs * (request.n // len(outputs))
+
+    def _probs(self, result: Any, request: Weigh) -> np.ndarray | StepFailed:
+        found, name = result.outputs[0].logprobs[0], self.model.name
+        ids = self._allowed(request.labels)
+        missing = [label for label, token in zip(request.labels, ids, strict=True) if token not in found]
+        if missing:
+            return StepFailed(f"vLLM gave no probability for the label '{missing[0]}' of {name}")
+        probs = np.exp([found[token].logprob for token in ids])
+        if not abs(probs.sum() - 1) <= 1e-4:
+            return StepFailed(f"vLLM's probabilities of {len(ids)} labels of {name} sum to {probs.sum():.6f}")
+        return probs / probs.sum()

@@ -9,7 +9,7 @@ from typing import Any, TypedDict, TypeVar, Unpack
 
 from usermirrorer.data.log.tables import load_tables
 from usermirrorer.data.sources import is_own, load_domain
-from usermirrorer.errors import UserError, closest
+from usermirrorer.errors import StepFailed, UserError, closest
 from usermirrorer.llm import as_spec, load_model
 from usermirrorer.llm.choose import (
     MODES,
@@ -20,6 +20,7 @@ from usermirrorer.llm.choose import (
     trained_prompt,
     trained_with_evidence,
 )
+from usermirrorer.llm.execution import run_all
 from usermirrorer.llm.prompts import INSTRUCTIONS, LABELS, SceneText, conversation, shed_history
 from usermirrorer.llm.protocol import Conversation, LanguageModel
 from usermirrorer.seeds import scene_seed
@@ -191,15 +192,19 @@ class Simulator:
         asked = _fitting(fitted)
         if not asked:
             return fitted, []
-        return fitted, choose(
-            self.model,
-            [messages for _, messages, _ in asked],
-            [len(offer.text["action_list"]) for offer, _, _ in asked],
-            repeat=settings.samples,
-            sampling=sampling,
-            mode=self.mode,
-            seeds=[scene_seed(settings.seed, _shown(messages)) for _, messages, _ in asked],
-        )
+        tasks = [
+            choose(
+                self.model, messages, len(offer.text["action_list"]),
+                repeat=settings.samples, sampling=sampling, mode=self.mode,
+                seed=scene_seed(settings.seed, _shown(messages)),
+            )
+            for offer, messages, _ in asked
+        ]  # fmt: skip
+        processes = run_all(self.model.session(), tasks)
+        for process in processes:
+            if isinstance(process, StepFailed):
+                raise process
+        return fitted, [process for process in processes if not isinstance(process, StepFailed)]
 
     def _fit(self, offer: Offer, limit: int | None) -> Fitted | UserError:
         """The conversation without the oldest history that is too much for the model."""

@@ -22,6 +22,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from usermirrorer.data.artefacts.journal import JOURNAL, Journal, Note, journal_rows
 from usermirrorer.errors import UserError
 
 
@@ -29,7 +30,6 @@ SHARD_ROWS = 4096
 SHARD = re.compile(r"\w+-\d{5}\.parquet")
 MANIFEST = ".manifest.json"
 """How the name of a manifest ends."""
-JOURNAL = ".journal.jsonl"
 
 Progress = Callable[[int, int], None]
 """Reports (done, total) of a running step."""
@@ -51,35 +51,31 @@ class Step:
             raise UserError(f"{directory} was made with other settings ({changed}); delete it or use another --work")
         self.complete = manifest is not None and manifest["content"].get("finished", False)
         self.content: dict[str, Any] = manifest["content"] if manifest else {}
-        self._pending: list[dict[str, Any]] = []
-        self._shards = 0
+        self.journal = Journal(directory, SHARD_ROWS, self._cut)
         if manifest is None:
             self._write_manifest({"recipe": self.recipe, "finished": False}, {})
 
-    def resume(self) -> int:
-        """Rows already on disk, in whole shards and in the journal; `append` continues after them."""
-        while self._shard(self._shards).is_file():
-            self._shards += 1
-        self._pending = _journal_rows(self.directory, self._shards)
-        if (self.directory / JOURNAL).is_file():
-            self._rewrite_journal()
-        return self._shards * SHARD_ROWS + len(self._pending)
+    def resume(self) -> None:
+        """Take up what an interrupted run left: `in self` then tells which units are done."""
+        shards = 0
+        while self._shard(shards).is_file():
+            shards += 1
+        self.journal.resume(shards)
 
-    def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Add rows in canonical order; from then on they survive a kill."""
-        first = self._shards * SHARD_ROWS + len(self._pending)
-        self._pending.extend(dict(row) for row in rows)
-        with open(self.directory / JOURNAL, "ab") as journal:
-            journal.write(_journal_line(first, rows))
-        if len(self._pending) >= SHARD_ROWS:
-            while len(self._pending) >= SHARD_ROWS:
-                self._flush()
-            self._rewrite_journal()
+    def __contains__(self, unit: int) -> bool:
+        return unit in self.journal
+
+    def put(self, unit: int, rows: Sequence[Mapping[str, Any]], note: Note | None = None) -> None:
+        """Add the rows of a unit, in any order of units; from then on they survive a kill.
+
+        Units are numbered from 0; their order is that of the rows in the shards. `note` is kept for the step's counts.
+        """
+        self.journal.put(unit, rows, note)
 
     def written(self, columns: Sequence[str]) -> pa.Table:
-        """Some columns of all rows appended so far, on disk or pending."""
-        pending = pa.Table.from_pylist(self._pending, schema=self.schema).select(list(columns))
-        return pa.concat_tables([read_parts(self.directory, columns), pending]) if self._shards else pending
+        """Some columns of all rows put so far, on disk or pending."""
+        pending = pa.Table.from_pylist(self.journal.rows, schema=self.schema).select(list(columns))
+        return pa.concat_tables([read_parts(self.directory, columns), pending]) if self.journal.shards else pending
 
     def write_shard(self, index: int, table: pa.Table) -> None:
         """Write one whole shard, for steps that make their shards independently of each other."""
@@ -89,9 +85,7 @@ class Step:
         """Write pending rows, the shards' digests, the results and the card; the step is then complete."""
         from usermirrorer.data.artefacts.card import step_card
 
-        while self._pending:
-            self._flush()
-        (self.directory / JOURNAL).unlink(missing_ok=True)
+        self.journal.finish()
         digests = {path.name: file_digest(path) for path in sorted(self.directory.glob("*.parquet"))}
         if not digests and self.schema is not None:
             self.write_shard(0, self.schema.empty_table())
@@ -110,14 +104,8 @@ class Step:
     def _shard(self, index: int) -> Path:
         return self.directory / shard_name(index, self.recipe)
 
-    def _flush(self) -> None:
-        rows, self._pending = self._pending[:SHARD_ROWS], self._pending[SHARD_ROWS:]
-        self.write_shard(self._shards, pa.Table.from_pylist(rows, schema=self.schema))
-        self._shards += 1
-
-    def _rewrite_journal(self) -> None:
-        line = _journal_line(self._shards * SHARD_ROWS, self._pending) if self._pending else b""
-        write_bytes(self.directory / JOURNAL, line)
+    def _cut(self, index: int, rows: list[dict[str, Any]]) -> None:
+        self.write_shard(index, pa.Table.from_pylist(rows, schema=self.schema))
 
     def _write_manifest(self, content: Mapping[str, Any], run: Mapping[str, Any]) -> None:
         text = json.dumps({"content": content, "run": run}, indent=1, ensure_ascii=False)
@@ -132,7 +120,11 @@ def open_step(directory: Path, recipe: Mapping[str, Any], schema: pa.Schema | No
     """
     directory.mkdir(parents=True, exist_ok=True)
     with locked(directory / ".lock", directory):
-        yield Step(directory, recipe, schema)
+        step = Step(directory, recipe, schema)
+        try:
+            yield step
+        finally:
+            step.journal.close()
 
 
 @contextmanager
@@ -236,25 +228,7 @@ def file_digest(path: Path) -> str:
 
 def rows_written(directory: Path) -> int:
     """Rows that a step has on disk, finished or not."""
-    shards = len(list(directory.glob("*.parquet")))
-    return shards * SHARD_ROWS + len(_journal_rows(directory, shards))
-
-
-def _journal_rows(directory: Path, shards: int) -> list[dict[str, Any]]:
-    """The rows of the journal that are not in the first `shards` shards."""
-    journal = directory / JOURNAL
-    if not journal.is_file():
-        return []
-    # A kill may cut off the last line, or leave a shard's rows in the journal too.
-    entries = [json.loads(line) for line in journal.read_bytes().split(b"\n")[:-1]]
-    rows = [row for entry in entries for row in entry["rows"]]
-    first = entries[0]["first_row"] if entries else 0
-    return rows[shards * SHARD_ROWS - first :]
-
-
-def _journal_line(first_row: int, rows: Sequence[Mapping[str, Any]]) -> bytes:
-    entry = {"first_row": first_row, "rows": [dict(row) for row in rows]}
-    return json.dumps(entry, ensure_ascii=False).encode() + b"\n"
+    return len(list(directory.glob("*.parquet"))) * SHARD_ROWS + journal_rows(directory)
 
 
 def changes(before: Any, now: Any) -> str:
