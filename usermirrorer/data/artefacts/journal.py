@@ -91,17 +91,13 @@ class Journal:
         self.file.flush()
         self._add(unit, kept, note)
         if self.pending >= self.shard_rows:
-            while self.pending >= self.shard_rows:
-                self.cut(self.shards, self.rows[: self.shard_rows])
-                self._drop(self.shard_rows)
+            self._cut_shards(self.shard_rows)
             self._rewrite()
 
     def finish(self) -> None:
-        """Cut the last shard; the journal has done its work. Raises AssertionError if a unit is missing."""
+        """Cut the last shards; the journal has done its work. Raises AssertionError if a unit is missing."""
         assert not self.later, f"unit {self.end} is missing"
-        if self.pending:
-            self.cut(self.shards, self.rows)
-            self._drop(self.pending)
+        self._cut_shards(1)
         self.close()
         self.path.unlink(missing_ok=True)
 
@@ -120,6 +116,13 @@ class Journal:
             self.next_units.append((self.end, found))
             self.pending += len(found)
             self.end += 1
+
+    def _cut_shards(self, least: int) -> None:
+        """Write shards of what is pending while that is at least so many rows."""
+        while self.pending >= least:
+            rows = self.rows[: self.shard_rows]
+            self.cut(self.shards, rows)
+            self._drop(len(rows))
 
     def _drop(self, rows: int) -> None:
         """Forget the first rows, which are now in a shard."""
