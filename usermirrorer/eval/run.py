@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -17,7 +18,8 @@ from typing import Any
 import polars as pl
 
 from usermirrorer.console import headline, progress, say
-from usermirrorer.data.artefacts.store import write_bytes, write_parquet
+from usermirrorer.data.artefacts.journal import Journal
+from usermirrorer.data.artefacts.store import locked, write_bytes, write_parquet
 from usermirrorer.errors import UserError, unknown_name
 from usermirrorer.eval.baselines import load_baselines
 from usermirrorer.eval.best_possible import best_possible
@@ -153,7 +155,11 @@ def _answer(
     if part.is_file():
         say(f"{model.name}, {context}: already answered, {len(scenes):,} scenes")
     else:
-        with progress(f"{model.name}, {context}") as report:
+        unfinished = part.with_suffix("")
+        unfinished.mkdir(parents=True, exist_ok=True)
+        with progress(f"{model.name}, {context}") as report, locked(unfinished / ".lock", unfinished):
+            journal = Journal(unfinished)
+            journal.resume()
             rows = predict(
                 model,
                 scenes,
@@ -163,10 +169,12 @@ def _answer(
                 context,
                 Sampling(**settings["sampling"]),
                 settings["seed"],
+                journal,
                 lambda done: report(done, len(scenes)),
             )
-        part.parent.mkdir(parents=True, exist_ok=True)
+            journal.close()
         write_parquet(rows.to_arrow(), part)
+        shutil.rmtree(unfinished)
     return pl.read_parquet(part)
 
 

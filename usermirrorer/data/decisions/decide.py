@@ -12,10 +12,11 @@ import pyarrow.compute as pc
 from usermirrorer.data.artefacts.journal import Note, Row
 from usermirrorer.data.artefacts.schema import DECISIONS, VARIANTS
 from usermirrorer.data.artefacts.store import Progress, fingerprint, finished_content, open_step
-from usermirrorer.data.decisions.answer import answer_scenes, read_rows
 from usermirrorer.data.decisions.neighbours import Leads, read_leads
+from usermirrorer.data.decisions.rows import read_rows
 from usermirrorer.errors import UserError, unknown_name
 from usermirrorer.llm.choose import prompt_limit
+from usermirrorer.llm.execution import answer_scenes
 from usermirrorer.llm.paths import model_digest
 from usermirrorer.llm.prompts import INSTRUCTIONS, SceneText, conversation, parse, shed_history
 from usermirrorer.llm.protocol import LanguageModel, Output

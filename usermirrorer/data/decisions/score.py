@@ -11,9 +11,10 @@ from typing import Any
 from usermirrorer.data.artefacts.journal import Note, Row
 from usermirrorer.data.artefacts.schema import PREDICTIONS, VARIANTS
 from usermirrorer.data.artefacts.store import Progress, Step, fingerprint, finished_content, open_step
-from usermirrorer.data.decisions.answer import answer_scenes, read_rows
+from usermirrorer.data.decisions.rows import read_rows
 from usermirrorer.errors import UserError
 from usermirrorer.llm.choose import prompt_limit
+from usermirrorer.llm.execution import answer_scenes
 from usermirrorer.llm.paths import model_digest
 from usermirrorer.llm.prompts import LABELS, SceneText, conversation, fits, opened, shed_history
 from usermirrorer.llm.protocol import LanguageModel
