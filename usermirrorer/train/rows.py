@@ -19,6 +19,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from usermirrorer.console.printable import printable
 from usermirrorer.data.artefacts import store
 from usermirrorer.data.artefacts.convert import PUBLISHED, as_schema, polars_types, with_pair_columns
 from usermirrorer.data.artefacts.reader import columns_of, files_at, is_hub_id, load_rows
@@ -203,7 +204,7 @@ def _log(name: str, counts: dict[str, Any], totals: list[int], answers: list[int
     for reason, count in counts["dropped"].items():
         logger.info(f"dropped: {count:,} {reason}")
     if over:
-        logger.info(f"over max_length: {len(set(over)):,} scenes, first {', '.join(over[:3])}")
+        logger.info(f"over max_length: {len(set(over)):,} scenes, first {printable(', '.join(over[:3]))}")
     for title, lengths in (("prompt and answer", totals), ("answer", answers)):
         if lengths:
             half, most, tail = np.quantile(lengths, [0.5, 0.9, 0.99])
