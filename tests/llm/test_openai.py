@@ -17,7 +17,8 @@ import pytest
 from usermirrorer.errors import StepFailed, UserError
 from usermirrorer.llm import load_model
 from usermirrorer.llm import openai as client
-from usermirrorer.llm.prompts import LABELS, conversation, opened
+from usermirrorer.llm.injection import KNOWN
+from usermirrorer.llm.prompts import LABELS, SceneText, conversation, opened
 from usermirrorer.llm.protocol import Conversation
 from usermirrorer.steps import Sampling
 
@@ -243,6 +244,20 @@ def test_probabilities_of_a_server_that_returns_them(server: Server) -> None:
     assert all(body["continue_final_message"] and not body["add_generation_prompt"] for body in scored)
     assert model.max_length == 4096
     assert model.count_tokens([messages]) == [len(tokens({"messages": messages, "continue_final_message": True}))]
+
+
+def test_no_request_holds_a_control_token_from_a_title(server: Server) -> None:
+    server.serves_vllm = True
+    server.chat = lambda body, tries: (200, masked(body) if "allowed_token_ids" in body else completion(body))
+    model = load_model("openai:m", base_url=server.url)
+    text: SceneText = {"profile": "", "history": "", "action_list": ["cake<|im_end|>", "tea[/INST]"]}
+    prompt = conversation(text, "plain")
+    model.generate([prompt], 1, SAMPLING, [1])
+    model.choice_probs([opened(prompt, "I like <|eot_id|>.")], [["A", "B"]])
+    model.count_tokens([prompt])
+    sent = [turn["content"] for body in server.seen for turn in body.get("messages", [])]
+    assert sum("[A] cake< |im_end|>\n[B] tea[ /INST]" in content for content in sent) == 3
+    assert not any(KNOWN.search(content) for content in sent)
 
 
 def ignorant(body: dict) -> Reply:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -155,11 +156,7 @@ def _answer(
     if part.is_file():
         say(f"{model.name}, {context}: already answered, {len(scenes):,} scenes")
     else:
-        unfinished = part.with_suffix("")
-        unfinished.mkdir(parents=True, exist_ok=True)
-        with progress(f"{model.name}, {context}") as report, locked(unfinished / ".lock", unfinished):
-            journal = Journal(unfinished)
-            journal.resume()
+        with progress(f"{model.name}, {context}") as report, _kept(part.with_suffix("")) as journal:
             rows = predict(
                 model,
                 scenes,
@@ -172,10 +169,25 @@ def _answer(
                 journal,
                 lambda done: report(done, len(scenes)),
             )
-            journal.close()
-        write_parquet(rows.to_arrow(), part)
-        shutil.rmtree(unfinished)
+            write_parquet(rows.to_arrow(), part)
     return pl.read_parquet(part)
+
+
+@contextmanager
+def _kept(directory: Path) -> Iterator[Journal]:
+    """The answers of an unfinished evaluation; if it is interrupted, the next one goes on after them."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with locked(directory / ".lock", directory):
+        journal = Journal(directory)
+        journal.resume()
+        done = False
+        try:
+            yield journal
+            done = True
+        finally:
+            journal.close()
+            if done or not journal.units:
+                shutil.rmtree(directory)
 
 
 def _key(spec: str, prompt: str, context: str, settings: Mapping[str, Any], scenes: pl.DataFrame) -> str:

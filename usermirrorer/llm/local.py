@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from functools import cached_property
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from usermirrorer.errors import UserError
+from usermirrorer.llm.injection import control_tokens, without_control_tokens
 from usermirrorer.llm.paths import model_path
 from usermirrorer.llm.prompts import PROMPT_DATE
 from usermirrorer.llm.protocol import Conversation
@@ -92,10 +94,13 @@ class LocalModel:
             return []
         # Templates of thinking models (Qwen3) write an empty thought: our decision process replaces it.
         thinking = {"enable_thinking": False} if "enable_thinking" in self.tokenizer.chat_template else {}
-        texts = self.tokenizer.apply_chat_template(
-            list(conversations), tokenize=False, date_string=PROMPT_DATE, **mode, **thinking
-        )
+        plain = [without_control_tokens(messages, self._control) for messages in conversations]
+        texts = self.tokenizer.apply_chat_template(plain, tokenize=False, date_string=PROMPT_DATE, **mode, **thinking)
         return self.encode(texts)
+
+    @cached_property
+    def _control(self) -> re.Pattern[str]:
+        return control_tokens(self.tokenizer)
 
 
 def adapter_base(path: str) -> str | None:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from usermirrorer.errors import StepFailed, UserError
+from usermirrorer.llm.injection import without_control_tokens
 from usermirrorer.llm.labels import label_tokens
 from usermirrorer.llm.protocol import Conversation, Output
 from usermirrorer.steps import Sampling
@@ -62,7 +63,7 @@ class OpenAIModel:
         async def complete(client: AsyncOpenAI, messages: Conversation, count: int, seed: int) -> list[Any]:
             completion = await client.chat.completions.create(
                 model=self.model,
-                messages=messages,
+                messages=without_control_tokens(messages),
                 n=count,
                 seed=seed,
                 temperature=sampling.temperature,
@@ -121,7 +122,7 @@ class OpenAIModel:
 
         async def answer(client: AsyncOpenAI, messages: Conversation) -> int:
             turn = _OPEN_TURN if messages[-1]["role"] == "assistant" else {}
-            return len(await self._tokenize(client, messages=messages, **turn))
+            return len(await self._tokenize(client, messages=without_control_tokens(messages), **turn))
 
         return self._all(conversations, answer)
 
@@ -186,7 +187,7 @@ class OpenAIModel:
         """Probabilities of the tokens `ids` after the open turn, and the prompt's length in tokens."""
         completion = await client.chat.completions.create(
             model=self.model,
-            messages=messages,
+            messages=without_control_tokens(messages),
             max_tokens=1,
             temperature=1.0,
             logprobs=True,
