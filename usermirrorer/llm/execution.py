@@ -15,7 +15,7 @@ from typing import Any, Generic
 
 from usermirrorer.errors import StepFailed
 from usermirrorer.llm.protocol import LanguageModel
-from usermirrorer.llm.requests import Answer, Request, Session, T, Task, Weigh, Write
+from usermirrorer.llm.requests import Answer, Request, Session, T, Task, Usage, Weigh, Write
 
 
 TOGETHER = 32
@@ -219,6 +219,7 @@ class BatchSession:
 
     def __init__(self, model: Any, slots: int) -> None:
         self.model, self.slots = model, slots
+        self.usage = Usage()
         self.waiting: list[tuple[int, Request]] = []
 
     def prepare(self, requests: Sequence[Request]) -> Sequence[Request]:
@@ -229,6 +230,7 @@ class BatchSession:
 
     def collect(self) -> list[tuple[int, Answer | Exception]]:
         waiting, self.waiting = self.waiting, []
+        self.usage.requests += len(waiting)
         weighed = [(key, request) for key, request in waiting if isinstance(request, Weigh)]
         written: dict[tuple[int, Any], list[tuple[int, Write]]] = {}
         for key, request in waiting:
