@@ -34,6 +34,9 @@ MODEL_FORMS = "vllm:MODEL, transformers:MODEL, openai:MODEL or scripted:NAME"
 DTYPES = ("auto", "bfloat16", "float16", "float32")
 """Precision of a model's weights; auto is what suits the machine."""
 
+RUNNERS = ("local", "ray")
+"""Where the engines of a model run."""
+
 LIKENESS = ("content", "popularity")
 """What makes items alike in `hard`."""
 
@@ -159,6 +162,8 @@ class EngineSettings:
     max_num_seqs: int | None = setting(None, "Most sequences at a time; default: the engine's.")
     quantization: str | None = setting(None, "How weights are quantized, such as fp8; default: as saved.")
     dtype: str = setting("auto", "auto (bfloat16 on a GPU, float32 in vLLM on a CPU), bfloat16, float16 or float32")
+    runner: str = setting("local", "local, or ray: engines on the nodes of a Ray cluster.")
+    address: str = setting("auto", "The Ray cluster; auto is the one that this machine belongs to.")
 
     def check(self) -> None:
         """Raises UserError for values that no engine can have."""
@@ -170,6 +175,8 @@ class EngineSettings:
             raise UserError(f"gpu_memory_utilization {self.gpu_memory_utilization}: must be above 0 and at most 1")
         if self.dtype not in DTYPES:
             raise unknown_name("dtype", self.dtype, DTYPES)
+        if self.runner not in RUNNERS:
+            raise unknown_name("runner", self.runner, RUNNERS)
 
 
 @dataclass(frozen=True, kw_only=True)

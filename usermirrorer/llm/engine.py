@@ -42,7 +42,7 @@ def engine(path: str, runner: str = "generate", settings: EngineSettings | None 
 
 def close() -> None:
     """Free the engines, their memory and their processes. The next request starts them again."""
-    from usermirrorer.llm.workers import close_pools
+    from usermirrorer.llm.pools import close_pools
 
     close_pools()
     while _engines:

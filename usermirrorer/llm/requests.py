@@ -58,6 +58,13 @@ class Usage:
         self.cached_tokens += cached
         self.completion_tokens += completion
 
+    def add_all(self, other: Usage) -> None:
+        """Count what another session has done."""
+        self.requests += other.requests
+        self.prompt_tokens += other.prompt_tokens
+        self.cached_tokens += other.cached_tokens
+        self.completion_tokens += other.completion_tokens
+
 
 class Session(Protocol):
     """A model that is ready for requests. Not for use by several threads, but for `prepare`."""

@@ -12,6 +12,7 @@ from usermirrorer.llm.engine import engine
 from usermirrorer.llm.execution import ask_all
 from usermirrorer.llm.labels import label_tokens
 from usermirrorer.llm.local import LocalModel, adapter_base
+from usermirrorer.llm.pools import pool
 from usermirrorer.llm.protocol import Conversation, Output
 from usermirrorer.llm.requests import Answer, Request, Session, Weigh, Write
 from usermirrorer.steps import EngineSettings, Sampling
@@ -24,12 +25,12 @@ class VLLMModel(LocalModel):
         super().__init__("vllm", model, settings)
 
     def session(self) -> Session:
-        """The engine, ready for requests; several of them, in processes of their own, if the settings say so."""
-        if self.settings.data_parallel_size > 1:
-            from usermirrorer.llm.workers import pool
-
-            return pool(self.path, self.settings)
-        return VLLMSession(self)
+        """The engine, ready for requests; several, in other processes or on other nodes, if the settings say so."""
+        if self.settings.runner == "local" and self.settings.data_parallel_size == 1:
+            return VLLMSession(self)
+        session = pool(self.path, self.settings)
+        session.usage = self.usage
+        return session
 
     def generate(
         self, conversations: Sequence[Conversation], n: int, sampling: Sampling, seeds: Sequence[int]

@@ -27,25 +27,6 @@ from usermirrorer.steps import EngineSettings
 MOST_STARTS = 3
 """Starts of one worker, the first included, before the work fails."""
 
-_pools: dict[tuple[str, EngineSettings], Pool] = {}
-
-
-def pool(path: str, settings: EngineSettings) -> Pool:
-    """The workers of a model, started at the first call; those of any other model are closed first."""
-    from usermirrorer.llm.engine import close
-
-    key = (path, settings)
-    if key not in _pools:
-        close()
-        _pools[key] = Pool(path, settings)
-    return _pools[key]
-
-
-def close_pools() -> None:
-    """End all workers."""
-    while _pools:
-        _pools.popitem()[1].shut()
-
 
 @dataclass
 class _Worker:
@@ -61,7 +42,7 @@ class _Worker:
     busy: int = 0
 
 
-class Pool:
+class WorkerPool:
     """A session over all workers."""
 
     def __init__(self, path: str, settings: EngineSettings) -> None:
@@ -144,7 +125,7 @@ class Pool:
         asked_in, answers, usage = content
         if asked_in != self.round:
             return []
-        self.usage = Usage(*map(sum, zip(astuple(self.usage), usage, strict=True)))
+        self.usage.add_all(Usage(*usage))
         for key, _ in answers:
             worker.busy -= weight(worker.asked.pop(key))
         return answers
