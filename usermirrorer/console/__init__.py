@@ -127,33 +127,48 @@ def _print(line: str, style: str = "") -> None:
 
 
 @contextmanager
-def progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A function (done, total) that reports progress: a bar on a terminal, a line every few seconds in a log."""
+def progress(what: str) -> Iterator[Callable[..., None]]:
+    """A function (done, total, tokens) that reports progress: a bar on a terminal, a line every few seconds in a log.
+
+    `tokens` are those that models have read and written so far. What was done before the first report counts for
+    neither rate nor time left.
+    """
     if _output.quiet:
-        yield lambda done, total: None
+        yield lambda done, total, tokens=0: None
         return
     console = terminal()
+    started = reported = time.monotonic()
+    before: list[int] = []
+
+    def rates(done: int, tokens: int) -> tuple[float, str]:
+        """Done a second, in words with the tokens a second."""
+        if not before:
+            before.append(done)
+        seconds = max(time.monotonic() - started, 1e-9)
+        rate = (done - before[0]) / seconds
+        return rate, f"{rate:,.3g} a second" + (f", {tokens / seconds:,.0f} tokens a second" if tokens else "")
+
     if sys.stdout.isatty() and not console.is_dumb_terminal:
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
         columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TaskProgressColumn(),
+            TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
-        )
+        )  # fmt: skip
         with Progress(*columns, console=console, transient=True) as bar:
-            task = bar.add_task(printable(what), total=None)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
+            task = bar.add_task(what, total=None, rate="")
+            yield lambda done, total, tokens=0: bar.update(
+                task, completed=done, total=total, rate=rates(done, tokens)[1]
+            )
         return
-    started = reported = time.monotonic()
 
-    def write(done: int, total: int) -> None:
+    def write(done: int, total: int, tokens: int = 0) -> None:
         nonlocal reported
+        rate, told = rates(done, tokens)
         now = time.monotonic()
         if now - reported > LOG_EVERY_SECONDS and done < total:
             reported = now
-            left = (now - started) / max(done, 1) * (total - done)
-            _print(f"{what}: {done / max(total, 1):.0%} after {now - started:.0f} s, about {left:.0f} s left")
+            left = f", about {(total - done) / rate:.0f} s left" if rate else ""
+            _print(f"{what}: {done / max(total, 1):.0%} after {now - started:.0f} s, {told}{left}")
 
     yield write

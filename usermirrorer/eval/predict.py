@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import polars as pl
 
 from usermirrorer.data.artefacts.journal import Journal
+from usermirrorer.data.artefacts.store import Progress, unseen
 from usermirrorer.llm.choose import choose, prompt_limit
 from usermirrorer.llm.execution import answer_scenes
 from usermirrorer.llm.prompts import SceneText, conversation, shed_history
 from usermirrorer.llm.protocol import LanguageModel
-from usermirrorer.llm.requests import Task
+from usermirrorer.llm.requests import Task, Usage
 from usermirrorer.seeds import scene_seed
 from usermirrorer.steps import Sampling
 
@@ -39,15 +38,14 @@ def predict(
     sampling: Sampling,
     seed: int,
     journal: Journal,
-    progress: Callable[[int], None] = lambda done: None,
+    progress: Progress = unseen,
 ) -> pl.DataFrame:
     """Rows of PREDICTED, one per scene and sample.
 
     `scenes` are already in `context`. A scene too long for the model sheds its oldest history (`shed` entries); one
     that is too long even without history has no row (`evaluate` counts it as `too_long`). `journal` keeps every answer
-    from the moment it is there, and has those of an interrupted run. `progress` is called with the number of scenes
-    done. The samples of a scene depend only on (seed, scene_id). Raises StepFailed, once the others are kept, if some
-    scenes were not answered.
+    from the moment it is there, and has those of an interrupted run. The samples of a scene depend only on (seed,
+    scene_id). Raises StepFailed, once the others are kept, if some scenes were not answered.
     """
     limit = prompt_limit(model, sampling, mode)
 
@@ -66,9 +64,9 @@ def predict(
             for sample, process in enumerate(processes)
         ]
 
-    def keep(number: int, rows: list[dict[str, object]]) -> None:
+    def keep(number: int, rows: list[dict[str, object]], usage: Usage) -> None:
         journal.put(number, rows)
-        progress(journal.units)
+        progress(journal.units, len(scenes), usage.tokens)
 
     asked = enumerate(scenes.select("scene_id", "text").iter_rows())
     answer_scenes(model, ((number, answered(*scene)) for number, scene in asked if number not in journal), keep)

@@ -167,7 +167,7 @@ def _answer(
                 Sampling(**settings["sampling"]),
                 settings["seed"],
                 journal,
-                lambda done: report(done, len(scenes)),
+                report,
             )
             write_parquet(rows.to_arrow(), part)
     return pl.read_parquet(part)

@@ -109,10 +109,12 @@ def ask_all(session: Session, requests: Sequence[Request]) -> list[Any]:
     return answers
 
 
-def answer_scenes(model: LanguageModel, tasks: Iterator[tuple[int, Task[T]]], keep: Callable[[int, T], None]) -> None:
+def answer_scenes(
+    model: LanguageModel, tasks: Iterator[tuple[int, Task[T]]], keep: Callable[[int, T, Usage], None]
+) -> None:
     """Run a task for each of some scenes, given by their numbers, and `keep` its result as soon as it ends.
 
-    The model is not started if there is no task. Raises StepFailed, once all the others are kept, if some scenes were
+    `keep` also gets what the model has been used for so far. The model is not started if there is no task. Raises StepFailed, once all the others are kept, if some scenes were
     not answered.
     """
     first = next(tasks, None)
@@ -126,11 +128,13 @@ def answer_scenes(model: LanguageModel, tasks: Iterator[tuple[int, Task[T]]], ke
             yield task
 
     failed: list[tuple[int, StepFailed]] = []
-    for place, result in run(model.session(), noted()):
+    session = model.session()
+    session.usage = Usage()
+    for place, result in run(session, noted()):
         if isinstance(result, StepFailed):
             failed.append((numbers[place], result))
         else:
-            keep(numbers[place], result)
+            keep(numbers[place], result, session.usage)
     if failed:
         number, error = min(failed, key=lambda one: one[0])
         raise StepFailed(

@@ -14,7 +14,6 @@ from usermirrorer.llm.paths import model_path
 from usermirrorer.llm.protocol import Conversation
 from usermirrorer.llm.readability import FEWEST_WORDS, describe_unreadable, words_of
 from usermirrorer.llm.rendering import Renderer
-from usermirrorer.llm.requests import Usage
 from usermirrorer.steps import EngineSettings
 
 
@@ -31,7 +30,6 @@ class LocalModel:
         self.name = f"{kind}:{model}"
         self.path = model_path(model)
         self.settings = settings or EngineSettings()
-        self.usage = Usage()
         self._words: set[str] = set()
 
     @cached_property

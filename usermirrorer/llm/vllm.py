@@ -14,7 +14,7 @@ from usermirrorer.llm.labels import label_tokens
 from usermirrorer.llm.local import LocalModel, adapter_base
 from usermirrorer.llm.pools import pool
 from usermirrorer.llm.protocol import Conversation, Output
-from usermirrorer.llm.requests import Answer, Request, Session, Weigh, Write
+from usermirrorer.llm.requests import Answer, Request, Session, Usage, Weigh, Write
 from usermirrorer.steps import EngineSettings, Sampling
 
 
@@ -28,9 +28,7 @@ class VLLMModel(LocalModel):
         """The engine, ready for requests; several, in other processes or on other nodes, if the settings say so."""
         if self.settings.runner == "local" and self.settings.data_parallel_size == 1:
             return VLLMSession(self)
-        session = pool(self.path, self.settings)
-        session.usage = self.usage
-        return session
+        return pool(self.path, self.settings)
 
     def generate(
         self, conversations: Sequence[Conversation], n: int, sampling: Sampling, seeds: Sequence[int]
@@ -74,7 +72,7 @@ class VLLMSession:
             from vllm.lora.request import LoRARequest
 
             self.lora = LoRARequest("adapter", 1, model.path)
-        self.usage = model.usage
+        self.usage = Usage()
         self.labels: dict[tuple[str, ...], list[int]] = {}
         self.asked: dict[str, tuple[int, Request]] = {}
 

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from usermirrorer.data.artefacts.store import Progress, changes, file_digest, locked, write_bytes
+from usermirrorer.data.artefacts.store import Progress, changes, file_digest, locked, unseen, write_bytes
 from usermirrorer.errors import StepFailed, UserError, shorten
 from usermirrorer.llm.paths import model_digest
 from usermirrorer.simulate.choice import Choice
@@ -28,7 +28,7 @@ def errors_file(out: Path) -> Path:
 
 
 def simulate_file(
-    user: Simulator, requests: Path, out: Path, tables: str, progress: Progress = lambda done, total: None
+    user: Simulator, requests: Path, out: Path, tables: str, progress: Progress = unseen
 ) -> dict[str, int]:
     """Answer the requests of a JSONL file, one JSON line each, in order; returns how many were `answered` and `bad`.
 

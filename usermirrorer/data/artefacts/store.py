@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -31,8 +31,15 @@ SHARD = re.compile(r"\w+-\d{5}\.parquet")
 MANIFEST = ".manifest.json"
 """How the name of a manifest ends."""
 
-Progress = Callable[[int, int], None]
-"""Reports (done, total) of a running step."""
+
+class Progress(Protocol):
+    """Reports how far a running step is, and how many tokens its models have read and written so far."""
+
+    def __call__(self, done: int, total: int, tokens: int = 0) -> None: ...
+
+
+def unseen(done: int, total: int, tokens: int = 0) -> None:
+    """Progress that nobody watches."""
 
 
 class Step:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from usermirrorer.data.artefacts.journal import Note, Row
 from usermirrorer.data.artefacts.schema import DECISIONS, VARIANTS
-from usermirrorer.data.artefacts.store import Progress, fingerprint, finished_content, open_step
+from usermirrorer.data.artefacts.store import Progress, fingerprint, finished_content, open_step, unseen
 from usermirrorer.data.decisions.neighbours import Leads, read_leads
 from usermirrorer.data.decisions.rows import read_rows
 from usermirrorer.errors import UserError, unknown_name
@@ -22,7 +22,7 @@ from usermirrorer.llm.identity import made_with
 from usermirrorer.llm.paths import model_digest
 from usermirrorer.llm.prompts import INSTRUCTIONS, SceneText, conversation, parse, shed_history
 from usermirrorer.llm.protocol import LanguageModel, Output
-from usermirrorer.llm.requests import Task, Write
+from usermirrorer.llm.requests import Task, Usage, Write
 from usermirrorer.llm.scripted import NEIGHBOURS
 from usermirrorer.seeds import scene_seed
 from usermirrorer.steps import DecideSettings
@@ -41,7 +41,7 @@ def decide(
     variant: str,
     model: LanguageModel,
     settings: DecideSettings | None = None,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = unseen,
 ) -> dict[str, Any]:
     """Write `work/decisions/NAME/VARIANT` for the train scenes; returns the manifest's content.
 
@@ -81,9 +81,9 @@ def decide(
                         leads = read_leads(name, work)
                     yield number, _write(scene_id, text, variant, model, settings, limit, leads)
 
-        def keep(number: int, result: Rows) -> None:
+        def keep(number: int, result: Rows, usage: Usage) -> None:
             step.put(number, *result)
-            progress(step.journal.units, rows)
+            progress(step.journal.units, rows, usage.tokens)
 
         answer_scenes(model, tasks(), keep)
         notes = step.journal.notes.values()

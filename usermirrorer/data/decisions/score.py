@@ -11,7 +11,7 @@ from typing import Any
 
 from usermirrorer.data.artefacts.journal import Note, Row
 from usermirrorer.data.artefacts.schema import PREDICTIONS, VARIANTS
-from usermirrorer.data.artefacts.store import Progress, Step, fingerprint, finished_content, open_step
+from usermirrorer.data.artefacts.store import Progress, Step, fingerprint, finished_content, open_step, unseen
 from usermirrorer.data.decisions.rows import read_rows
 from usermirrorer.errors import UserError
 from usermirrorer.llm.choose import prompt_limit
@@ -20,7 +20,7 @@ from usermirrorer.llm.identity import made_with
 from usermirrorer.llm.paths import model_digest
 from usermirrorer.llm.prompts import LABELS, SceneText, conversation, fits, opened, shed_history
 from usermirrorer.llm.protocol import LanguageModel
-from usermirrorer.llm.requests import Task, Weigh
+from usermirrorer.llm.requests import Task, Usage, Weigh
 from usermirrorer.steps import Sampling
 
 
@@ -39,9 +39,7 @@ class _Predictor:
     limit: int | None
 
 
-def score(
-    name: str, work: Path, predictor: LanguageModel, progress: Progress = lambda done, total: None
-) -> dict[str, dict[str, Any]]:
+def score(name: str, work: Path, predictor: LanguageModel, progress: Progress = unseen) -> dict[str, dict[str, Any]]:
     """Write `work/predictions/NAME/{strong,weak}` under one predictor; the manifests' contents by variant.
 
     The predictor gives the probability of every label after `decision\\nBehavior: [` (paper, section 4). A scene too
@@ -76,10 +74,10 @@ def score(
         total = sum(decided[variant]["scenes"] for variant in missing)
         tasks = _tasks(work / "scenes" / name / "train", folder, missing, reader)
 
-        def keep(number: int, result: Mapping[str, Rows]) -> None:
+        def keep(number: int, result: Mapping[str, Rows], usage: Usage) -> None:
             for variant, (rows, note) in result.items():
                 missing[variant].put(number, rows, note)
-            progress(sum(step.journal.units for step in missing.values()), total)
+            progress(sum(step.journal.units for step in missing.values()), total, usage.tokens)
 
         answer_scenes(predictor, tasks, keep)
         for step in missing.values():
