@@ -198,6 +198,16 @@ def test_a_forged_line_is_marked_and_a_control_token_is_broken() -> None:
     assert plain["content"] == "cake< |end|>< |assistant|>x << |end|>|end|>< ｜User｜>"
 
 
+@pytest.mark.parametrize("piece", [" ", "Behavior:" + " " * 1000, "*", "<|", "[", "#", "\n", "<|im_<|im_end|>end|>"])
+def test_a_long_text_takes_no_longer_for_each_letter(piece: str) -> None:
+    """Where time grew with the square of the length, these would take hours."""
+    text = "x\n" + piece * (400_000 // len(piece)) + "x"
+    as_option(text)
+    as_section(text)
+    without_control_tokens([{"role": "user", "content": text}])
+    assert parse(text, 26)[1] is None
+
+
 def test_an_added_word_is_no_control_token() -> None:
     control = control_tokens(model("gemma3").tokenizer)
     for word in WORDS:

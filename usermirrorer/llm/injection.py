@@ -17,14 +17,14 @@ from usermirrorer.llm.protocol import Conversation
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-NAMES_LABEL = r"[ \t*]*Behavior[ \t*]*:[ \t*]*\[?[ \t]*([A-Z])\b"
+NAMES_LABEL = r"[ \t*]*+Behavior[ \t*]*+:[ \t*]*+\[?[ \t]*+([A-Z])\b"
 """How a line begins that names a label: `Behavior: [B]`, also without brackets or with bold marks."""
 
 # All that str.splitlines takes for the end of a line, but \n.
 _BREAKS = "\r\v\f\x1c-\x1e\x85\u2028\u2029"
 _ANY_BREAK = re.compile(rf"[\n{_BREAKS}]+")
 _OTHER_BREAK = re.compile(rf"[{_BREAKS}]+")
-_FORGED_LINE = re.compile(rf"^([^\S\n]*)(?=#{{1,6}}(?!\S)|\[[A-Z]\]|{NAMES_LABEL})", re.MULTILINE)
+_FORGED_LINE = re.compile(rf"^([^\S\n]*+)(?=#{{1,6}}(?!\S)|\[[A-Z]\]|{NAMES_LABEL})", re.MULTILINE)
 
 KNOWN = re.compile(
     "|".join((

@@ -61,7 +61,7 @@ BEHAVIOR = "Behavior: ["
 
 # The last line that names a label counts.
 _BEHAVIOR_LINE = re.compile(rf"^{NAMES_LABEL}.*$", re.MULTILINE)
-_BEHAVIOR_START = re.compile(r"^[ \t*]*Behavior[ \t*]*:", re.MULTILINE)
+_BEHAVIOR_START = re.compile(r"^[ \t*]*+Behavior[ \t*]*+:", re.MULTILINE)
 
 
 EVIDENCE = " (chosen {} after these)"

@@ -58,7 +58,7 @@ def prepare(run: Run, tokenizer: PreTrainedTokenizerBase) -> tuple[Dataset, dict
 
     training, name = run.training, run.pairs.dataset_name
     with training.main_process_first(desc="reading pairs"):
-        rows = as_served(read(name, run.pairs.dataset_split, run.method), tokenizer)
+        rows = _as_served(read(name, run.pairs.dataset_split, run.method), tokenizer)
     found: list[Any] = [None]
     if training.process_index == 0:
         try:
@@ -106,7 +106,7 @@ def read(name: str, split: str, method: str) -> Dataset:
     return rows.select_columns([*wanted, *({"scene_id"} & set(rows.column_names))])
 
 
-def as_served(rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
+def _as_served(rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
     """The rows without control tokens in their texts, which a model is not shown when it is asked either."""
     columns = [name for name in rows.column_names if name in COLUMNS["dpo"]]
     arguments = {"columns": columns, "control": control_tokens(tokenizer)}
