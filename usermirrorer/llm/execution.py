@@ -114,8 +114,8 @@ def answer_scenes(
 ) -> None:
     """Run a task for each of some scenes, given by their numbers, and `keep` its result as soon as it ends.
 
-    `keep` also gets what the model has been used for so far. The model is not started if there is no task. Raises StepFailed, once all the others are kept, if some scenes were
-    not answered.
+    `keep` also gets what the model has been used for so far. The model is not started if there is no task. Raises
+    StepFailed, once all the others are kept, if some scenes were not answered.
     """
     first = next(tasks, None)
     if first is None:
