@@ -7,7 +7,7 @@ import math
 import socket
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -17,8 +17,11 @@ from usermirrorer.llm.server import Patience
 
 KEY = "sk-very-secret-0123456789"
 
-SOON = Patience(first_pause=0.005, answer=0.3, total=0.7, notice=0.1)
-"""For tests: the same attempts, each after a short pause."""
+SOON = Patience(first_pause=0.005, answer=60, total=60, notice=60)
+"""The same attempts, each after a short pause."""
+
+SHORT = replace(SOON, answer=1, total=1, notice=0.3)
+"""For what never ends."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from loopback_server import KEY, SOON, Reply, Server, completion, masked, tokens, user
+from loopback_server import KEY, SHORT, SOON, Reply, Server, completion, masked, tokens, user
 
 from usermirrorer.errors import StepFailed, UserError
 from usermirrorer.llm import load_model
@@ -107,13 +107,13 @@ def test_a_password_in_the_url_appears_nowhere(server: Server, capsys: pytest.Ca
     server.chat = lambda body, tries: Reply(hang=True)
     with_password = server.url.replace("//", "//me:hush@")
     with pytest.raises(StepFailed, match="127.0.0.1") as error:
-        OpenAIModel("m", base_url=with_password, patience=SOON).generate([user("x")], 1, SAMPLING, [1])
+        OpenAIModel("m", base_url=with_password, patience=SHORT).generate([user("x")], 1, SAMPLING, [1])
     assert "hush" not in str(error.value) + capsys.readouterr().err
 
 
 @pytest.mark.parametrize("url", ["localhost:8000", "http://", "ftp://h/v1", "http://h:port/v1", "http://[::1/v1", ","])
 def test_what_is_not_a_url_is_named(url: str) -> None:
-    with pytest.raises(UserError, match="--base-url .*not a server's URL"):
+    with pytest.raises(UserError, match="base URL .*not a server's URL"):
         load_model("openai:m", base_url=url)
 
 

@@ -29,7 +29,7 @@ def load_model(
         nearest = closest(kind, KINDS, "") if name else ""
         raise UserError("; ".join(filter(None, [f"'{spec}' is not a model: write {MODEL_FORMS}", nearest])))
     for option, given in (("--base-url", base_url), ("--concurrency", concurrency)):
-        if given is not None and kind != "openai":
+        if given not in (None, []) and kind != "openai":
             raise UserError(f"{option} is for openai:MODEL, not for '{spec}': leave it out or name the server's model")
     if kind == "vllm" and _has_vllm():
         from usermirrorer.llm.vllm import VLLMModel

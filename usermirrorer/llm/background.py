@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 
 if TYPE_CHECKING:
-    import httpx
+    import aiohttp
 
 T = TypeVar("T")
 
@@ -24,6 +24,9 @@ Ask = Callable[[], Coroutine[Any, Any, T]]
 
 CONNECT_SECONDS = 10.0
 """A server that does not accept a connection within this time is as good as gone."""
+
+KEPT_SECONDS = 4.0
+"""How long an idle connection is kept: shorter than servers do, so that none breaks off as a request is sent."""
 
 
 def start(work: Coroutine[Any, Any, T]) -> Future[T]:
@@ -41,14 +44,14 @@ def wait(work: Coroutine[Any, Any, T]) -> T:
 
 
 @cache
-def client() -> httpx.AsyncClient:
+def client() -> aiohttp.ClientSession:
     """The one client; only for use in the background. How long to wait for an answer is up to the caller."""
-    import httpx
+    import aiohttp
 
-    return httpx.AsyncClient(
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=30.0),
-        timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),
-        follow_redirects=True,
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEPT_SECONDS),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
+        trust_env=True,
     )
 
 
@@ -60,6 +63,8 @@ def _loop() -> asyncio.AbstractEventLoop:
         stopped = asyncio.Event()
         started.set_result((asyncio.get_running_loop(), stopped))
         await stopped.wait()
+        if client.cache_info().currsize:
+            await client().close()
 
     # A daemon: what a command leaves unanswered must not keep it from ending.
     thread = threading.Thread(target=asyncio.run, args=[run()], name="requests to servers", daemon=True)

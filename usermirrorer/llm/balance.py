@@ -67,7 +67,8 @@ class Balance:
 
     def __init__(self, urls: Sequence[str], most: int) -> None:
         self.servers = [Server(url, most, most) for url in urls]
-        self._line: deque[asyncio.Future[Server]] = deque()
+        # Those who wait, each with the server that it would rather not have.
+        self._line: deque[tuple[asyncio.Future[Server], Server | None]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._stopped: Exception | None = None
         self._stopped_until = 0.0
@@ -83,25 +84,28 @@ class Balance:
         return max(0.0, min(server.ready_at for server in self.servers) - time.monotonic())
 
     @property
-    def others_are_well(self) -> bool:
-        """Whether any server has no trouble."""
+    def any_is_well(self) -> bool:
+        """Whether a server has no trouble."""
         return any(not server.troubles for server in self.servers)
 
     def stop(self, error: Exception) -> None:
         """Raise `error` for all that wait, and for all that come in the next seconds or before a server is ready."""
         self._stopped, self._stopped_until = error, time.monotonic() + max(STOPPED_SECONDS, self.pause)
         while self._line:
-            waiting = self._line.popleft()
+            waiting, _ = self._line.popleft()
             if not waiting.done():
                 waiting.set_exception(error)
 
     @asynccontextmanager
-    async def turn(self, again: bool) -> AsyncIterator[Server]:
-        """The least busy server, once one has room. A request that comes `again` goes before the others."""
+    async def turn(self, failed: Server | None = None) -> AsyncIterator[Server]:
+        """The least busy server, once one has room.
+
+        A request that has `failed` at a server goes before the others, and to another server if it can.
+        """
         if self._stopped is not None and time.monotonic() < self._stopped_until:
             raise self._stopped
         waiting: asyncio.Future[Server] = asyncio.get_running_loop().create_future()
-        (self._line.appendleft if again else self._line.append)(waiting)
+        (self._line.appendleft if failed else self._line.append)((waiting, failed))
         self._hand_out()
         try:
             server = await waiting
@@ -125,9 +129,9 @@ class Balance:
             ready = [server for server in self.servers if server.ready_at <= now and server.has_room]
             if not ready:
                 break
-            waiting = self._line.popleft()
+            waiting, failed = self._line.popleft()
             if not waiting.done():
-                server = min(ready, key=lambda server: server.in_flight)
+                server = min(ready, key=lambda server: (server is failed, server.in_flight))
                 server.in_flight += 1
                 waiting.set_result(server)
         if self._timer is not None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from usermirrorer.errors import UserError
@@ -34,8 +35,8 @@ class Patience:
     """Attempts that end in a fault: 5xx, a lost connection, no or an unusable reply. A refusal for overload is none"""
     answer: float = 600.0
     """For the answer to one attempt"""
-    total: float = 900.0
-    """For all attempts and the pauses between them"""
+    total: float = 600.0
+    """After the begin of the first attempt, in which another may begin"""
     first_pause: float = 0.5
     """After the first fault; twice as long after each further one, less up to a quarter at random"""
     longest_pause: float = 120.0
@@ -44,6 +45,19 @@ class Patience:
     """Of silence until stderr says so; then twice as many, and so on"""
     hopeless: int = 20
     """Requests given up in a row until the others are given up, too"""
+
+
+class Upload(NamedTuple):
+    """What is sent, and its media type."""
+
+    content: bytes
+    kind: str = "application/json"
+
+
+class _Reply(NamedTuple):
+    status: int
+    headers: Mapping[str, str]
+    text: str
 
 
 class Servers:
@@ -78,48 +92,67 @@ class Servers:
         return f"{first} and {len(others)} other{'s' * (len(others) > 1)}" if others else first
 
     @property
+    def is_one(self) -> bool:
+        """Whether there is one base URL."""
+        return len(self._balance.servers) == 1
+
+    @property
     def official(self) -> bool:
         """Whether one of them is OpenAI's own."""
         return any(server.host == OFFICIAL for server in self._balance.servers)
 
     async def ask(
-        self, path: str, read: Callable[[Any], T], body: Any = None, *, root: bool = False, optional: bool = False
+        self,
+        path: str,
+        read: Callable[[Any], T],
+        body: Any = None,
+        *,
+        root: bool = False,
+        optional: bool = False,
+        plain: bool = False,
     ) -> T:
-        """What `read` makes of the JSON that a server answers to a POST of `body`, or to a GET without one.
+        """What `read` makes of the JSON (or `plain` text) that a server answers to a POST of `body`, else to a GET.
 
         `path` follows the base URL, with `root` the base URL without its `/v1`. `read` raises ValueError, TypeError,
         KeyError, IndexError or AttributeError for an unusable reply. With `optional`, a refusal (4xx) or an unusable
         reply is final at once, and says nothing of other requests. Raises RequestFailed, or ServerLost or UserError if
         others would fare no better.
         """
-        key = self._key()
+        content = None if body is None else body if isinstance(body, Upload) else Upload(json.dumps(body).encode())
 
         async def send(server: Server) -> T:
-            url = (server.url.removesuffix("/v1") if root else server.url) + path
-            method = "GET" if body is None else "POST"
-            headers = {"authorization": f"Bearer {key}"}
-            reply = await client().request(method, url, json=body, headers=headers)
-            check_status(reply, server.host, self.model, optional)
+            reply = await self._reply(server, path, content, root)
+            check_status(*reply, server.host, self.model, optional)
             try:
-                return read(reply.json())
+                return read(reply.text if plain else json.loads(reply.text))
             except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-                reason = f"gave an unusable reply ({clean(str(error)) or type(error).__name__})"
+                reason = f"gave an unusable reply ({_named(error)})"
             if optional:
-                raise RequestFailed(f"{server.host} {reason}", reply.status_code)
-            raise Fault(reason, reply.status_code)
+                raise RequestFailed(f"{server.host} {reason}", reply.status)
+            raise Fault(reason, reply.status)
 
         return await self._tried(send)
+
+    async def _reply(self, server: Server, path: str, content: Upload | None, root: bool) -> _Reply:
+        url = (server.url.removesuffix("/v1") if root else server.url) + path
+        headers = {} if content is None else {"content-type": content.kind}
+        if "@" not in urlsplit(url).netloc:  # else user and password of the URL are sent
+            headers["authorization"] = f"Bearer {self._key()}"
+        method, data = ("GET", None) if content is None else ("POST", content.content)
+        async with client().request(method, url, data=data, headers=headers) as reply:
+            return _Reply(reply.status, reply.headers, (await reply.read()).decode(errors="replace"))
 
     async def _tried(self, send: Callable[[Server], Awaitable[T]]) -> T:
         """What `send` returns, by one server or another."""
         begun, failures = 0.0, 0
+        server: Server | None = None
         while True:
-            async with self._balance.turn(again=begun > 0) as server:
+            async with self._balance.turn(failed=server) as server:
                 sent = time.monotonic()
                 begun = begun or sent
                 self._watch(sent)
                 try:
-                    answer = await self._in_time(send(server), begun + self.patience.total)
+                    answer = await self._in_time(send(server))
                 except Fault as caught:
                     fault = caught
                     if fault.server_wide:
@@ -138,34 +171,31 @@ class Servers:
             if fault.status is not None:
                 self._heard()
             # Overload ends by itself, and of a server that can't be reached others take over.
-            if not fault.overload and not (fault.server_wide and self._balance.others_are_well):
+            if not fault.overload and not (fault.server_wide and self._balance.any_is_well):
                 failures += 1
             pause = self._balance.pause if fault.server_wide else self._pause(failures)
             if pause > self.patience.longest_pause:
                 raise self._lost(f"{server.host} {fault} and asks for {pause:,.0f} s: start again after that")
             if failures >= self.patience.attempts or time.monotonic() + pause > begun + self.patience.total:
-                told = (
-                    f"{server.host} {fault}, {time.monotonic() - begun:,.0f} s and {failures} faults after the start"
-                )
-                if fault.server_wide and self._answered_at < begun:
+                told = f"{server.host} {fault}, as before for {time.monotonic() - begun:,.0f} s"
+                if fault.server_wide and self._answered_at < sent and not self._balance.any_is_well:
                     raise self._lost(f"{told}: check the server and start again")
                 raise self._given_up(RequestFailed(f"{told}: check the server and start again", fault.status))
             # What concerns the whole server is waited for in line, where another server may be free before.
             await asyncio.sleep(0.0 if fault.server_wide else pause)
 
-    async def _in_time(self, answer: Awaitable[T], end: float) -> T:
-        """The answer, if it comes before `end` and in the time that a server has; else Fault."""
-        import httpx
+    async def _in_time(self, answer: Awaitable[T]) -> T:
+        """The answer, if it comes in the time that a server has; else Fault."""
+        import aiohttp
 
-        seconds = max(0.0, min(self.patience.answer, end - time.monotonic()))
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(self.patience.answer):
                 return await answer
-        except TimeoutError:
-            raise Fault(f"gave no answer in {seconds:.0f} s", server_wide=True) from None
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        except (aiohttp.ClientConnectorError, aiohttp.ServerTimeoutError) as error:
             raise Fault(f"can't be reached ({_named(error)})", server_wide=True) from None
-        except httpx.HTTPError as error:
+        except TimeoutError:
+            raise Fault(f"gave no answer in {self.patience.answer:.0f} s", server_wide=True) from None
+        except (aiohttp.ClientError, OSError) as error:
             raise Fault(f"broke off ({_named(error)})") from None
 
     def _pause(self, failures: int) -> float:
@@ -234,9 +264,7 @@ def base_urls(stated: str | Sequence[str] | None) -> list[str]:
         except ValueError:
             good = False
         if not good:
-            raise UserError(
-                f"--base-url {clean(url)!r}: not a server's URL; write one such as http://localhost:8000/v1"
-            )
+            raise UserError(f"base URL {clean(url)!r}: not a server's URL; write one such as http://localhost:8000/v1")
     return list(dict.fromkeys(urls))
 
 
