@@ -24,7 +24,7 @@ def is_secret(name: str) -> bool:
 
 
 def redact(value: Any) -> Any:
-    """The same value without secret settings, and with secrets of the environment and of URLs replaced by *** in its texts."""
+    """The same value without secret settings, with *** for secrets of the environment and of URLs in its texts."""
     if isinstance(value, Mapping):
         return {key: redact(item) for key, item in value.items() if not is_secret(str(key))}
     if isinstance(value, list | tuple):

@@ -20,7 +20,7 @@ KEY = "sk-very-secret-0123456789"
 SOON = Patience(first_pause=0.005, answer=60, total=60, notice=60)
 """The same attempts, each after a short pause."""
 
-SHORT = replace(SOON, answer=1, total=1, notice=0.3)
+SHORT = replace(SOON, answer=1, total=1)
 """For what never ends."""
 
 

@@ -33,8 +33,8 @@ def build(recipe: DataRecipe, work: Path, raw: Mapping[str, Path], workers: int 
     unknown = set(raw) - {domain.name for domain in recipe.domains}
     if unknown:
         raise UserError(f"--raw {unknown.pop()}=…: the recipe has {', '.join(d.name for d in recipe.domains)}")
-    models = {variant: _load(writer) for variant, writer in recipe.writers.items()}
-    predictor = _load(recipe.predictor)
+    models = {variant: load(writer) for variant, writer in recipe.writers.items()}
+    predictor = load(recipe.predictor)
     for domain in recipe.domains:
         source = load_domain(domain.name, work)
         for settings in domain.scene_settings(recipe.seed).values():
@@ -65,7 +65,8 @@ def build(recipe: DataRecipe, work: Path, raw: Mapping[str, Path], workers: int 
     return reports
 
 
-def _load(asked: Writer | Predictor) -> LanguageModel:
+def load(asked: Writer | Predictor) -> LanguageModel:
+    """The model that a recipe names, on its own servers if it has some."""
     return load_model(asked.llm, base_url=asked.base_url, concurrency=asked.concurrency)
 
 
