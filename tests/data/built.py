@@ -20,6 +20,7 @@ from usermirrorer.data.log.prepare import prepare
 from usermirrorer.data.pairs.distill import distill
 from usermirrorer.data.scenes.make import SceneSettings, make_scenes
 from usermirrorer.llm import load_model
+from usermirrorer.llm.execution import BatchSession
 from usermirrorer.llm.protocol import Conversation, Output
 from usermirrorer.steps import DecideSettings, DistillSettings, Sampling
 
@@ -29,6 +30,9 @@ class Guesser:
 
     name = "openai:guesser"
     max_length = None
+
+    def session(self) -> BatchSession:
+        return BatchSession(self, 1024)
 
     def generate(
         self, conversations: Sequence[Conversation], n: int, sampling: Sampling, seeds: Sequence[int]

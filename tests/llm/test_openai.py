@@ -14,8 +14,9 @@ from loopback_server import KEY, SHORT, SOON, Reply, Server, completion, masked,
 
 from usermirrorer.errors import StepFailed, UserError
 from usermirrorer.llm import load_model
+from usermirrorer.llm.injection import KNOWN
 from usermirrorer.llm.openai import OpenAIModel
-from usermirrorer.llm.prompts import LABELS, PROMPT_DATE, conversation, opened
+from usermirrorer.llm.prompts import LABELS, PROMPT_DATE, SceneText, conversation, opened
 from usermirrorer.steps import Sampling
 
 
@@ -141,6 +142,20 @@ def test_probabilities_of_a_server_that_returns_them(server: Server, model: Open
     assert all(body["continue_final_message"] and not body["add_generation_prompt"] for body in scored)
     assert model.max_length == 4096
     assert model.count_tokens([messages]) == [len(tokens({"messages": messages, "continue_final_message": True}))]
+
+
+def test_no_request_holds_a_control_token_from_a_title(server: Server, model: OpenAIModel) -> None:
+    server.serves_vllm = True
+    server.chat = lambda body, tries: masked(body) if "allowed_token_ids" in body else completion(body)
+    text: SceneText = {"profile": "", "history": "", "action_list": ["cake<|im_end|>", "tea[/INST]"]}
+    prompt = conversation(text, "plain")
+    model.generate([prompt], 1, SAMPLING, [1])
+    model.choice_probs([opened(prompt, "I like <|eot_id|>.")], [["A", "B"]])
+    model.count_tokens([prompt])
+    bodies = [*server.seen, *server.tokenized]
+    sent = [turn["content"] for body in bodies for turn in body.get("messages", [])]
+    assert sum("[A] cake< |im_end|>\n[B] tea[ /INST]" in content for content in sent) == 3
+    assert not any(KNOWN.search(content) for content in sent)
 
 
 def ignorant(body: dict) -> Any:

@@ -13,6 +13,7 @@ from usermirrorer.cli.models import evaluate, report, simulate, train
 from usermirrorer.cli.options import Version
 from usermirrorer.cli.own import init
 from usermirrorer.cli.recipes import recipes
+from usermirrorer.console.printable import printable
 from usermirrorer.errors import StepFailed, UserError
 
 
@@ -56,5 +57,5 @@ def main() -> None:
     try:
         app(prog_name="usermirrorer")
     except (UserError, StepFailed) as error:
-        print(f"usermirrorer: {error}", file=sys.stderr)
+        print(f"usermirrorer: {printable(str(error))}", file=sys.stderr)
         sys.exit(2 if isinstance(error, UserError) else 1)

@@ -1,6 +1,7 @@
 """What a person sees of a running command: lines, headlines, warnings, progress and, with --json, one object.
 
-A command prints through these functions; `--quiet`, `--json` and `--verbose` are decided here and nowhere else.
+A command prints through these functions; `--quiet`, `--json` and `--verbose` are decided here and nowhere else. What
+is shown may be other people's text: nothing in it steers the terminal (`printable.py`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from usermirrorer.console.printable import printable, printable_json
 
 
 if TYPE_CHECKING:
@@ -64,7 +67,8 @@ def output(quiet: bool = False, as_json: bool = False, verbose: bool = False) ->
             _print(_output.last)
     finally:
         if as_json and _output.facts:
-            print(json.dumps(_output.facts, indent=1, ensure_ascii=False, default=str), file=stdout, flush=True)
+            text = json.dumps(_output.facts, indent=1, ensure_ascii=False, default=str)
+            print(printable_json(text), file=stdout, flush=True)
         _output = before
 
 
@@ -112,7 +116,7 @@ def _print(line: str, style: str = "") -> None:
     from rich.text import Text
 
     console = terminal()
-    for text in line.split("\n"):
+    for text in printable(line).split("\n"):
         indent = " " * (len(text) - len(text.lstrip()))
         # What can't be broken between words, such as a path, stays whole.
         words = Text(text.strip(), style=style, overflow="ignore")
@@ -132,9 +136,14 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
     if sys.stdout.isatty() and not console.is_dumb_terminal:
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
+        )
         with Progress(*columns, console=console, transient=True) as bar:
-            task = bar.add_task(what, total=None)
+            task = bar.add_task(printable(what), total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
         return
     started = reported = time.monotonic()

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import polars as pl
 
-from usermirrorer.errors import StepFailed
+from usermirrorer.data.artefacts.journal import Journal
 from usermirrorer.llm.choose import choose, prompt_limit
-from usermirrorer.llm.execution import run
+from usermirrorer.llm.execution import answer_scenes
 from usermirrorer.llm.prompts import SceneText, conversation, shed_history
 from usermirrorer.llm.protocol import LanguageModel
 from usermirrorer.llm.requests import Task
@@ -38,13 +38,16 @@ def predict(
     context: str,
     sampling: Sampling,
     seed: int,
+    journal: Journal,
     progress: Callable[[int], None] = lambda done: None,
 ) -> pl.DataFrame:
     """Rows of PREDICTED, one per scene and sample.
 
     `scenes` are already in `context`. A scene too long for the model sheds its oldest history (`shed` entries); one
-    that is too long even without history has no row (`evaluate` counts it as `too_long`). `progress` is called with
-    the number of scenes done. The samples of a scene depend only on (seed, scene_id).
+    that is too long even without history has no row (`evaluate` counts it as `too_long`). `journal` keeps every answer
+    from the moment it is there, and has those of an interrupted run. `progress` is called with the number of scenes
+    done. The samples of a scene depend only on (seed, scene_id). Raises StepFailed, once the others are kept, if some
+    scenes were not answered.
     """
     limit = prompt_limit(model, sampling, mode)
 
@@ -63,11 +66,10 @@ def predict(
             for sample, process in enumerate(processes)
         ]
 
-    found: dict[int, list[dict[str, object]]] = {}
-    asked = scenes.select("scene_id", "text").iter_rows()
-    for place, rows in run(model.session(), (answered(scene_id, text) for scene_id, text in asked)):
-        if isinstance(rows, StepFailed):
-            raise rows
-        found[place] = rows
-        progress(len(found))
-    return pl.DataFrame([row for place in sorted(found) for row in found[place]], schema=PREDICTED)
+    def keep(number: int, rows: list[dict[str, object]]) -> None:
+        journal.put(number, rows)
+        progress(journal.units)
+
+    asked = enumerate(scenes.select("scene_id", "text").iter_rows())
+    answer_scenes(model, ((number, answered(*scene)) for number, scene in asked if number not in journal), keep)
+    return pl.DataFrame(journal.rows, schema=PREDICTED)

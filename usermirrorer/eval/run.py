@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -17,7 +19,8 @@ from typing import Any
 import polars as pl
 
 from usermirrorer.console import headline, progress, say
-from usermirrorer.data.artefacts.store import write_bytes, write_parquet
+from usermirrorer.data.artefacts.journal import Journal
+from usermirrorer.data.artefacts.store import locked, write_bytes, write_parquet
 from usermirrorer.errors import UserError, unknown_name
 from usermirrorer.eval.baselines import load_baselines
 from usermirrorer.eval.best_possible import best_possible
@@ -155,7 +158,7 @@ def _answer(
     if part.is_file():
         say(f"{model.name}, {context}: already answered, {len(scenes):,} scenes")
     else:
-        with progress(f"{model.name}, {context}") as report:
+        with progress(f"{model.name}, {context}") as report, _kept(part.with_suffix("")) as journal:
             rows = predict(
                 model,
                 scenes,
@@ -165,11 +168,28 @@ def _answer(
                 context,
                 Sampling(**settings["sampling"]),
                 settings["seed"],
+                journal,
                 lambda done: report(done, len(scenes)),
             )
-        part.parent.mkdir(parents=True, exist_ok=True)
-        write_parquet(rows.to_arrow(), part)
+            write_parquet(rows.to_arrow(), part)
     return pl.read_parquet(part)
+
+
+@contextmanager
+def _kept(directory: Path) -> Iterator[Journal]:
+    """The answers of an unfinished evaluation; if it is interrupted, the next one goes on after them."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with locked(directory / ".lock", directory):
+        journal = Journal(directory)
+        journal.resume()
+        done = False
+        try:
+            yield journal
+            done = True
+        finally:
+            journal.close()
+            if done or not journal.units:
+                shutil.rmtree(directory)
 
 
 def _key(spec: str, prompt: str, context: str, settings: Mapping[str, Any], scenes: pl.DataFrame) -> str:

@@ -86,6 +86,7 @@ class BatchAPISession:
     def __init__(self, model: OpenAIModel, kept: Path, poll: float) -> None:
         self._model, self._kept, self._poll = model, kept, poll
         self.slots = MOST_REQUESTS * TOGETHER
+        self.usage = model.usage
         self._batches = Batches(model.servers, kept)
         self._keys: dict[str, list[int]] = {}
         self._bodies: dict[str, dict[str, Any]] = {}
@@ -145,7 +146,7 @@ class BatchAPISession:
 
     def _take(self, batch: dict[str, Any]) -> list[tuple[int, Answer | Exception]]:
         """The answers of a batch that has ended. What it left out is asked for again, unless somebody cancelled it."""
-        found = self._batches.results(batch)
+        found = self._batches.results(batch, self.usage)
         answers: list[tuple[int, Answer | Exception]] = []
         missing = []
         for digest in batch["requests"]:

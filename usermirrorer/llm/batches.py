@@ -13,7 +13,8 @@ from usermirrorer.errors import StepFailed, UserError
 from usermirrorer.llm.background import wait
 from usermirrorer.llm.protocol import Output
 from usermirrorer.llm.refusals import RequestFailed, clean
-from usermirrorer.llm.replies import read_outputs
+from usermirrorer.llm.replies import read_outputs, read_usage
+from usermirrorer.llm.requests import Usage
 from usermirrorer.llm.server import Servers, Upload
 
 
@@ -67,14 +68,14 @@ class Batches:
             if state["status"] in ENDED:
                 yield {**batch, **{key: state.get(key) for key in ("status", "output_file_id", "error_file_id")}}
 
-    def results(self, batch: dict[str, Any]) -> dict[str, list[Output] | RequestFailed]:
+    def results(self, batch: dict[str, Any], usage: Usage) -> dict[str, list[Output] | RequestFailed]:
         """Answers and refusals by digest; what is not among them may be asked again."""
         self._taken.add(batch["id"])
         found: dict[str, list[Output] | RequestFailed] = {}
         for name in (batch["output_file_id"], batch["error_file_id"]):
             if name:
                 text = wait(self._servers.ask(f"/files/{name}/content", str, plain=True))
-                found |= dict(filter(None, map(result_of, text.splitlines())))
+                found |= dict(filter(None, (result_of(line, usage) for line in text.splitlines())))
         return found
 
     def without(self, batch: dict[str, Any], digests: Iterable[str]) -> None:
@@ -144,14 +145,16 @@ def line_of(digest: str, body: dict[str, Any]) -> bytes:
     return json.dumps(request).encode() + b"\n"
 
 
-def result_of(line: str) -> tuple[str, list[Output] | RequestFailed] | None:
+def result_of(line: str, usage: Usage) -> tuple[str, list[Output] | RequestFailed] | None:
     """The digest and the answer in a line of results; None if it is unusable or may be otherwise another time."""
     try:
         entry = json.loads(line)
         digest, response = str(entry["custom_id"]), entry.get("response") or {}
         status, body = response.get("status_code"), response.get("body")
         if status == 200:
-            return digest, read_outputs(body)
+            outputs = read_outputs(body)
+            usage.add(*read_usage(body))
+            return digest, outputs
         if isinstance(status, int) and 400 <= status < 500 and status not in (408, 409, 429):
             return digest, RequestFailed(f"a request was refused ({status}: {clean(str(body))})", status)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError):

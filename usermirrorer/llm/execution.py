@@ -7,14 +7,15 @@ Python, nor for the slowest scene of a batch.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from queue import Empty, Full, Queue
 from typing import Any, Generic
 
 from usermirrorer.errors import StepFailed
-from usermirrorer.llm.requests import Answer, Request, Session, T, Task, Weigh, Write
+from usermirrorer.llm.protocol import LanguageModel
+from usermirrorer.llm.requests import Answer, Request, Session, T, Task, Usage, Weigh, Write
 
 
 TOGETHER = 32
@@ -108,6 +109,36 @@ def ask_all(session: Session, requests: Sequence[Request]) -> list[Any]:
     return answers
 
 
+def answer_scenes(model: LanguageModel, tasks: Iterator[tuple[int, Task[T]]], keep: Callable[[int, T], None]) -> None:
+    """Run a task for each of some scenes, given by their numbers, and `keep` its result as soon as it ends.
+
+    The model is not started if there is no task. Raises StepFailed, once all the others are kept, if some scenes were
+    not answered.
+    """
+    first = next(tasks, None)
+    if first is None:
+        return
+    numbers: list[int] = []
+
+    def noted() -> Iterator[Task[T]]:
+        for number, task in chain([first], tasks):
+            numbers.append(number)
+            yield task
+
+    failed: list[tuple[int, StepFailed]] = []
+    for place, result in run(model.session(), noted()):
+        if isinstance(result, StepFailed):
+            failed.append((numbers[place], result))
+        else:
+            keep(numbers[place], result)
+    if failed:
+        number, error = min(failed, key=lambda one: one[0])
+        raise StepFailed(
+            f"{len(failed):,} of {len(numbers):,} scenes were not answered, the first (number {number + 1:,}) because "
+            f"of this: {error}; all others are kept: start again"
+        )
+
+
 def weight(request: Request) -> int:
     """How many sequences a request keeps a model busy with."""
     return request.n if isinstance(request, Write) else 1
@@ -188,6 +219,7 @@ class BatchSession:
 
     def __init__(self, model: Any, slots: int) -> None:
         self.model, self.slots = model, slots
+        self.usage = Usage()
         self.waiting: list[tuple[int, Request]] = []
 
     def prepare(self, requests: Sequence[Request]) -> Sequence[Request]:
@@ -198,6 +230,7 @@ class BatchSession:
 
     def collect(self) -> list[tuple[int, Answer | Exception]]:
         waiting, self.waiting = self.waiting, []
+        self.usage.requests += len(waiting)
         weighed = [(key, request) for key, request in waiting if isinstance(request, Weigh)]
         written: dict[tuple[int, Any], list[tuple[int, Write]]] = {}
         for key, request in waiting:

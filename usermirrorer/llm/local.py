@@ -11,9 +11,10 @@ from typing import Any
 
 from usermirrorer.errors import UserError
 from usermirrorer.llm.paths import model_path
-from usermirrorer.llm.prompts import PROMPT_DATE
 from usermirrorer.llm.protocol import Conversation
 from usermirrorer.llm.readability import FEWEST_WORDS, describe_unreadable, words_of
+from usermirrorer.llm.rendering import Renderer
+from usermirrorer.llm.requests import Usage
 from usermirrorer.steps import EngineSettings
 
 
@@ -30,6 +31,7 @@ class LocalModel:
         self.name = f"{kind}:{model}"
         self.path = model_path(model)
         self.settings = settings or EngineSettings()
+        self.usage = Usage()
         self._words: set[str] = set()
 
     @cached_property
@@ -46,6 +48,11 @@ class LocalModel:
         has_own = (Path(self.path) / "tokenizer_config.json").is_file()
         return load(AutoTokenizer, base if base and not has_own else self.path)
 
+    @cached_property
+    def renderer(self) -> Renderer:
+        """The chat template."""
+        return Renderer(self.tokenizer, self.name)
+
     def count_tokens(self, conversations: Sequence[Conversation]) -> list[int]:
         """Tokens of each conversation as it is sent: ready for an answer, or with its last, open answer continued."""
         return [len(tokens) for tokens in self.tokens(conversations)]
@@ -55,13 +62,7 @@ class LocalModel:
         if not self.tokenizer.chat_template:
             raise UserError(f"{self.name} has no chat template: use an instruction-tuned model")
         self._warn_if_unreadable(conversations)
-        prompts = [messages for messages in conversations if messages[-1]["role"] != "assistant"]
-        opened = [messages for messages in conversations if messages[-1]["role"] == "assistant"]
-        prompt_tokens = iter(self._rendered(prompts, add_generation_prompt=True))
-        opened_tokens = iter(self._rendered(opened, continue_final_message=True))
-        return [
-            next(opened_tokens if messages[-1]["role"] == "assistant" else prompt_tokens) for messages in conversations
-        ]
+        return self.renderer.tokens(conversations)
 
     def fitting_tokens(self, conversations: Sequence[Conversation]) -> list[list[int]]:
         """The same; raises UserError if a conversation leaves no room for an answer."""
@@ -76,7 +77,7 @@ class LocalModel:
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         """Token ids of each text, without special tokens around it."""
-        return self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+        return self.renderer.encode(texts)
 
     def _warn_if_unreadable(self, conversations: Sequence[Conversation]) -> None:
         """Say so, once, if the first words of the scenes show that the model can't read them."""
@@ -86,16 +87,6 @@ class LocalModel:
             self._words |= {word for turn in messages if turn["role"] == "user" for word in words_of(turn["content"])}
             if len(self._words) >= FEWEST_WORDS and (told := describe_unreadable(self.name, self._words, self.encode)):
                 print(f"WARNING: {told}", file=sys.stderr)
-
-    def _rendered(self, conversations: Sequence[Conversation], **mode: bool) -> list[list[int]]:
-        if not conversations:
-            return []
-        # Templates of thinking models (Qwen3) write an empty thought: our decision process replaces it.
-        thinking = {"enable_thinking": False} if "enable_thinking" in self.tokenizer.chat_template else {}
-        texts = self.tokenizer.apply_chat_template(
-            list(conversations), tokenize=False, date_string=PROMPT_DATE, **mode, **thinking
-        )
-        return self.encode(texts)
 
 
 def adapter_base(path: str) -> str | None:

@@ -17,12 +17,13 @@ import numpy as np
 from usermirrorer.errors import UserError
 from usermirrorer.llm.background import Ask, wait
 from usermirrorer.llm.execution import ask_all
+from usermirrorer.llm.injection import without_control_tokens
 from usermirrorer.llm.labels import label_tokens
 from usermirrorer.llm.prompts import PROMPT_DATE
 from usermirrorer.llm.protocol import Conversation, Output
 from usermirrorer.llm.refusals import RequestFailed
-from usermirrorer.llm.replies import read_outputs, read_probs, read_tokens, read_vectors
-from usermirrorer.llm.requests import Answer, Request, Weigh, Write
+from usermirrorer.llm.replies import read_outputs, read_probs, read_tokens, read_usage, read_vectors
+from usermirrorer.llm.requests import Answer, Request, Usage, Weigh, Write
 from usermirrorer.llm.server import Patience, Servers
 from usermirrorer.llm.server_session import ServerSession
 from usermirrorer.steps import Sampling
@@ -61,12 +62,13 @@ class OpenAIModel:
         self.name = f"openai:{model}"
         self.model = model
         self.servers = Servers(model, base_url, concurrency, patience)
+        self.usage = Usage()
         self._one_each = False
         self._known_labels: dict[tuple[str, ...], list[int]] = {}
 
     def session(self) -> ServerSession:
         """The servers, ready for requests."""
-        return ServerSession(self.ready, self.servers.slots)
+        return ServerSession(self.ready, self.servers.slots, self.usage)
 
     def generate(
         self, conversations: Sequence[Conversation], n: int, sampling: Sampling, seeds: Sequence[int]
@@ -101,7 +103,7 @@ class OpenAIModel:
         limit = "max_completion_tokens" if self.servers.official else "max_tokens"
         return {
             "model": self.model,
-            "messages": request.conversation,
+            "messages": without_control_tokens(request.conversation),
             "n": request.n,
             "seed": request.seed,
             "temperature": request.sampling.temperature,
@@ -160,7 +162,12 @@ class OpenAIModel:
     def _ask_chat(
         self, body: dict[str, Any], read: Callable[[Any], T], optional: bool = False
     ) -> Coroutine[Any, Any, T]:
-        return self.servers.ask("/chat/completions", read, body, optional=optional)
+        def counted(reply: Any) -> T:
+            found = read(reply)
+            self.usage.add(*read_usage(reply))
+            return found
+
+        return self.servers.ask("/chat/completions", counted, body, optional=optional)
 
     def _label_tokens(self, labels: tuple[str, ...]) -> list[int]:
         """Token ids of the labels under the server's tokenizer. The first call checks the server."""
@@ -173,7 +180,7 @@ class OpenAIModel:
     def _label_body(self, messages: Conversation, ids: list[int]) -> dict[str, Any]:
         return {
             "model": self.model,
-            "messages": messages,
+            "messages": without_control_tokens(messages),
             "max_tokens": 1,
             "temperature": 1.0,
             "top_p": 1.0,
@@ -215,7 +222,7 @@ class OpenAIModel:
 
     def _rendered(self, messages: Conversation) -> Coroutine[Any, Any, list[int]]:
         turn = OPEN_TURN if messages[-1]["role"] == "assistant" else {}
-        return self._tokenize({"messages": messages, **TEMPLATE, **turn})
+        return self._tokenize({"messages": without_control_tokens(messages), **TEMPLATE, **turn})
 
     def _encode(self, texts: list[str]) -> list[list[int]]:
         return self._all([partial(self._tokenize, {"prompt": text}) for text in texts])

@@ -2,7 +2,7 @@
 
 A conversation is a system message (the instruction), a user message (the scene) and, once decided, an assistant
 message `<decision process>\\nBehavior: [X]`. The same functions serve decide, score, distill, eval and simulate, so
-what is scored is what is trained is what is served.
+what is scored is what is trained is what is served. No text of a scene can pass for the layout (`injection.py`).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import TypedDict
 
+from usermirrorer.llm.injection import NAMES_LABEL, as_option, as_section
 from usermirrorer.llm.protocol import Conversation
 
 
@@ -58,8 +59,8 @@ PROMPT_DATE = "26 Jul 2024"
 
 BEHAVIOR = "Behavior: ["
 
-# A line that names a label: `Behavior: [B]`, also without brackets or with bold marks. The last one counts.
-_BEHAVIOR_LINE = re.compile(r"^[ \t*]*Behavior[ \t*]*:[ \t*]*\[?[ \t]*([A-Z])\b.*$", re.MULTILINE)
+# The last line that names a label counts.
+_BEHAVIOR_LINE = re.compile(rf"^{NAMES_LABEL}.*$", re.MULTILINE)
 _BEHAVIOR_START = re.compile(r"^[ \t*]*Behavior[ \t*]*:", re.MULTILINE)
 
 
@@ -115,10 +116,10 @@ def conversation(text: SceneText, instruction: str) -> Conversation:
     """System and user message of a scene, without empty sections. `instruction` is a key of `INSTRUCTIONS`."""
     sections = []
     if text["profile"].strip():
-        sections.append("# User Profile\n" + text["profile"].strip())
+        sections.append("# User Profile\n" + as_section(text["profile"]))
     if text["history"].strip():
-        sections.append("## History\n" + text["history"].strip())
-    options = [f"[{LABELS[i]}] {option.strip()}" for i, option in enumerate(text["action_list"])]
+        sections.append("## History\n" + as_section(text["history"]))
+    options = [f"[{LABELS[i]}] {as_option(option)}" for i, option in enumerate(text["action_list"])]
     sections.append("# Exposure List\n" + "\n".join(options))
     return [
         {"role": "system", "content": INSTRUCTIONS[instruction]},

@@ -53,6 +53,18 @@ def read_probs(reply: Any, ids: Sequence[int]) -> np.ndarray:
     return probs / probs.sum()
 
 
+def read_usage(reply: Any) -> tuple[int, int, int]:
+    """Tokens of a reply's prompt, those of them that an earlier prompt shared, and of its answers; 0 if unsaid."""
+    usage = reply.get("usage") or {}
+    counts = (
+        usage.get("prompt_tokens"),
+        (usage.get("prompt_tokens_details") or {}).get("cached_tokens"),
+        usage.get("completion_tokens"),
+    )
+    prompt, cached, completion = (count if isinstance(count, int) else 0 for count in counts)
+    return prompt, cached, completion
+
+
 def read_tokens(reply: Any) -> list[int]:
     """Token ids from vLLM's `/tokenize`."""
     tokens = reply["tokens"]

@@ -42,8 +42,27 @@ Two steps, as in `eval`, are two yields: first the decision processes, then the 
 """
 
 
+@dataclass
+class Usage:
+    """What a session has done so far. Tokens that a prompt shares with earlier ones are not read again."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+
+    def add(self, prompt: int, cached: int, completion: int) -> None:
+        """Count an answer."""
+        self.requests += 1
+        self.prompt_tokens += prompt
+        self.cached_tokens += cached
+        self.completion_tokens += completion
+
+
 class Session(Protocol):
     """A model that is ready for requests. Not for use by several threads, but for `prepare`."""
+
+    usage: Usage
 
     slots: int
     """How many requests keep it busy; more may be submitted."""

@@ -11,16 +11,17 @@ from typing import Any
 from usermirrorer.errors import StepFailed, UserError
 from usermirrorer.llm.background import Ask, start
 from usermirrorer.llm.refusals import ServerLost
-from usermirrorer.llm.requests import Answer, Request, Write
+from usermirrorer.llm.requests import Answer, Request, Usage, Write
 
 
 class ServerSession:
     """A `Session` in which `ready` gives what asks a request, and `most` requests at a time keep the servers busy."""
 
-    def __init__(self, ready: Callable[[Request], Ask[Answer]], most: int) -> None:
+    def __init__(self, ready: Callable[[Request], Ask[Answer]], most: int, usage: Usage) -> None:
         self._ready = ready
         self._most = most
         self.slots = most
+        self.usage = usage
         self._waiting: dict[int, Future[Answer]] = {}
         self._done: SimpleQueue[tuple[int, Future[Answer]]] = SimpleQueue()
         self._lost: StepFailed | UserError | None = None

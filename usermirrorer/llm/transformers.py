@@ -32,8 +32,8 @@ _loaded: dict[tuple[str, str, str], Any] = {}
 class TransformersModel(LocalModel):
     """A causal model, or a LoRA adapter on one, given by directory or Hub id. Loaded at its first use.
 
-    Of the settings, `dtype` and `max_model_len` count. `auto` is bfloat16 on a GPU; on a CPU it is the precision of the
-    saved weights, but float32 if the processor has no bfloat16 instructions.
+    Of the settings, `dtype` and `max_model_len` count. `auto` is bfloat16 on a GPU, and on a CPU what the
+    saved weights have, but float32 if the processor has no bfloat16 instructions.
     """
 
     def __init__(self, model: str, settings: EngineSettings | None = None) -> None:

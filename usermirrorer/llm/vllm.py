@@ -48,9 +48,14 @@ class VLLMModel(LocalModel):
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """Vectors of unit length, `(texts, width)`, float32. A text too long for the model is cut at its end."""
+        from vllm.inputs.engine import tokens_input
+
         llm = engine(self.path, "pooling", self.settings)
-        cut = {"truncate_prompt_tokens": llm.model_config.max_model_len}
-        outputs = llm.embed(list(texts), use_tqdm=False, tokenization_kwargs=cut)
+        longest = llm.model_config.max_model_len
+        ids = self.tokenizer(list(texts), truncation=True, max_length=longest, return_attention_mask=False)[
+            "input_ids"
+        ]
+        outputs = llm.embed([tokens_input(row) for row in ids], use_tqdm=False)
         vectors = np.array([output.outputs.embedding for output in outputs], dtype=np.float32)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
@@ -68,6 +73,7 @@ class VLLMSession:
             from vllm.lora.request import LoRARequest
 
             self.lora = LoRARequest("adapter", 1, model.path)
+        self.usage = model.usage
         self.labels: dict[tuple[str, ...], list[int]] = {}
         self.asked: dict[str, tuple[int, Request]] = {}
 
@@ -125,6 +131,8 @@ class VLLMSession:
 
     def _answer(self, result: Any) -> tuple[int, Answer | Exception]:
         key, request = self.asked.pop(result.request_id)
+        written = sum(len(out.token_ids) for out in result.outputs)
+        self.usage.add(len(result.prompt_token_ids), result.num_cached_tokens or 0, written)
         if isinstance(request, Weigh):
             return key, self._probs(result, request)
         outputs = [Output(out.text, out.finish_reason) for out in result.outputs]

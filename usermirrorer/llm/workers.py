@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from queue import Queue
@@ -20,7 +20,7 @@ from zlib import crc32
 from usermirrorer.console import warn
 from usermirrorer.errors import StepFailed, UserError
 from usermirrorer.llm.execution import weight
-from usermirrorer.llm.requests import Answer, Request
+from usermirrorer.llm.requests import Answer, Request, Usage
 from usermirrorer.steps import EngineSettings
 
 
@@ -68,6 +68,7 @@ class Pool:
         self.path, self.settings = path, settings
         self.devices = _devices(settings)
         self.inbox: Queue[tuple[_Worker, Any]] = Queue()
+        self.usage = Usage()
         self.unasked: list[tuple[int, Request]] = []
         self.round = 0
         self.workers = [self._start(number, 1) for number in range(settings.data_parallel_size)]
@@ -140,9 +141,10 @@ class Pool:
             return []
         if kind == "error":
             raise (UserError if content[0] else StepFailed)(content[1])
-        asked_in, answers = content
+        asked_in, answers, usage = content
         if asked_in != self.round:
             return []
+        self.usage = Usage(*map(sum, zip(astuple(self.usage), usage, strict=True)))
         for key, _ in answers:
             worker.busy -= weight(worker.asked.pop(key))
         return answers
@@ -201,7 +203,9 @@ def _work(connection: Connection, path: str, settings: EngineSettings, devices: 
                 prepared = session.prepare([request for _, request in requests])
                 for key, ready in zip(keys, prepared, strict=True):
                     session.submit(key, ready)
-            connection.send(("answers", asked_in, session.collect()))
+            answers = session.collect()
+            connection.send(("answers", asked_in, answers, astuple(session.usage)))
+            session.usage = Usage()
     except (EOFError, OSError):
         pass
     except (UserError, StepFailed) as error:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import yaml
 
+from usermirrorer.console.printable import printable
 from usermirrorer.errors import StepFailed, UserError
 from usermirrorer.extras import need
 from usermirrorer.secrets import is_secret, redact
@@ -196,6 +197,6 @@ def exit_status(main: Any) -> int:
     try:
         main(sys.argv[1:])
     except (UserError, StepFailed) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2 if isinstance(error, UserError) else 1
     return 0

@@ -23,10 +23,16 @@ Row = dict[str, Any]
 Note = dict[str, Any]
 
 
-class Journal:
-    """The units of one step. `cut` writes the next shard from its rows, of which each has `shard_rows`."""
+def _no_shard(index: int, rows: list[Row]) -> None:
+    raise AssertionError("this journal is not cut into shards")
 
-    def __init__(self, directory: Path, shard_rows: int, cut: Callable[[int, list[Row]], None]) -> None:
+
+class Journal:
+    """The units of one step. `cut` writes a shard of the next `shard_rows` rows; by default there are no shards."""
+
+    def __init__(
+        self, directory: Path, shard_rows: int = 2**62, cut: Callable[[int, list[Row]], None] = _no_shard
+    ) -> None:
         self.path = directory / JOURNAL
         self.shard_rows = shard_rows
         self.cut = cut
@@ -61,7 +67,7 @@ class Journal:
         rows = [row for _, unit in self.next_units for row in unit]
         return rows[self.skip :]
 
-    def resume(self, shards: int) -> None:
+    def resume(self, shards: int = 0) -> None:
         """Read what an interrupted run left beside its whole shards. Raises UserError for a damaged journal."""
         if not self.path.is_file():
             if shards:
@@ -91,17 +97,13 @@ class Journal:
         self.file.flush()
         self._add(unit, kept, note)
         if self.pending >= self.shard_rows:
-            while self.pending >= self.shard_rows:
-                self.cut(self.shards, self.rows[: self.shard_rows])
-                self._drop(self.shard_rows)
+            self._cut_shards(self.shard_rows)
             self._rewrite()
 
     def finish(self) -> None:
-        """Cut the last shard; the journal has done its work. Raises AssertionError if a unit is missing."""
+        """Cut the last shards; the journal has done its work. Raises AssertionError if a unit is missing."""
         assert not self.later, f"unit {self.end} is missing"
-        if self.pending:
-            self.cut(self.shards, self.rows)
-            self._drop(self.pending)
+        self._cut_shards(1)
         self.close()
         self.path.unlink(missing_ok=True)
 
@@ -120,6 +122,13 @@ class Journal:
             self.next_units.append((self.end, found))
             self.pending += len(found)
             self.end += 1
+
+    def _cut_shards(self, least: int) -> None:
+        """Write shards of what is pending while that is at least so many rows."""
+        while self.pending >= least:
+            rows = self.rows[: self.shard_rows]
+            self.cut(self.shards, rows)
+            self._drop(len(rows))
 
     def _drop(self, rows: int) -> None:
         """Forget the first rows, which are now in a shard."""
@@ -166,7 +175,7 @@ def journal_rows(directory: Path) -> int:
     """How many rows the journal of a step holds that are in no whole shard; 0 if there is none."""
     if not (directory / JOURNAL).is_file():
         return 0
-    journal = Journal(directory, 1, lambda index, rows: None)
+    journal = Journal(directory)
     lines = _entries(journal.path, journal._damaged)
     skip = (next(lines, None) or {}).get("skip", 0)
     return max(0, sum(len(line["rows"]) for line in lines if isinstance(line, dict) and "rows" in line) - skip)

@@ -38,7 +38,13 @@ Progress = Callable[[int, int], None]
 class Step:
     """The output directory of one step while it is being written. Open it with `open_step`."""
 
-    def __init__(self, directory: Path, recipe: Mapping[str, Any], schema: pa.Schema | None):
+    def __init__(
+        self,
+        directory: Path,
+        recipe: Mapping[str, Any],
+        schema: pa.Schema | None,
+        made_with: Callable[[], Mapping[str, Any]] | None = None,
+    ):
         self.directory = directory
         self.recipe = json.loads(json.dumps(recipe))
         self.schema = schema
@@ -52,8 +58,17 @@ class Step:
         self.complete = manifest is not None and manifest["content"].get("finished", False)
         self.content: dict[str, Any] = manifest["content"] if manifest else {}
         self.journal = Journal(directory, SHARD_ROWS, self._cut)
+        if self.complete:
+            return
+        self.made_with = {"made_with": dict(made_with())} if made_with else {}
+        before = self.content.get("made_with")
+        if before is not None and before != self.made_with.get("made_with"):
+            changed = changes(before, self.made_with["made_with"])
+            raise UserError(
+                f"{directory} was begun with something else ({changed}); finish it with that, or delete it"
+            )
         if manifest is None:
-            self._write_manifest({"recipe": self.recipe, "finished": False}, {})
+            self._write_manifest({"recipe": self.recipe, **self.made_with, "finished": False}, {})
 
     def resume(self) -> None:
         """Take up what an interrupted run left: `in self` then tells which units are done."""
@@ -90,7 +105,7 @@ class Step:
         if not digests and self.schema is not None:
             self.write_shard(0, self.schema.empty_table())
             digests = {self._shard(0).name: file_digest(self._shard(0))}
-        self.content = {"recipe": self.recipe, "finished": True, **results, "files": digests}
+        self.content = {"recipe": self.recipe, **self.made_with, "finished": True, **results, "files": digests}
         run = {
             "seconds": round(time.time() - self.started, 3),
             "finished_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -113,14 +128,19 @@ class Step:
 
 
 @contextmanager
-def open_step(directory: Path, recipe: Mapping[str, Any], schema: pa.Schema | None = None) -> Iterator[Step]:
-    """Lock `directory` and compare its manifest with `recipe`.
+def open_step(
+    directory: Path,
+    recipe: Mapping[str, Any],
+    schema: pa.Schema | None = None,
+    made_with: Callable[[], Mapping[str, Any]] | None = None,
+) -> Iterator[Step]:
+    """Lock `directory` and compare its manifest with `recipe`, and unless it is finished, also with `made_with`.
 
     Raises UserError if another process is writing there, or if it holds the result of another recipe.
     """
     directory.mkdir(parents=True, exist_ok=True)
     with locked(directory / ".lock", directory):
-        step = Step(directory, recipe, schema)
+        step = Step(directory, recipe, schema, made_with)
         try:
             yield step
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,10 +13,12 @@ import pyarrow.compute as pc
 from usermirrorer.data.artefacts.journal import Note, Row
 from usermirrorer.data.artefacts.schema import DECISIONS, VARIANTS
 from usermirrorer.data.artefacts.store import Progress, fingerprint, finished_content, open_step
-from usermirrorer.data.decisions.answer import answer_scenes, read_rows
 from usermirrorer.data.decisions.neighbours import Leads, read_leads
+from usermirrorer.data.decisions.rows import read_rows
 from usermirrorer.errors import UserError, unknown_name
 from usermirrorer.llm.choose import prompt_limit
+from usermirrorer.llm.execution import answer_scenes
+from usermirrorer.llm.identity import made_with
 from usermirrorer.llm.paths import model_digest
 from usermirrorer.llm.prompts import INSTRUCTIONS, SceneText, conversation, parse, shed_history
 from usermirrorer.llm.protocol import LanguageModel, Output
@@ -62,7 +65,8 @@ def decide(
         "model_digest": model_digest(model.name), "samples": samples, "sampling": asdict(settings.sampling),
         "seed": settings.seed, "scenes": fingerprint(scenes),
     }  # fmt: skip
-    with open_step(work / "decisions" / name / variant, recipe, DECISIONS) as step:
+    source = partial(made_with, model, prompt)
+    with open_step(work / "decisions" / name / variant, recipe, DECISIONS, source) as step:
         if step.complete:
             return step.content
         step.resume()

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from usermirrorer.data.artefacts.journal import Note, Row
 from usermirrorer.data.artefacts.schema import PREDICTIONS, VARIANTS
 from usermirrorer.data.artefacts.store import Progress, Step, fingerprint, finished_content, open_step
-from usermirrorer.data.decisions.answer import answer_scenes, read_rows
+from usermirrorer.data.decisions.rows import read_rows
 from usermirrorer.errors import UserError
 from usermirrorer.llm.choose import prompt_limit
+from usermirrorer.llm.execution import answer_scenes
+from usermirrorer.llm.identity import made_with
 from usermirrorer.llm.paths import model_digest
 from usermirrorer.llm.prompts import LABELS, SceneText, conversation, fits, opened, shed_history
 from usermirrorer.llm.protocol import LanguageModel
@@ -64,7 +67,8 @@ def score(
                 "predictor_digest": model_digest(predictor.name), "decisions": fingerprint(folder / variant),
                 "prompt": content["recipe"]["prompt"], "longest_decision": longest,
             }  # fmt: skip
-            step = opened_steps.enter_context(open_step(work / "predictions" / name / variant, recipe, PREDICTIONS))
+            output, source = work / "predictions" / name / variant, partial(made_with, predictor, reader.prompt)
+            step = opened_steps.enter_context(open_step(output, recipe, PREDICTIONS, source))
             if not step.complete:
                 step.resume()
             steps[variant] = step
