@@ -26,6 +26,7 @@ from usermirrorer.data.scenes.make import make_scenes
 from usermirrorer.errors import StepFailed, UserError
 from usermirrorer.llm.openai import OpenAIModel
 from usermirrorer.llm.prompts import answered
+from usermirrorer.llm.server import Patience
 from usermirrorer.steps import DecideSettings, SceneSettings
 
 
@@ -88,7 +89,7 @@ ALL: dict[str, tuple[Callable[[dict], Any], str]] = {
     "402": (lambda body: Reply(402, {"error": {"message": "no credit"}}), r"wants payment \(402: no credit\)"),
     "429": (lambda body: Reply(429, {}, {"retry-after": "900"}), "asks for .* s: start again after that"),
     "wrong model": (lambda body: Reply(404, {"error": {"message": "no such model"}}), r"has no 'm' \(404\)"),
-    "silent": (lambda body: Reply(hang=True), "gave no answer in 3 s"),
+    "silent": (lambda body: Reply(hang=True), "gave no answer in 4 s"),
 }
 PROBABILITIES: dict[str, tuple[Callable[[dict], Any], str]] = {
     "missing": (lambda body: masked(body, B=None), "the log-probability of token 66 is missing"),
@@ -98,8 +99,8 @@ PROBABILITIES: dict[str, tuple[Callable[[dict], Any], str]] = {
 }
 
 
-def model(server: Server) -> OpenAIModel:
-    return OpenAIModel("m", base_url=server.url, concurrency=3, patience=replace(SOON, answer=3, total=2))
+def model(server: Server, patience: Patience = SOON) -> OpenAIModel:
+    return OpenAIModel("m", base_url=server.url, concurrency=3, patience=patience)
 
 
 def fails_at(fault: Callable[[dict], Any], place: int, tries: int = 1000) -> Callable[[dict, int], Any]:
@@ -160,7 +161,7 @@ def test_decide_keeps_what_was_answered_before_the_server_was_lost(
     server.serves_vllm = True
     server.chat = lambda body, tries: good(body) if len(server.seen) <= 5 else fault(body)
     with pytest.raises((StepFailed, UserError), match=sentence) as error:
-        decide("toy", work, "strong", model(server), SETTINGS)
+        decide("toy", work, "strong", model(server, replace(SOON, answer=4, total=1)), SETTINGS)
     assert str(error.value).isprintable()
     assert rows_written(work / "decisions/toy/strong") == 5 * 2
     assert len(server.seen) <= 5 + 2 * 3, "at most those in flight, and one after a pause"
@@ -191,7 +192,7 @@ def test_score_keeps_what_was_answered_before_the_server_was_lost(
     server.serves_vllm = True
     server.chat = lambda body, tries: good(body) if len(server.seen) <= 21 else fault(body)
     with pytest.raises((StepFailed, UserError), match=sentence):
-        score("toy", work, model(server))
+        score("toy", work, model(server, replace(SOON, answer=4, total=1)))
     # Of the 20 answers, those of scenes that were answered whole: three scenes are open at a time.
     rows = rows_written(work / "predictions/toy/strong")
     assert rows >= 2 * 2

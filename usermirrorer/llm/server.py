@@ -159,6 +159,7 @@ class Servers:
                         server.troubled(sent, fault.pause, self.patience.first_pause)
                 except RequestFailed:
                     self._heard()
+                    server.answered()
                     raise
                 except (ServerLost, UserError) as error:
                     self._balance.stop(error)
