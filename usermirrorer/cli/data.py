@@ -8,7 +8,17 @@ from typing import Annotated
 
 import typer
 
-from usermirrorer.cli.options import BaseUrl, Name, Source, Work, Workers, complete_domain, reports, with_settings
+from usermirrorer.cli.options import (
+    BaseUrl,
+    Concurrency,
+    Name,
+    Source,
+    Work,
+    Workers,
+    complete_domain,
+    reports,
+    with_settings,
+)
 from usermirrorer.errors import UserError
 from usermirrorer.steps import MODEL_FORMS, DecideSettings, DistillSettings, PrepareSettings, SceneSettings
 
@@ -79,6 +89,10 @@ def decide(
     llm: Annotated[str, typer.Option(metavar="SPEC", help=MODEL_FORMS)],
     settings: DecideSettings,
     base_url: BaseUrl = None,
+    concurrency: Concurrency = None,
+    batch: Annotated[
+        bool, typer.Option("--batch", help="Use the server's Batch API: within a day, for less.")
+    ] = False,
 ) -> None:
     """Scenes → decision processes of one model. A killed run resumes where it stopped.
 
@@ -89,8 +103,16 @@ def decide(
     from usermirrorer.data.decisions.decide import decide as run
     from usermirrorer.llm import load_model
 
-    answer = partial(run, domain, work, variant, load_model(llm, base_url=base_url), settings)
-    report_steps(run_step(f"decide {domain} {variant}", answer, work, [f"decisions/{domain}/{variant}"], resumes=True))
+    model = load_model(llm, base_url=base_url, concurrency=concurrency)
+    place = f"decisions/{domain}/{variant}"
+    batches = work / place / ".batches.json"
+    if batch:
+        from usermirrorer.llm.batch import batched
+
+        model = batched(model, batches)
+    answer = partial(run, domain, work, variant, model, settings)
+    report_steps(run_step(f"decide {domain} {variant}", answer, work, [place], resumes=True))
+    batches.unlink(missing_ok=True)
 
 
 @reports
@@ -99,6 +121,7 @@ def score(
     work: Work,
     predictor: Annotated[str, typer.Option(metavar="SPEC", help="One predictor for both variants.")],
     base_url: BaseUrl = None,
+    concurrency: Concurrency = None,
 ) -> None:
     """Decision processes → the probability of every option after each of them.
 
@@ -111,7 +134,8 @@ def score(
     from usermirrorer.llm import load_model
 
     places = [f"predictions/{domain}/{variant}" for variant in VARIANTS]
-    answer = partial(run, domain, work, load_model(predictor, base_url=base_url))
+    model = load_model(predictor, base_url=base_url, concurrency=concurrency)
+    answer = partial(run, domain, work, model)
     report_steps(run_step(f"score {domain}", answer, work, places, resumes=True))
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, cast
 
 import typer
 
-from usermirrorer.cli.options import BaseUrl, Work, domain_name, reports, with_settings
+from usermirrorer.cli.options import BaseUrl, Concurrency, Work, domain_name, reports, with_settings
 from usermirrorer.steps import EvalSettings, SimulateSettings
 
 
@@ -41,6 +41,7 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="Directory for metrics.json and the predictions.")],
     settings: EvalSettings,
     base_url: BaseUrl = None,
+    concurrency: Concurrency = None,
 ) -> None:
     """Measure models on scenes, beside the baselines and the exposure probe.
 
@@ -50,7 +51,7 @@ def evaluate(
     from usermirrorer.eval.run import named_models, run_eval
     from usermirrorer.eval.table import metric_warnings
 
-    metrics = run_eval(named_models(model), scenes, out, settings, base_url=base_url)
+    metrics = run_eval(named_models(model), scenes, out, settings, base_url=base_url, concurrency=concurrency)
     console.report({"directory": str(out), "warnings": metric_warnings(metrics), "metrics": metrics})
 
 
@@ -66,6 +67,7 @@ def simulate(
     out: Annotated[Path, typer.Option(help="JSONL of answers.")],
     settings: SimulateSettings,
     base_url: BaseUrl = None,
+    concurrency: Concurrency = None,
 ) -> None:
     """Your recommender's lists in, the users' choices out. A line that is wrong is listed, the others are answered.
 
@@ -78,7 +80,8 @@ def simulate(
     from usermirrorer.simulate.simulator import Options, Simulator
 
     options = cast(Options, vars(settings))
-    user = Simulator.open(load_model(as_spec(model), base_url=base_url), work, domain, **options)
+    loaded = load_model(as_spec(model), base_url=base_url, concurrency=concurrency)
+    user = Simulator.open(loaded, work, domain, **options)
     with console.progress(f"simulate {domain}") as progress:
         counts = simulate_file(user, requests, out, fingerprint(work / "tables" / domain), progress)
     console.headline(f"simulate {domain}: {counts['answered']:,} choices in {out}")

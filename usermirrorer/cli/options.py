@@ -99,7 +99,13 @@ Name = Annotated[
 ]
 Work = Annotated[Path, typer.Option(help="Directory that holds the output of every step.")]
 Workers = Annotated[int, typer.Option(min=1, help="Threads; any number gives the same bytes.")]
-BaseUrl = Annotated[str | None, typer.Option(help="Server of openai:MODEL; default: OPENAI_BASE_URL.")]
+BaseUrl = Annotated[
+    list[str] | None,
+    typer.Option(help="Server of openai:MODEL, or several that share the work; default: OPENAI_BASE_URL."),
+]
+Concurrency = Annotated[
+    int | None, typer.Option(min=1, help="Most requests at a time at each server of openai:MODEL; default: 64.")
+]
 Prompt = Annotated[str | None, typer.Option(help="Instruction; default: that of the decisions.")]
 Version = Annotated[
     bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)

@@ -14,11 +14,12 @@ from usermirrorer.data.decisions.score import score
 from usermirrorer.data.items.embeddings import embed_items
 from usermirrorer.data.log.prepare import prepare
 from usermirrorer.data.pairs.distill import distill
-from usermirrorer.data.recipe import DataRecipe, DomainRecipe
+from usermirrorer.data.recipe import DataRecipe, DomainRecipe, Predictor, Writer
 from usermirrorer.data.scenes.make import make_scenes
 from usermirrorer.data.sources import load_domain
 from usermirrorer.errors import UserError
 from usermirrorer.llm import load_model
+from usermirrorer.llm.protocol import LanguageModel
 from usermirrorer.shipped import shipped
 from usermirrorer.steps import PrepareSettings
 
@@ -32,8 +33,8 @@ def build(recipe: DataRecipe, work: Path, raw: Mapping[str, Path], workers: int 
     unknown = set(raw) - {domain.name for domain in recipe.domains}
     if unknown:
         raise UserError(f"--raw {unknown.pop()}=…: the recipe has {', '.join(d.name for d in recipe.domains)}")
-    models = {variant: load_model(writer.llm) for variant, writer in recipe.writers.items()}
-    predictor = load_model(recipe.predictor.llm)
+    models = {variant: load(writer) for variant, writer in recipe.writers.items()}
+    predictor = load(recipe.predictor)
     for domain in recipe.domains:
         source = load_domain(domain.name, work)
         for settings in domain.scene_settings(recipe.seed).values():
@@ -62,6 +63,11 @@ def build(recipe: DataRecipe, work: Path, raw: Mapping[str, Path], workers: int 
     say(f"  usermirrorer train sft --config {fitting[0] if fitting else 'RECIPE'} \\")
     say(f"    --dataset_name {pairs.directory} --output_dir {work / 'models' / 'sft'}")
     return reports
+
+
+def load(asked: Writer | Predictor) -> LanguageModel:
+    """The model that a recipe names, on its own servers if it has some."""
+    return load_model(asked.llm, base_url=asked.base_url, concurrency=asked.concurrency)
 
 
 def prepare_domain(domain: str, raw: Path | None, work: Path, settings: PrepareSettings) -> list[StepReport]:

@@ -50,10 +50,12 @@ class DomainRecipe:
 
 @dataclass(frozen=True, kw_only=True)
 class Writer(Sampling):
-    """A model that writes decision processes, and how it is sampled."""
+    """A model that writes decision processes, and how it is sampled. `base_url` is as in `load_model`."""
 
     llm: str
     n: int = DecideSettings.n
+    base_url: str | list[str] | None = None
+    concurrency: int | None = None
 
     def settings(self, prompt: str, seed: int) -> DecideSettings:
         return DecideSettings(**vars(self.sampling), n=self.n, prompt=prompt, seed=seed)
@@ -64,6 +66,8 @@ class Predictor:
     """The model under which decision processes are scored."""
 
     llm: str
+    base_url: str | list[str] | None = None
+    concurrency: int | None = None
 
 
 @dataclass(frozen=True)

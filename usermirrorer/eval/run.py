@@ -49,7 +49,8 @@ def run_eval(
     settings: EvalSettings | None = None,
     *,
     baselines: Path | None = None,
-    base_url: str | None = None,
+    base_url: str | Sequence[str] | None = None,
+    concurrency: int | None = None,
 ) -> dict[str, Any]:
     """Evaluate `models` (name -> SPEC) on the scenes at `source`; write OUT/metrics.json and what lies beside it.
 
@@ -71,13 +72,14 @@ def run_eval(
     baseline_rows, note = load_baselines(baselines or sibling(source, "baselines", split), scenes, train)
     recorded = {"sampling": asdict(settings.sampling), "seed": settings.seed, "anonymise": settings.anonymise_items}
     # Loads no weights yet, but a missing model fails now and not after hours spent on the others.
-    loaded = {name: load_model(spec, base_url=base_url) for name, spec in models.items()}
+    servers: dict[str, Any] = {"base_url": base_url, "concurrency": concurrency}
+    loaded = {name: load_model(spec, **servers) for name, spec in models.items()}
     modes = {name: settings.mode or trained_mode(spec) for name, spec in models.items()}
     repeats = {name: settings.repeat if mode == "decision" else 1 for name, mode in modes.items()}
     prompts = {name: prompt or trained_prompt(spec, modes[name]) for name, spec in models.items()}
     parts = []
     for name, model in loaded.items():
-        asked = {"mode": modes[name], "repeat": repeats[name], **recorded, "base_url": base_url}
+        asked = {"mode": modes[name], "repeat": repeats[name], **recorded, "base_url": base_url or None}
         answer = partial(_answer, model, prompts[name], asked, out)
         parts += [answer(scenes, context).with_columns(model=pl.lit(name)) for context in contexts]
     predictions = pl.concat(parts)

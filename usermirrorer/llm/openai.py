@@ -1,279 +1,258 @@
-"""Language models behind an OpenAI-compatible server, over its chat endpoint."""
+"""Language models behind OpenAI-compatible servers, over their chat endpoint.
+
+A server that has vLLM's `/tokenize` is told all that may differ from what was trained: every setting of sampling,
+which it would else take from the model's `generation_config.json`, and the variables of the chat template. Other
+servers get OpenAI's own parameters alone, since some refuse others.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from collections.abc import Callable, Coroutine, Sequence
+from functools import cached_property, partial
+from typing import Any, TypeVar
 
 import numpy as np
 
-from usermirrorer.errors import StepFailed, UserError
+from usermirrorer.errors import UserError
+from usermirrorer.llm.background import Ask, wait
+from usermirrorer.llm.execution import ask_all
 from usermirrorer.llm.injection import without_control_tokens
 from usermirrorer.llm.labels import label_tokens
+from usermirrorer.llm.prompts import PROMPT_DATE
 from usermirrorer.llm.protocol import Conversation, Output
+from usermirrorer.llm.refusals import RequestFailed
+from usermirrorer.llm.replies import read_outputs, read_probs, read_tokens, read_usage, read_vectors
+from usermirrorer.llm.requests import Answer, Request, Usage, Weigh, Write
+from usermirrorer.llm.server import Patience, Servers
+from usermirrorer.llm.server_session import ServerSession
 from usermirrorer.steps import Sampling
 
 
-if TYPE_CHECKING:
-    from openai import AsyncOpenAI
+T = TypeVar("T")
 
-CONCURRENT = 32
-"""The most requests in flight at once."""
+TEXTS = 256
+"""Texts embedded by one request."""
 
-RETRIES = 5
-"""Retries by the `openai` client after 408, 409, 429, 5xx, a timeout or a lost connection: after 0.5, 1, 2, 4 and 8 s,
-less up to a quarter at random, or when the server's `retry-after` says."""
+TEMPLATE = {"chat_template_kwargs": {"date_string": PROMPT_DATE, "enable_thinking": False}}
+"""What the local backends tell chat templates: a fixed date, and no thought before ours."""
 
-TIMEOUT = 600.0
+AS_TRAINED = TEMPLATE | {
+    "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0
+}  # fmt: skip
+"""What a vLLM server is told besides, so that no default of its own or of the model's applies."""
 
-_OPEN_TURN = {"add_generation_prompt": False, "continue_final_message": True}
-
-
-class ConversationsFailed(StepFailed):
-    """Some requests failed after all retries. `outputs` holds the results of the others, None for each failed one."""
-
-    def __init__(self, message: str, outputs: list[Any]) -> None:
-        super().__init__(message)
-        self.outputs = outputs
+OPEN_TURN = {"add_generation_prompt": False, "continue_final_message": True}
 
 
 class OpenAIModel:
-    """A model on the server at `base_url` or OPENAI_BASE_URL. Every call reads the key from OPENAI_API_KEY."""
+    """A model on the servers at `base_url` (several in a list, or separated by commas) or OPENAI_BASE_URL.
 
-    def __init__(self, model: str, *, base_url: str | None = None) -> None:
+    At most `concurrency` requests are in flight at each of them.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        base_url: str | Sequence[str] | None = None,
+        concurrency: int | None = None,
+        patience: Patience | None = None,
+    ) -> None:
         self.name = f"openai:{model}"
         self.model = model
-        self.base_url = (base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1").rstrip("/")
+        self.servers = Servers(model, base_url, concurrency, patience)
+        self.usage = Usage()
+        self._one_each = False
         self._known_labels: dict[tuple[str, ...], list[int]] = {}
+
+    def session(self) -> ServerSession:
+        """The servers, ready for requests."""
+        return ServerSession(self.ready, self.servers.slots, self.usage)
 
     def generate(
         self, conversations: Sequence[Conversation], n: int, sampling: Sampling, seeds: Sequence[int]
     ) -> list[list[Output]]:
         """`n` answers to each conversation, shape `(conversations, n)`; the server decides how reproducible a seed is.
 
-        Raises ConversationsFailed, which holds the other answers, if some conversations failed, and UserError if the
-        server refuses the key.
+        Raises StepFailed if a request failed after all attempts, UserError if the server refuses the key.
         """
-
-        async def complete(client: AsyncOpenAI, messages: Conversation, count: int, seed: int) -> list[Any]:
-            completion = await client.chat.completions.create(
-                model=self.model,
-                messages=without_control_tokens(messages),
-                n=count,
-                seed=seed,
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                max_tokens=sampling.max_tokens,
-            )
-            return _choices(completion)[:count]
-
-        async def answer(client: AsyncOpenAI, request: tuple[Conversation, int]) -> list[Output]:
-            from openai import BadRequestError
-
-            messages, seed = request
-            choices: list[Any] = []
-            try:
-                choices = await complete(client, messages, n, seed)
-            except BadRequestError:
-                if n == 1:
-                    raise
-            # Servers that give one answer per request refuse n > 1 or ignore it.
-            while len(choices) < n:
-                choices += await complete(client, messages, 1, seed + len(choices))
-            return [Output(choice.message.content or "", choice.finish_reason) for choice in choices]
-
-        return self._all(list(zip(conversations, seeds, strict=True)), answer)
+        asked = zip(conversations, seeds, strict=True)
+        return ask_all(self.session(), [Write(messages, n, sampling, seed) for messages, seed in asked])
 
     def choice_probs(self, conversations: Sequence[Conversation], labels: Sequence[Sequence[str]]) -> list[np.ndarray]:
         """Probability of each label as the next token of the open turn, `(options,)`.
 
         Raises UserError if the server can't continue a turn or does not return these probabilities.
         """
+        asked = zip(conversations, labels, strict=True)
+        return ask_all(self.session(), [Weigh(messages, names) for messages, names in asked])
 
-        async def answer(client: AsyncOpenAI, request: tuple[Conversation, list[int]]) -> np.ndarray:
-            probs, _ = await self._token_probs(client, *request)
-            if abs(probs.sum() - 1) > 1e-4:
-                raise ValueError(f"probabilities of {len(probs)} labels sum to {probs.sum():.6f}")
-            return probs / probs.sum()
+    def ready(self, request: Request) -> Ask[Answer]:
+        """What asks a request. Checks the servers first, so not for use in the background.
 
-        ids = [self._label_tokens(tuple(row)) for row in labels]
-        return self._all(list(zip(conversations, ids, strict=True)), answer)
+        Raises UserError if they can't be asked this.
+        """
+        if isinstance(request, Write):
+            return partial(self._write, request, self.body(request))
+        ids = self._label_tokens(tuple(request.labels))
+        return partial(self._ask_chat, self._label_body(request.conversation, ids), partial(read_probs, ids=ids))
+
+    def body(self, request: Write) -> dict[str, Any]:
+        """The chat request for all answers at once."""
+        limit = "max_completion_tokens" if self.servers.official else "max_tokens"
+        return {
+            "model": self.model,
+            "messages": without_control_tokens(request.conversation),
+            "n": request.n,
+            "seed": request.seed,
+            "temperature": request.sampling.temperature,
+            "top_p": request.sampling.top_p,
+            limit: request.sampling.max_tokens,
+            **(AS_TRAINED if self.is_vllm else {}),
+        }
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """Vectors of unit length, `(texts, width)`, float32."""
-
-        async def answer(client: AsyncOpenAI, chunk: list[str]) -> list[list[float]]:
-            response = await client.embeddings.create(model=self.model, input=chunk, encoding_format="float")
-            return [row.embedding for row in sorted(response.data, key=lambda row: row.index)]
-
-        chunks = self._all([list(texts[start : start + 256]) for start in range(0, len(texts), 256)], answer)
-        vectors = np.array([vector for chunk in chunks for vector in chunk], dtype=np.float32)
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        chunks = [list(texts[start : start + TEXTS]) for start in range(0, len(texts), TEXTS)]
+        bodies = [{"model": self.model, "input": chunk, "encoding_format": "float"} for chunk in chunks]
+        reads = [partial(read_vectors, count=len(chunk)) for chunk in chunks]
+        asks = [partial(self.servers.ask, "/embeddings", *pair) for pair in zip(reads, bodies, strict=True)]
+        return np.concatenate(self._all(asks))
 
     def count_tokens(self, conversations: Sequence[Conversation]) -> list[int]:
         """Tokens of each conversation as the server renders it; words if it states no limit or can't count tokens."""
         if self.max_length is None:
             return [sum(len(message["content"].split()) for message in messages) for messages in conversations]
-
-        async def answer(client: AsyncOpenAI, messages: Conversation) -> int:
-            turn = _OPEN_TURN if messages[-1]["role"] == "assistant" else {}
-            return len(await self._tokenize(client, messages=without_control_tokens(messages), **turn))
-
-        return self._all(conversations, answer)
+        return [len(tokens) for tokens in self._all([partial(self._rendered, messages) for messages in conversations])]
 
     @cached_property
     def max_length(self) -> int | None:
         """Tokens of prompt and answer together; None unless the server states it and counts tokens, as vLLM's does."""
-        from openai import APIStatusError
 
-        async def answer(client: AsyncOpenAI, name: str) -> int | None:
+        def read(reply: Any) -> list[int]:
+            return [int(model["max_model_len"]) for model in reply["data"] if model["id"] == self.model]
+
+        limits = self._if_offered(self.servers.ask("/models", read, optional=True)) if self.is_vllm else None
+        return limits[0] if limits else None
+
+    @cached_property
+    def is_vllm(self) -> bool:
+        """Whether the servers have vLLM's `/tokenize`, and so know its parameters."""
+        if self.servers.official:
+            return False
+        return self._if_offered(self._tokenize({"prompt": "A"}, optional=True)) is not None
+
+    async def _write(self, request: Write, body: dict[str, Any]) -> list[Output]:
+        outputs: list[Output] = []
+        refused = False
+        if request.n == 1 or not self._one_each:
             try:
-                models = await client.models.list()
-                limits = [getattr(model, "max_model_len", None) for model in models.data if model.id == name]
-                if limits and limits[0]:
-                    await self._tokenize(client, prompt="A")
-                    return limits[0]
-            except APIStatusError as error:
-                if error.status_code in (401, 403):
+                outputs = (await self._ask_chat(body, read_outputs))[: request.n]
+            except RequestFailed as error:
+                refused = request.n > 1 and error.status in (400, 422)
+                if not refused:
                     raise
-            return None
+        # Servers that give one answer per request refuse n > 1 or ignore it.
+        rest = [body | {"n": 1, "seed": request.seed + i} for i in range(len(outputs), request.n)]
+        answers = await asyncio.gather(*(self._ask_chat(one, read_outputs) for one in rest))
+        self._one_each |= refused
+        return [*outputs, *(answer[0] for answer in answers)]
 
-        return self._all([self.model], answer)[0]
+    def _ask_chat(
+        self, body: dict[str, Any], read: Callable[[Any], T], optional: bool = False
+    ) -> Coroutine[Any, Any, T]:
+        def counted(reply: Any) -> T:
+            found = read(reply)
+            self.usage.add(*read_usage(reply))
+            return found
+
+        return self.servers.ask("/chat/completions", counted, body, optional=optional)
 
     def _label_tokens(self, labels: tuple[str, ...]) -> list[int]:
         """Token ids of the labels under the server's tokenizer. The first call checks the server."""
         if not self._known_labels:
-            self._check_server()
+            self._check_probabilities()
         if labels not in self._known_labels:
             self._known_labels[labels] = label_tokens(self._encode, labels, self.name)
         return self._known_labels[labels]
 
-    def _check_server(self) -> None:
+    def _label_body(self, messages: Conversation, ids: list[int]) -> dict[str, Any]:
+        return {
+            "model": self.model,
+            "messages": without_control_tokens(messages),
+            "max_tokens": 1,
+            "temperature": 1.0,
+            "top_p": 1.0,
+            "logprobs": True,
+            "top_logprobs": len(ids),
+            "allowed_token_ids": ids,
+            "return_tokens_as_token_ids": True,
+            **OPEN_TURN,
+            **AS_TRAINED,
+        }
+
+    def _check_probabilities(self) -> None:
         """Raise UserError unless the server continues an open turn and returns the probabilities of given tokens."""
         example: Conversation = [
             {"role": "user", "content": "[A] tea\n[B] cake"},
             {"role": "assistant", "content": "Behavior: ["},
         ]
 
-        async def answer(client: AsyncOpenAI, messages: Conversation) -> bool:
-            from openai import APIStatusError
+        def read(reply: Any) -> int:
+            read_probs(reply, ids)
+            return int(reply["usage"]["prompt_tokens"])
 
+        reason = f"{self.servers.hosts} has no /tokenize"
+        if self.is_vllm:
+            ids = label_tokens(self._encode, "AB", self.name)
             try:
-                ids = [(await self._tokenize(client, prompt=f"Behavior: [{label}]"))[-2] for label in "AB"]
-                length = len(await self._tokenize(client, messages=messages, **_OPEN_TURN))
-                probs, prompt_tokens = await self._token_probs(client, messages, ids)
-            except APIStatusError as error:
-                if error.status_code in (401, 403) or error.status_code >= 500:
+                length = wait(self._ask_chat(self._label_body(example, ids), read, optional=True))
+                if length == len(wait(self._rendered(example))):
+                    return
+                reason = f"{self.servers.hosts} does not continue an open turn"
+            except RequestFailed as error:
+                if _is_down(error):
                     raise
-                return False
-            except (ValueError, IndexError, KeyError, TypeError):
-                return False
-            return abs(probs.sum() - 1) < 1e-4 and prompt_tokens == length
-
-        if not self._all([example], answer)[0]:
-            raise UserError(
-                f"The server at {self._host} does not return the probabilities of options for {self.name}: use "
-                "vllm:MODEL or start it with `vllm serve --logprobs-mode processed_logprobs`"
-            )
-
-    async def _token_probs(
-        self, client: AsyncOpenAI, messages: Conversation, ids: list[int]
-    ) -> tuple[np.ndarray, int]:
-        """Probabilities of the tokens `ids` after the open turn, and the prompt's length in tokens."""
-        completion = await client.chat.completions.create(
-            model=self.model,
-            messages=without_control_tokens(messages),
-            max_tokens=1,
-            temperature=1.0,
-            logprobs=True,
-            top_logprobs=len(ids),
-            extra_body={**_OPEN_TURN, "allowed_token_ids": ids, "return_tokens_as_token_ids": True},
+                reason = str(error)
+        raise UserError(
+            f"{self.name} gives no probabilities of options ({reason}): use vllm:MODEL or start it with `vllm serve "
+            "--logprobs-mode processed_logprobs`"
         )
-        logprobs = _choices(completion)[0].logprobs
-        if not logprobs or not logprobs.content:
-            raise ValueError("the answer has no log-probabilities")
-        content = logprobs.content[0]
-        found = {entry.token: entry.logprob for entry in [content, *content.top_logprobs]}
-        missing = [token for token in ids if f"token_id:{token}" not in found]
-        if missing:
-            raise ValueError(f"no probability for token {missing[0]}")
-        probs = np.exp([found[f"token_id:{token}"] for token in ids])
-        return probs, completion.usage.prompt_tokens if completion.usage else 0
+
+    def _rendered(self, messages: Conversation) -> Coroutine[Any, Any, list[int]]:
+        turn = OPEN_TURN if messages[-1]["role"] == "assistant" else {}
+        return self._tokenize({"messages": without_control_tokens(messages), **TEMPLATE, **turn})
 
     def _encode(self, texts: list[str]) -> list[list[int]]:
-        return self._all(texts, lambda client, text: self._tokenize(client, prompt=text))
+        return self._all([partial(self._tokenize, {"prompt": text}) for text in texts])
 
-    async def _tokenize(self, client: AsyncOpenAI, **body: Any) -> list[int]:
-        url = self.base_url.removesuffix("/v1") + "/tokenize"
+    def _tokenize(self, body: dict[str, Any], optional: bool = False) -> Coroutine[Any, Any, list[int]]:
         body = {"model": self.model, "add_special_tokens": False, **body}
-        return (await client.post(url, cast_to=dict[str, Any], body=body))["tokens"]
+        return self.servers.ask("/tokenize", read_tokens, body, root=True, optional=optional)
 
-    @property
-    def _host(self) -> str:
-        # A URL may carry a user and a password.
-        return urlsplit(self.base_url).netloc.rpartition("@")[2]
+    def _if_offered(self, answer: Coroutine[Any, Any, T]) -> T | None:
+        """The answer; None if the servers are well but have none to this."""
+        try:
+            return wait(answer)
+        except RequestFailed as error:
+            if _is_down(error):
+                raise
+            return None
 
-    def _all(self, requests: Sequence[Any], answer: Callable[[AsyncOpenAI, Any], Awaitable[Any]]) -> list[Any]:
-        """`answer` to every request, CONCURRENT at a time. Failures are raised once all the others are in."""
-        if not requests:
-            return []
-        key = os.environ.get("OPENAI_API_KEY") or ""
-        if not key and self._host == "api.openai.com":
-            raise UserError(f"{self.name} needs a server or a key: set OPENAI_BASE_URL (--base-url) or OPENAI_API_KEY")
-        # In its own thread: a notebook already runs an event loop in this one.
-        with ThreadPoolExecutor(1) as pool:
-            results = pool.submit(asyncio.run, self._gather(requests, answer, key or "none")).result()
-        failed = [(index, result) for index, result in enumerate(results) if isinstance(result, Exception)]
-        if not failed:
-            return results
-        index, error = failed[0]
-        status = getattr(error, "status_code", None)
-        if status in (401, 403):
-            raise UserError(f"The server at {self._host} refuses the key ({status}): set OPENAI_API_KEY")
-        if status == 404:
-            raise UserError(f"The server at {self._host} has no '{self.model}' (404): check --base-url and the model")
-        reason = " ".join(str(error).split())[:300]
-        if key:
-            reason = reason.replace(key, "***")
-        raise ConversationsFailed(
-            f"{len(failed)} of {len(requests)} requests to {self._host} failed, the first (number {index}) with "
-            f"'{reason}': check the server and start again",
-            [None if isinstance(result, Exception) else result for result in results],
-        )
+    def _all(self, asks: Sequence[Ask[T]]) -> list[T]:
+        """All answers, in order. Raises the first failure once all others are in."""
 
-    async def _gather(
-        self, requests: Sequence[Any], answer: Callable[[AsyncOpenAI, Any], Awaitable[Any]], key: str
-    ) -> list[Any]:
-        from openai import APIConnectionError, APITimeoutError, AsyncOpenAI
+        async def gather() -> list[T | BaseException]:
+            return await asyncio.gather(*(ask() for ask in asks), return_exceptions=True)
 
-        gate = asyncio.Semaphore(CONCURRENT)
-        connection_lost: list[Exception] = []
-
-        async def one(client: AsyncOpenAI, request: Any) -> Any:
-            async with gate:
-                # The server is gone: fail queued requests at once.
-                if connection_lost:
-                    return connection_lost[0]
-                try:
-                    return await answer(client, request)
-                except APIConnectionError as error:
-                    if not isinstance(error, APITimeoutError):
-                        connection_lost.append(error)
-                    return error
-                except Exception as error:
-                    return error
-
-        async with AsyncOpenAI(base_url=self.base_url, api_key=key, max_retries=RETRIES, timeout=TIMEOUT) as client:
-            return await asyncio.gather(*(one(client, request) for request in requests))
+        answers = []
+        for answer in wait(gather()):
+            if isinstance(answer, BaseException):
+                raise answer
+            answers.append(answer)
+        return answers
 
 
-def _choices(completion: Any) -> list[Any]:
-    choices = getattr(completion, "choices", None)
-    if not choices:
-        raise ValueError("the answer is no chat completion")
-    return choices
+def _is_down(error: RequestFailed) -> bool:
+    return error.status is None or error.status >= 500 and error.status != 501
