@@ -20,7 +20,14 @@ from usermirrorer.cli.options import (
     with_settings,
 )
 from usermirrorer.errors import UserError
-from usermirrorer.steps import MODEL_FORMS, DecideSettings, DistillSettings, PrepareSettings, SceneSettings
+from usermirrorer.steps import (
+    MODEL_FORMS,
+    DecideSettings,
+    DistillSettings,
+    EngineSettings,
+    PrepareSettings,
+    SceneSettings,
+)
 
 
 @reports
@@ -88,6 +95,7 @@ def decide(
     variant: Annotated[str, typer.Option(help="strong or weak")],
     llm: Annotated[str, typer.Option(metavar="SPEC", help=MODEL_FORMS)],
     settings: DecideSettings,
+    engine: EngineSettings,
     base_url: BaseUrl = None,
     concurrency: Concurrency = None,
     batch: Annotated[
@@ -103,7 +111,7 @@ def decide(
     from usermirrorer.data.decisions.decide import decide as run
     from usermirrorer.llm import load_model
 
-    model = load_model(llm, base_url=base_url, concurrency=concurrency)
+    model = load_model(llm, base_url=base_url, concurrency=concurrency, engine=engine)
     place = f"decisions/{domain}/{variant}"
     batches = work / place / ".batches.json"
     if batch:
@@ -116,10 +124,12 @@ def decide(
 
 
 @reports
+@with_settings
 def score(
     domain: Name,
     work: Work,
     predictor: Annotated[str, typer.Option(metavar="SPEC", help="One predictor for both variants.")],
+    engine: EngineSettings,
     base_url: BaseUrl = None,
     concurrency: Concurrency = None,
 ) -> None:
@@ -134,7 +144,7 @@ def score(
     from usermirrorer.llm import load_model
 
     places = [f"predictions/{domain}/{variant}" for variant in VARIANTS]
-    model = load_model(predictor, base_url=base_url, concurrency=concurrency)
+    model = load_model(predictor, base_url=base_url, concurrency=concurrency, engine=engine)
     answer = partial(run, domain, work, model)
     report_steps(run_step(f"score {domain}", answer, work, places, resumes=True))
 

@@ -9,7 +9,7 @@ from typing import Annotated, cast
 import typer
 
 from usermirrorer.cli.options import BaseUrl, Concurrency, Work, domain_name, reports, with_settings
-from usermirrorer.steps import EvalSettings, SimulateSettings
+from usermirrorer.steps import EngineSettings, EvalSettings, SimulateSettings
 
 
 MOST_LISTED = 10
@@ -40,6 +40,7 @@ def evaluate(
     scenes: Annotated[str, typer.Option(help="Scenes: directory, FILE.parquet, FILE.jsonl(.gz) or Hub id.")],
     out: Annotated[Path, typer.Option(help="Directory for metrics.json and the predictions.")],
     settings: EvalSettings,
+    engine: EngineSettings,
     base_url: BaseUrl = None,
     concurrency: Concurrency = None,
 ) -> None:
@@ -51,7 +52,9 @@ def evaluate(
     from usermirrorer.eval.run import named_models, run_eval
     from usermirrorer.eval.table import metric_warnings
 
-    metrics = run_eval(named_models(model), scenes, out, settings, base_url=base_url, concurrency=concurrency)
+    metrics = run_eval(
+        named_models(model), scenes, out, settings, base_url=base_url, concurrency=concurrency, engine=engine
+    )
     console.report({"directory": str(out), "warnings": metric_warnings(metrics), "metrics": metrics})
 
 
@@ -66,6 +69,7 @@ def simulate(
     work: Work,
     out: Annotated[Path, typer.Option(help="JSONL of answers.")],
     settings: SimulateSettings,
+    engine: EngineSettings,
     base_url: BaseUrl = None,
     concurrency: Concurrency = None,
 ) -> None:
@@ -80,7 +84,7 @@ def simulate(
     from usermirrorer.simulate.simulator import Options, Simulator
 
     options = cast(Options, vars(settings))
-    loaded = load_model(as_spec(model), base_url=base_url, concurrency=concurrency)
+    loaded = load_model(as_spec(model), base_url=base_url, concurrency=concurrency, engine=engine)
     user = Simulator.open(loaded, work, domain, **options)
     with console.progress(f"simulate {domain}") as progress:
         counts = simulate_file(user, requests, out, fingerprint(work / "tables" / domain), progress)

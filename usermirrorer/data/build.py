@@ -66,8 +66,8 @@ def build(recipe: DataRecipe, work: Path, raw: Mapping[str, Path], workers: int 
 
 
 def load(asked: Writer | Predictor) -> LanguageModel:
-    """The model that a recipe names, on its own servers if it has some."""
-    return load_model(asked.llm, base_url=asked.base_url, concurrency=asked.concurrency)
+    """The model that a recipe names, where and how it says."""
+    return load_model(asked.llm, base_url=asked.base_url, concurrency=asked.concurrency, engine=asked.engine)
 
 
 def prepare_domain(domain: str, raw: Path | None, work: Path, settings: PrepareSettings) -> list[StepReport]:

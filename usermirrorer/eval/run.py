@@ -36,10 +36,11 @@ from usermirrorer.eval.scenes import load_scenes, probe_of, sibling
 from usermirrorer.eval.table import show_metrics
 from usermirrorer.llm import as_spec, load_model
 from usermirrorer.llm.choose import MODES, trained_mode, trained_prompt
+from usermirrorer.llm.identity import answering_settings
 from usermirrorer.llm.paths import model_digest
 from usermirrorer.llm.prompts import INSTRUCTIONS
 from usermirrorer.llm.protocol import LanguageModel
-from usermirrorer.steps import EvalSettings, Sampling
+from usermirrorer.steps import EngineSettings, EvalSettings, Sampling
 
 
 def run_eval(
@@ -51,6 +52,7 @@ def run_eval(
     baselines: Path | None = None,
     base_url: str | Sequence[str] | None = None,
     concurrency: int | None = None,
+    engine: EngineSettings | None = None,
 ) -> dict[str, Any]:
     """Evaluate `models` (name -> SPEC) on the scenes at `source`; write OUT/metrics.json and what lies beside it.
 
@@ -72,14 +74,15 @@ def run_eval(
     baseline_rows, note = load_baselines(baselines or sibling(source, "baselines", split), scenes, train)
     recorded = {"sampling": asdict(settings.sampling), "seed": settings.seed, "anonymise": settings.anonymise_items}
     # Loads no weights yet, but a missing model fails now and not after hours spent on the others.
-    servers: dict[str, Any] = {"base_url": base_url, "concurrency": concurrency}
-    loaded = {name: load_model(spec, **servers) for name, spec in models.items()}
+    place: dict[str, Any] = {"base_url": base_url, "concurrency": concurrency, "engine": engine}
+    loaded = {name: load_model(spec, **place) for name, spec in models.items()}
     modes = {name: settings.mode or trained_mode(spec) for name, spec in models.items()}
     repeats = {name: settings.repeat if mode == "decision" else 1 for name, mode in modes.items()}
     prompts = {name: prompt or trained_prompt(spec, modes[name]) for name, spec in models.items()}
     parts = []
     for name, model in loaded.items():
         asked = {"mode": modes[name], "repeat": repeats[name], **recorded, "base_url": base_url or None}
+        asked["engine"] = answering_settings(engine)
         answer = partial(_answer, model, prompts[name], asked, out)
         parts += [answer(scenes, context).with_columns(model=pl.lit(name)) for context in contexts]
     predictions = pl.concat(parts)

@@ -16,6 +16,7 @@ from usermirrorer.llm.local import LocalModel, adapter_base
 from usermirrorer.llm.paths import model_directory
 from usermirrorer.llm.prompts import SceneText, conversation, opened
 from usermirrorer.llm.protocol import LanguageModel
+from usermirrorer.steps import EngineSettings
 
 
 EXAMPLE: SceneText = {"profile": "Age: 30", "history": "chose tea\nchose cake", "action_list": ["milk", "pie"]}
@@ -32,10 +33,15 @@ def made_with(model: LanguageModel, prompt: str) -> dict[str, Any]:
     kind = model.name.partition(":")[0]
     record: dict[str, Any] = {"prompt_digest": prompt_digest(prompt), "libraries": _versions(LIBRARIES.get(kind, ()))}
     if isinstance(model, LocalModel):
-        record["engine"] = {name: getattr(model.settings, name) for name in SETTINGS}
+        record["engine"] = answering_settings(model.settings)
         record["device"] = _device()
         record["revision"] = revision(adapter_base(model.path) or model.path)
     return record
+
+
+def answering_settings(settings: EngineSettings | None) -> dict[str, Any]:
+    """Those settings of an engine that its answers depend on."""
+    return {name: getattr(settings or EngineSettings(), name) for name in SETTINGS}
 
 
 def prompt_digest(prompt: str) -> str:
