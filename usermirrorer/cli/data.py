@@ -174,6 +174,9 @@ def build(
     work: Work = Path("runs/build"),
     raw: Annotated[list[str] | None, typer.Option(metavar="DOMAIN=DIR", help="Directory of raw files.")] = None,
     workers: Workers = 2,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Make scenes, then only say what the rest takes.")
+    ] = False,
 ) -> None:
     """Raw files → pairs: prepare, scenes, decide, score and distill as a recipe says. Resumable.
 
@@ -190,4 +193,4 @@ def build(
     if wrong:
         raise UserError(f"--raw {wrong[0]}: write --raw DOMAIN=DIR")
     raw_of = {name: Path(path) for name, path in directories.items()}
-    report_steps(run(recipe, work, raw_of, workers))
+    report_steps(run(recipe, work, raw_of, workers, dry_run))

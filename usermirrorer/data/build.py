@@ -24,11 +24,13 @@ from usermirrorer.shipped import shipped
 from usermirrorer.steps import PrepareSettings
 
 
-def build(recipe: DataRecipe, work: Path, raw: Mapping[str, Path], workers: int = 1) -> list[StepReport]:
+def build(
+    recipe: DataRecipe, work: Path, raw: Mapping[str, Path], workers: int = 1, dry_run: bool = False
+) -> list[StepReport]:
     """Make the pairs of a recipe under `work`; returns a report of every step, that of the pairs last.
 
     `raw` overrides the recipe's directories of raw files. All models and settings are checked before anything is
-    computed, so a wrong SPEC costs nothing.
+    computed, so a wrong SPEC costs nothing. A `dry_run` stops before the models: it shows what they will take.
     """
     unknown = set(raw) - {domain.name for domain in recipe.domains}
     if unknown:
@@ -43,6 +45,11 @@ def build(recipe: DataRecipe, work: Path, raw: Mapping[str, Path], workers: int 
     for domain in recipe.domains:
         reports += _scenes(domain, recipe, work, raw.get(domain.name), workers)
     domains = [load_domain(domain.name, work).name for domain in recipe.domains]
+    if dry_run:
+        from usermirrorer.data.forecast import forecast, show_forecast
+
+        show_forecast(recipe.name, forecast(recipe, work, domains, models, predictor))
+        return reports
     for variant, writer in recipe.writers.items():
         chosen = writer.settings(recipe.prompt, recipe.seed)
         for name in domains:

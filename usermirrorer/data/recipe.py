@@ -65,6 +65,8 @@ class Writer(Sampling):
     base_url: str | list[str] | None = None
     concurrency: int | None = None
     engine: EngineSettings = field(default_factory=EngineSettings)
+    dollars_per_million: list[float] | None = None  # prompt and completion tokens, for --dry-run
+    tokens_per_second: float | None = None  # of all engines together, for --dry-run
 
     def settings(self, prompt: str, seed: int) -> DecideSettings:
         return DecideSettings(**vars(self.sampling), n=self.n, prompt=prompt, seed=seed)
@@ -78,6 +80,8 @@ class Predictor:
     base_url: str | list[str] | None = None
     concurrency: int | None = None
     engine: EngineSettings = field(default_factory=EngineSettings)
+    dollars_per_million: list[float] | None = None  # prompt and completion tokens, for --dry-run
+    tokens_per_second: float | None = None  # of all engines together, for --dry-run
 
 
 @dataclass(frozen=True)
