@@ -22,7 +22,8 @@ def published(user: str = "0012", item: str = "7", position: int = 1, **changes)
     text = {"action_list": ["a thing", "b thing", "c thing"], "history": "bought x", "profile": ""}
     row = {
         "text": text, "user_id": user, "item_id": item, "timestamp": "2015-03-01 12:00:00", "item_pos": position,
-        "choice_cnt": 3, "dataset": "steam", "impression_list": ["5", item, "9"],
+        "choice_cnt": 3, "dataset": "steam",
+        "impression_list": [item if place == position else f"other {place}" for place in range(3)],
     }  # fmt: skip
     return {**row, **changes}
 
@@ -108,7 +109,7 @@ def test_a_directory_of_scenes_keeps_its_ids_and_finds_its_siblings(tmp_path):
     assert loaded["scene_id"].to_list() == scenes["scene_id"].to_list()
     assert sibling(test, "scenes", "train") == tmp_path / "scenes" / "shop" / "train"
     assert sibling(test, "baselines", "test") is None and probe_of(test) is None
-    manifest_path(test).write_text(json.dumps({"content": {"probe": {"warning": False}}, "run": {}}))
+    manifest_path(test).write_text(json.dumps({"content": {"recipe": {}, "probe": {"warning": False}}, "run": {}}))
     assert probe_of(test) == {"warning": False}
     with pytest.raises(UserError, match="pass .*test"):
         load_scenes(test.parent)

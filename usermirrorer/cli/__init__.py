@@ -13,7 +13,7 @@ from usermirrorer.cli.models import evaluate, report, simulate, train
 from usermirrorer.cli.options import Version
 from usermirrorer.cli.own import init
 from usermirrorer.cli.recipes import recipes
-from usermirrorer.errors import StepFailed, UserError
+from usermirrorer.errors import UserError, told
 
 
 app = typer.Typer(
@@ -55,6 +55,9 @@ def main() -> None:
         sys.stdout.reconfigure(errors="replace")
     try:
         app(prog_name="usermirrorer")
-    except (UserError, StepFailed) as error:
-        print(f"usermirrorer: {error}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, UserError) else 1)
+    except Exception as error:
+        known = told(error)
+        if known is None:
+            raise
+        print(f"usermirrorer: {known}", file=sys.stderr)
+        sys.exit(2 if isinstance(known, UserError) else 1)

@@ -17,7 +17,7 @@ from typing import Any
 import polars as pl
 
 from usermirrorer.console import headline, progress, say
-from usermirrorer.data.artefacts.store import write_bytes, write_parquet
+from usermirrorer.data.artefacts.store import file_digest, write_bytes, write_parquet
 from usermirrorer.errors import UserError, unknown_name
 from usermirrorer.eval.baselines import load_baselines
 from usermirrorer.eval.best_possible import best_possible
@@ -28,6 +28,7 @@ from usermirrorer.eval.examples import examples, redistributable
 from usermirrorer.eval.parents import bases_of, parents
 from usermirrorer.eval.predict import predict
 from usermirrorer.eval.provenance import run_record, training_of
+from usermirrorer.eval.saved import EXAMPLES, METRICS, RUN
 from usermirrorer.eval.scene_predictions import KEYS
 from usermirrorer.eval.scenes import load_scenes, probe_of, sibling
 from usermirrorer.eval.table import show_metrics
@@ -36,6 +37,7 @@ from usermirrorer.llm.choose import MODES, trained_mode, trained_prompt
 from usermirrorer.llm.paths import model_digest
 from usermirrorer.llm.prompts import INSTRUCTIONS
 from usermirrorer.llm.protocol import LanguageModel
+from usermirrorer.records import sealed
 from usermirrorer.steps import EvalSettings, Sampling
 
 
@@ -72,13 +74,14 @@ def run_eval(
     modes = {name: settings.mode or trained_mode(spec) for name, spec in models.items()}
     repeats = {name: settings.repeat if mode == "decision" else 1 for name, mode in modes.items()}
     prompts = {name: prompt or trained_prompt(spec, modes[name]) for name, spec in models.items()}
+    training = {name: training_of(spec) for name, spec in models.items()}
+    bases = {name: bases_of(spec) for name, spec in models.items()}
     parts = []
     for name, model in loaded.items():
         asked = {"mode": modes[name], "repeat": repeats[name], **recorded, "base_url": base_url}
         answer = partial(_answer, model, prompts[name], asked, out)
         parts += [answer(scenes, context).with_columns(model=pl.lit(name)) for context in contexts]
     predictions = pl.concat(parts)
-    bases = {name: bases_of(spec) for name, spec in models.items()}
     metrics = {
         "source": source,
         "settings": {
@@ -90,7 +93,7 @@ def run_eval(
             "prompts": prompts,
             "bases": bases,
         },
-        "training": {name: training_of(spec) for name, spec in models.items()},
+        "training": training,
         "read": counts,
         "notes": [note] if note else [],
         **evaluate(
@@ -111,8 +114,10 @@ def run_eval(
         "redistribute_text": redistributable(scenes["dataset"].unique().sort(), sibling(source, "tables")),
         "models": {str(name): examples(rows, shown, settings.seed) for (name,), rows in full},
     }
-    for name, content in {"metrics": metrics, "examples": texts, "run": run_record()}.items():
-        write_bytes(out / f"{name}.json", (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    for name, content in {METRICS: metrics, EXAMPLES: texts}.items():
+        write_bytes(out / name, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    files = {name: file_digest(out / name) for name in (METRICS, EXAMPLES, PREDICTIONS)}
+    write_bytes(out / RUN, sealed({**run_record(), "files": files}))
     write_card(out, metrics)
     show_metrics(metrics)
     headline(f"eval: {', '.join(models)} on {len(scenes):,} scenes of {source}, measures in {out}")
