@@ -38,8 +38,8 @@ ODD_TEXTS = (
 )  # fmt: skip
 
 ODD_VALUES: tuple[Any, ...] = (
-    None, True, False, 0, -1, 1, 2**31, 2**53 + 1, 2**63, -(2**63) - 1, 10**400, 1.5, math.nan, math.inf, -math.inf, 1e308,
-    [], {}, [None], [[]], {"": None}, ["a", 1, None], {"value": None}, "\ud800", *ODD_TEXTS,
+    None, True, False, 0, -1, 1, 2**31, 2**53 + 1, 2**63, -(2**63) - 1, 10**400, 1.5, math.nan, math.inf, -math.inf,
+    1e308, [], {}, [None], [[]], {"": None}, ["a", 1, None], {"value": None}, "\ud800", *ODD_TEXTS,
 )  # fmt: skip
 
 

@@ -30,13 +30,17 @@ def test_what_is_damaged_is_refused_in_a_sentence_or_accepted_whole(name: str, t
 @pytest.mark.parametrize(
     ("file", "content", "command"),
     [
-        ("scenes.jsonl", b'{"text": "\xff"}\n', "eval --model scripted:reader --prompt plain --scenes {} --out {}.out"),
+        (
+            "scenes.jsonl",
+            b'{"text": "\xff"}\n',
+            "eval --model scripted:reader --prompt plain --scenes {} --out {}.out",
+        ),
         ("domain.yaml", b"name: [" * 5000, "prepare {} --work {}.work"),
         ("part-00000.parquet", b"PAR1" + b"\0" * 40 + b"PAR1", "validate {}"),
         ("metrics.json", json.dumps({"scenes": 1}).encode(), "report {}/.."),
     ],
 )
-def test_a_command_says_one_sentence_and_no_traceback(file: str, content: bytes, command: str, tmp_path: Path) -> None:
+def test_a_command_says_one_sentence(file: str, content: bytes, command: str, tmp_path: Path) -> None:
     path = tmp_path / file
     path.write_bytes(content)
     words = command.replace("{}/..", str(tmp_path)).replace("{}", str(path)).split(" ")
