@@ -54,10 +54,10 @@ def run_case(name: str, seed: int, base: Path, place: Path) -> tuple[str, str]:
 
 
 def _finding(name: str, rng: random.Random, place: Path) -> str:
-    with output(quiet=True), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()), output(quiet=True):
         try:
             SUBJECTS[name].run(place, rng)
-        except (UserError, StepFailed, OSError) as error:
+        except (UserError, StepFailed, OSError, RuntimeError) as error:
             try:
                 known = told(error)
                 if known is None:
@@ -78,7 +78,7 @@ def make_base(names: list[str], base: Path) -> None:
     """The valid inputs of some subjects."""
     for name in names:
         (base / name).mkdir(parents=True)
-        with output(quiet=True), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()), output(quiet=True):
             SUBJECTS[name].make(base / name)
 
 
@@ -117,6 +117,7 @@ def campaign(cases: int, names: list[str], seed: int = 0) -> int:
             began, first = time.monotonic(), seed
             make_base([name], Path(base))
             while first < seed + count:
+                reached = first
                 command = [sys.executable, __file__, "--child", name, str(first), str(seed + count), base]
                 with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as child:
                     assert child.stdout is not None
@@ -126,6 +127,8 @@ def campaign(cases: int, names: list[str], seed: int = 0) -> int:
                         if result and result[1]:
                             findings[name] += 1
                             print(f"{name}:{number} ({result[0]})\n{result[1].rstrip()}\n", flush=True)
+                if first == reached:
+                    raise SystemExit(f"{name}: no case could be run; python {' '.join(command[1:])} says why")
                 if child.returncode:
                     findings[name] += 1
                     print(f"{name}:{first - 1}: the process ended with {child.returncode}\n", flush=True)
