@@ -54,6 +54,7 @@ def check_pairs(rows: Sequence[Mapping[str, Any]], answers: Sequence[str]) -> No
     """Every row is a conversation of roles and texts, or counted as withheld later."""
     for number, row in enumerate(rows):
         for column in ("prompt", *answers):
+            holds(isinstance(row[column], list), f"row {number}: {column} is {row[column]!r}")
             for message in row[column]:
                 holds(set(message) == {"role", "content"}, f"row {number}: a message of {sorted(message)}")
                 holds(all(isinstance(value, str | None) for value in message.values()), f"row {number}: no text")

@@ -185,13 +185,16 @@ def _recipes(place: Path, rng: random.Random) -> None:
 # Artefacts of a small --work in which every step has run.
 
 
+MODELS = {"reader": "scripted:reader", "noisy": "scripted:noisy"}
+
+
 @cache
 def _work() -> Path:
     place = Path(tempfile.mkdtemp(prefix="built-"))
     atexit.register(shutil.rmtree, place)
     build(place, "toy", train=120, test=40)
     run_eval(
-        {"reader": "scripted:reader", "noisy": "scripted:noisy"},
+        MODELS,
         str(place / "scenes" / "toy" / "test"),
         place / "evaluation",
         EvalSettings(prompt="plain", repeat=2, context="full,swapped-history"),
@@ -413,6 +416,22 @@ def _evaluation(place: Path, rng: random.Random) -> None:
     holds(found.scenes > 0 and found.temperature > 0 and found.smoothing >= 0, f"{found}")
 
 
+def _make_kept(place: Path) -> None:
+    _make_work(place)
+    for part in place.iterdir():
+        if part.name not in ("evaluation", "scenes", "baselines"):
+            shutil.rmtree(part)
+
+
+def _kept(place: Path, rng: random.Random) -> None:
+    """An evaluation that goes on with the answers of an earlier one."""
+    out = place / "evaluation"
+    expected = (_work() / "evaluation" / "predictions.parquet").read_bytes()
+    settings = EvalSettings(prompt="plain", repeat=2, context="full,swapped-history")
+    run_eval(MODELS, str(place / "scenes" / "toy" / "test"), out, settings)
+    holds((out / "predictions.parquet").read_bytes() == expected, "other answers")
+
+
 class Fake(Guesser):
     """Writes as `scripted:reader` does; probabilities depend on the text alone."""
 
@@ -511,6 +530,7 @@ SUBJECTS: dict[str, Subject] = {
     "scenes": Subject(_make_scenes, _scenes, share=2),
     "pairs": Subject(_make_pairs, _pairs),
     "evaluation": Subject(_make_evaluation, _evaluation),
+    "kept": Subject(_make_kept, _kept, _parts("evaluation/.parts", "baselines"), share=0.5),
     "requests": Subject(_make_requests, _requests, _parts("requests.jsonl"), share=2),
     "state": Subject(_make_state, _state, _parts("out", ".out")),
     "model": Subject(_make_model, _model, share=2),

@@ -154,8 +154,12 @@ def _answer(
     """One model's predictions for scenes in one context, from OUT/.parts if they are already there."""
     scenes = with_context(scenes, context, settings["seed"])
     scenes = anonymise_items(scenes) if settings["anonymise"] else scenes
-    part = out / ".parts" / f"{_key(model.name, prompt, context, settings, scenes)}.parquet"
-    if part.is_file():
+    place, key = out / ".parts", _key(model.name, prompt, context, settings, scenes)
+    # The name ends in the digest of the rows.
+    if kept := sorted(place.glob(f"{key}-*.parquet")):
+        part = kept[0]
+        if part.stem != f"{key}-{file_digest(part)}":
+            raise UserError(f"{part} is not as it was written (changed or damaged); delete it to ask again")
         say(f"{model.name}, {context}: already answered, {len(scenes):,} scenes")
     else:
         with progress(f"{model.name}, {context}") as report:
@@ -170,8 +174,9 @@ def _answer(
                 settings["seed"],
                 lambda done: report(done, len(scenes)),
             )
-        part.parent.mkdir(parents=True, exist_ok=True)
-        write_parquet(rows.to_arrow(), part)
+        place.mkdir(parents=True, exist_ok=True)
+        write_parquet(rows.to_arrow(), whole := place / f"{key}.parquet")
+        part = whole.rename(place / f"{key}-{file_digest(whole)}.parquet")
     return pl.read_parquet(part)
 
 

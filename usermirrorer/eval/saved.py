@@ -34,8 +34,12 @@ def read_predictions(directory: Path) -> pl.DataFrame:
 
 
 def _check(directory: Path, name: str) -> None:
-    if not (directory / name).is_file():
-        raise UserError(f"{directory} holds no {name}: pass a directory that `usermirrorer eval` wrote")
-    run = read_record(directory / RUN, REMEDY) if (directory / RUN).is_file() else {}
-    if name in run.get("files", {}) and file_digest(directory / name) != run["files"][name]:
+    for needed in (name, RUN):
+        if not (directory / needed).is_file():
+            raise UserError(f"{directory} holds no {needed}: pass a directory that `usermirrorer eval` wrote")
+    run = read_record(directory / RUN, REMEDY)
+    if not isinstance(run.get("versions"), dict) or not {"command", "finished_at"} <= run.keys():
+        raise UserError(f"{directory / RUN} is not the record of an evaluation; {REMEDY}")
+    recorded = run.get("files", {}).get(name)
+    if recorded is not None and file_digest(directory / name) != recorded:
         raise UserError(f"{directory / name} is not what {RUN} says (changed or damaged); {REMEDY}")

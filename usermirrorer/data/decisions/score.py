@@ -36,6 +36,7 @@ def score(
     folder, command = work / "decisions" / name, f"decide {name} --work {work} --variant"
     decided = {variant: finished_content(folder / variant, f"{command} {variant}") for variant in VARIANTS}
     longest = max(content["recipe"]["sampling"]["max_tokens"] for content in decided.values())
+    finished_content(work / "scenes" / name / "train", f"scenes {name} --work {work} --split train")
     contents, texts = {}, None
     done, total = 0, sum(content["rows"] for content in decided.values())
     for variant, content in decided.items():
