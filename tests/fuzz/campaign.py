@@ -60,8 +60,8 @@ def _finding(name: str, rng: random.Random, place: Path) -> str:
         except (UserError, StepFailed, OSError, RuntimeError) as error:
             try:
                 known = told(error)
-                if known is None:
-                    return traceback.format_exc()
+                if known is None or isinstance(error, OSError) and not error.strerror:
+                    return traceback.format_exc()  # the edge would tell it, but without the file's name
                 one_sentence(known)
             except Inconsistent as problem:
                 return f"Inconsistent: {problem}"

@@ -519,7 +519,7 @@ SUBJECTS: dict[str, Subject] = {
     "own-jsonl": _log("own.yaml", lambda raw: write_tables(raw, "jsonl")),
     "own-parquet": _log("own.yaml", lambda raw: write_tables(raw, "parquet")),
     "draft": Subject(_make_drafts, _drafts, lambda place: [p for p in files(place) if p.suffix == ".csv"]),
-    "recipes": Subject(_make_recipes, _recipes, share=2),
+    "recipes": Subject(_make_recipes, _recipes, share=4),
     "audit": Subject(
         _make_audited,
         _audit,
@@ -527,13 +527,13 @@ SUBJECTS: dict[str, Subject] = {
     ),
     **{f"step-{name}": _step(name) for name in STEPS},
     "interrupted": Subject(_make_interrupted, _step("decide").run, _parts("decisions/")),
-    "scenes": Subject(_make_scenes, _scenes, share=2),
+    "scenes": Subject(_make_scenes, _scenes),
     "pairs": Subject(_make_pairs, _pairs),
     "evaluation": Subject(_make_evaluation, _evaluation),
     "kept": Subject(_make_kept, _kept, _parts("evaluation/.parts", "baselines"), share=0.5),
     "requests": Subject(_make_requests, _requests, _parts("requests.jsonl"), share=2),
     "state": Subject(_make_state, _state, _parts("out", ".out")),
-    "model": Subject(_make_model, _model, share=2),
+    "model": Subject(_make_model, _model, share=4),
 }
 
 

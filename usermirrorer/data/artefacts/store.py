@@ -218,10 +218,11 @@ def finished_manifest(directory: Path, remedy: str = "run the step that makes it
     manifest = read_manifest(directory)
     if manifest is None or not manifest["content"].get("finished"):
         return None
-    files = directory.glob("*.parquet")
-    for name, problem in changed_files({path.name: path for path in files}, manifest["content"].get("files", {})):
+    content, files = manifest["content"], {path.name: path for path in directory.glob("*.parquet")}
+    # A manifest that somebody wrote by hand need not list its files.
+    for name, problem in changed_files(files, content["files"]) if "files" in content else ():
         raise UserError(f"{directory / name} {problem}; delete {directory} and {remedy}")
-    return manifest["content"]
+    return content
 
 
 def finished_content(directory: Path, command: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ def check_files(artefact: Artefact) -> list[Check]:
         return [Check(artefact.name, "manifest", "warning", "no manifest: can't check files, windows and probe")]
     if not artefact.content.get("finished"):
         return [Check(artefact.name, "finished", "failed", "the step did not finish; run it again to resume")]
-    recorded = artefact.content["files"]
+    recorded = artefact.content.get("files", {})
     present = {path.name: path for path in artefact.files}
     bad = [BadRow(name, "", problem) for name, problem in changed_files(present, recorded)]
     summary = f"{len(bad)} of {len(recorded.keys() | present.keys())} files" if bad else f"{len(recorded)} files"
