@@ -46,9 +46,10 @@ def merged(dirs: Sequence[Path]) -> dict[str, Any]:
     every directory.
     """
     runs = [(directory, read_saved(directory, METRICS)) for directory in dirs]
+    records = {str(directory): read_saved(directory, RUN) for directory in dirs}
     first = runs[0][1]
     models: dict[str, Any] = {}
-    predictions, records = [], {}
+    predictions = []
     related: dict[str, str] = {}
     redistribute: dict[str, bool] = {}
     for directory, metrics in runs:
@@ -56,7 +57,6 @@ def merged(dirs: Sequence[Path]) -> dict[str, Any]:
             raise UserError(f"{directory} and {dirs[0]} answered different scenes: report them separately")
         rows = read_predictions(directory)
         texts, settings = read_saved(directory, EXAMPLES), metrics["settings"]
-        records[str(directory)] = read_saved(directory, RUN)
         redistribute |= texts["redistribute_text"]
         names = {name: name if name not in models else f"{directory.name}/{name}" for name in metrics["models"]}
         related |= {names[b]: names[a] for b, a in parents(settings["models"], settings["bases"]).items()}

@@ -34,9 +34,10 @@ def read_predictions(directory: Path) -> pl.DataFrame:
 
 
 def _check(directory: Path, name: str) -> None:
-    for needed in (name, RUN):
-        if not (directory / needed).is_file():
-            raise UserError(f"{directory} holds no {needed}: pass a directory that `usermirrorer eval` wrote")
+    if not (directory / name).is_file():
+        raise UserError(f"{directory} holds no {name}: pass a directory that `usermirrorer eval` wrote")
+    if not (directory / RUN).is_file():
+        return
     run = read_record(directory / RUN, REMEDY)
     if not isinstance(run.get("versions"), dict) or not {"command", "finished_at"} <= run.keys():
         raise UserError(f"{directory / RUN} is not the record of an evaluation; {REMEDY}")

@@ -110,6 +110,8 @@ def _resumed(state: Path, out: Path, recipe: Mapping[str, Any]) -> tuple[dict[st
     remedy = f"delete {out} to start over"
     if state.is_file() and out.is_file():
         done = read_record(state, remedy)
+        if not {"recipe", "lines", "answered", "bad", "written"} <= done.keys():
+            raise UserError(f"{state} is not the state of a run; {remedy}")
         if done["recipe"] != recipe:
             changed = changes(done["recipe"], recipe)
             raise UserError(f"{out} was made with other settings ({changed}); delete it or give another --out")

@@ -63,9 +63,11 @@ def files_at(source: str | Path, remedy: str) -> list[Path]:
     """
     path = Path(source).expanduser()
     if path.is_dir():
-        if (manifest := read_manifest(path)) is not None and finished_manifest(path) is None:
+        manifest = read_manifest(path)
+        if manifest is not None and manifest["content"].get("finished") is False:
             step = manifest["content"]["recipe"].get("step")
             raise UserError(f"{source} is not finished: run the step that makes it ({step}) again")
+        finished_manifest(path)
         files = files_in(path)
         if not files:
             splits = [str(path / name) for name in SPLITS if files_in(path / name)]
@@ -155,10 +157,10 @@ def load_rows(source: str, split: str, remedy: str) -> Dataset:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Whatever pyarrow and Python raise over the bytes of a parquet file, as a UserError."""
+    """Whatever the readers and Python raise over the bytes of a parquet file, as a UserError."""
     try:
         yield
-    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+    except (pa.ArrowException, pl.exceptions.PolarsError, OSError, ValueError, OverflowError) as error:
         raise UserError(f"{path} is not a parquet file, or is damaged ({error}): write it again") from None
 
 

@@ -202,10 +202,8 @@ def read_manifest(directory: Path) -> dict[str, Any] | None:
         return None
     manifest = read_record(path, remedy)
     content = manifest.get("content")
-    blocks = (
-        (content.get("recipe"), content.get("files", {}), manifest.get("run")) if isinstance(content, dict) else ()
-    )
-    if not blocks or not all(isinstance(block, dict) for block in blocks):
+    inner = [content.setdefault("recipe", {}), content.get("files", {})] if isinstance(content, dict) else [None]
+    if not all(isinstance(block, dict) for block in (manifest.get("run"), *inner)):
         raise UserError(f"{path} is not a manifest; {remedy}")
     return manifest
 
