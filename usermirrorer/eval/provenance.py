@@ -53,7 +53,8 @@ def training_of(spec: str) -> dict[str, Any] | None:
     if directory is None or record is None or not all(record.get(key) for key in ("method", "base", "data")):
         return None
     state = directory / STATE
-    history = read_record(state, f"delete it: {spec} is then shown without curves").get("log_history")
+    remedy = f"delete it: {spec} is then shown without curves"
+    history = read_record(state, remedy).get("log_history") if state.exists() else []
     return {
         **{key: record.get(key) for key in ("method", "base", "versions", "git_revision", "run")},
         "data": {key: record["data"].get(key) for key in ("path", "fingerprint", "rows", "kept", "dropped")},

@@ -122,6 +122,10 @@ def _scene(row: dict[str, Any], place: str) -> dict[str, Any]:
         **{name: row.get(name) for name in ("impression_list", "sources", "item_cnt", "later_chosen")},
         "choices": [position] if row.get("choices") is None else row["choices"],
     }
+    if scene["group_time"] is None and row.get("group_time") is not None:
+        raise UserError(
+            f"{place}: group_time {shorten(repr(row['group_time']))} is not a time; write one as timestamp"
+        )
     _check_further(scene, place)
     if scene["impression_list"] is not None:
         scene["impression_list"] = _items(scene["impression_list"], item, position, place)

@@ -55,7 +55,7 @@ def read_chunks(path: Path) -> Iterator[tuple[int, bytes]]:
         with open_plain(path) as file:
             chunk = file.read(CHUNK_BYTES)
             while True:
-                chunk += file.readline(LONGEST_LINE)
+                chunk += file.readline(LONGEST_LINE + 1)
                 refuse_long_lines(path, line, chunk)
                 yield line, chunk
                 line += chunk.count(b"\n")
