@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from usermirrorer.data.artefacts.convert import milliseconds
+from usermirrorer.data.artefacts.convert import LATEST_MS, milliseconds
 from usermirrorer.data.artefacts.reader import read_rows
 from usermirrorer.data.artefacts.schema import SCENES, scene_id
 from usermirrorer.data.artefacts.store import finished_manifest, read_manifest
@@ -97,12 +97,7 @@ def _scene(row: dict[str, Any], place: str) -> dict[str, Any]:
         raise UserError(f"{place} has {options} option(s): a scene has 2 to {len(LABELS)}")
     if not 0 <= position < options:
         raise UserError(f"{place}: item_pos is {position}, outside 0 to {options - 1}; count positions from 0")
-    time = milliseconds(row["timestamp"])
-    if time is None:
-        given = row["timestamp"]
-        raise UserError(
-            f"{place}: timestamp {shorten(repr(given))} is not a time; write 2015-03-01 12:00:00 or seconds"
-        )
+    time = _time(row["timestamp"], "timestamp", place)
     dataset, user, item = (_identifier(row[name], name, place) for name in ("dataset", "user_id", "item_id"))
     named = row.get("scene_id") or scene_id(dataset, user, item, time)
     if not isinstance(named, str) or not re.fullmatch(r"[0-9a-f]{16}", named):
@@ -114,7 +109,7 @@ def _scene(row: dict[str, Any], place: str) -> dict[str, Any]:
         "scene_id": named,
         "timestamp": time,
         "group_id": None if row.get("group_id") is None else _identifier(row["group_id"], "group_id", place),
-        "group_time": milliseconds(row.get("group_time")),
+        "group_time": None if row.get("group_time") is None else _time(row["group_time"], "group_time", place),
         "text": {**text, "profile": text.get("profile") or "", "history": text.get("history") or ""},
         "item_pos": position,
         "choice_cnt": count,
@@ -122,10 +117,6 @@ def _scene(row: dict[str, Any], place: str) -> dict[str, Any]:
         **{name: row.get(name) for name in ("impression_list", "sources", "item_cnt", "later_chosen")},
         "choices": [position] if row.get("choices") is None else row["choices"],
     }
-    if scene["group_time"] is None and row.get("group_time") is not None:
-        raise UserError(
-            f"{place}: group_time {shorten(repr(row['group_time']))} is not a time; write one as timestamp"
-        )
     _check_further(scene, place)
     if scene["impression_list"] is not None:
         scene["impression_list"] = _items(scene["impression_list"], item, position, place)
@@ -171,6 +162,14 @@ def _items(given: Sequence[Any], chosen: str, position: int, place: str) -> list
     if len(set(items)) < len(items):
         raise UserError(f"{place}: impression_list names an item twice; every option is another item")
     return items
+
+
+def _time(value: Any, name: str, place: str) -> int:
+    time = milliseconds(value)
+    if time is None or abs(time) > LATEST_MS:
+        given = shorten(repr(value))
+        raise UserError(f"{place}: {name} {given} is not a time; write 2015-03-01 12:00:00 or seconds")
+    return time
 
 
 def _identifier(value: Any, name: str, place: str) -> str:

@@ -39,12 +39,10 @@ def milliseconds(value: Any) -> int | None:
         except ValueError:
             return None
     if isinstance(value, datetime):
-        value = round((value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp() * 1000)
-    elif isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 2**63:
+        return round((value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp() * 1000)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 2**63:
         return None
-    else:
-        value = int(value * 1000) if abs(value) < SECONDS_BELOW else int(value)
-    return value if abs(value) <= LATEST_MS else None
+    return int(value * 1000) if abs(value) < SECONDS_BELOW else int(value)
 
 
 def polars_types(schema: pa.Schema) -> Types:
