@@ -138,7 +138,7 @@ def open_step(directory: Path, recipe: Mapping[str, Any], schema: pa.Schema | No
     with locked(directory / LOCK, directory):
         try:
             yield Step(directory, recipe, schema)
-        except BaseException:
+        except Exception:
             if directory in made and not _has_rows(directory):
                 _remove(directory, made)
             raise
