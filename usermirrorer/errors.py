@@ -64,7 +64,7 @@ def told(error: Exception) -> UserError | StepFailed | None:
         return UserError(f"{place}{error.strerror}; pass a path that can be read and written")
     if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):  # pathlib's word for ELOOP
         return UserError(f"{error}; pass a path that can be read and written")
-    if isinstance(error, OSError) or type(error).__module__.partition(".")[0] in ("pyarrow", "polars"):
+    if type(error) is OSError or type(error).__module__.partition(".")[0] in ("pyarrow", "polars"):
         reason = shorten(" ".join(str(error).split()), 300)
         return UserError(f"a file can't be read ({reason}); `usermirrorer validate` says which is damaged")
     return None
