@@ -66,13 +66,21 @@ def training_of(spec: str) -> dict[str, Any] | None:
 def curves(history: Any) -> dict[str, list[list[float]]]:
     """[step, value] of every number of CURVES that a trainer's log has."""
     entries = [entry for entry in history if isinstance(entry, dict)] if isinstance(history, list) else []
-    points: dict[str, list[Any]] = {name: [[one.get("step"), one.get(name)] for one in entries] for name in CURVES}
-    found = {name: [point for point in of if all(map(_is_number, point))] for name, of in points.items()}
+    points = {name: [(_number(one.get("step")), _number(one.get(name))) for one in entries] for name in CURVES}
+    found = {
+        name: [[step, value] for step, value in of if step is not None and value is not None]
+        for name, of in points.items()
+    }
     return {name: of for name, of in found.items() if of}
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _number(value: Any) -> float | None:
+    """A number, which a log may also have as text; None for anything else."""
+    try:
+        number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _pairs(data: dict[str, Any]) -> dict[str, dict[str, int]] | str:
