@@ -68,7 +68,7 @@ def curves(history: Any) -> dict[str, list[list[float]]]:
     entries = [entry for entry in history if isinstance(entry, dict)] if isinstance(history, list) else []
     points = {name: [(_number(one.get("step")), _number(one.get(name))) for one in entries] for name in CURVES}
     found = {
-        name: [[step, value] for step, value in of if step is not None and value is not None]
+        name: [[int(step), value] for step, value in of if step is not None and value is not None]
         for name, of in points.items()
     }
     return {name: of for name, of in found.items() if of}
