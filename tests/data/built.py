@@ -22,6 +22,7 @@ from usermirrorer.data.scenes.make import SceneSettings, make_scenes
 from usermirrorer.llm import load_model
 from usermirrorer.llm.execution import BatchSession
 from usermirrorer.llm.protocol import Conversation, Output
+from usermirrorer.records import sealed
 from usermirrorer.steps import DecideSettings, DistillSettings, Sampling
 
 
@@ -102,7 +103,7 @@ def edit_manifest(directory: Path, **content: object) -> None:
     files = {file.name: file_digest(file) for file in sorted(directory.glob("*.parquet"))}
     manifest["content"] |= {**content, "files": files}
     manifest["content"] = {key: value for key, value in manifest["content"].items() if value is not None}
-    path.write_text(json.dumps(manifest))
+    path.write_bytes(sealed({block: manifest[block] for block in ("content", "run")}))
 
 
 def first_row(change: Callable[[dict], dict]) -> Callable[[pl.DataFrame], pl.DataFrame]:

@@ -20,7 +20,7 @@ import polars as pl
 
 from usermirrorer.console import headline, progress, say
 from usermirrorer.data.artefacts.journal import Journal
-from usermirrorer.data.artefacts.store import locked, write_bytes, write_parquet
+from usermirrorer.data.artefacts.store import file_digest, locked, write_bytes, write_parquet
 from usermirrorer.errors import UserError, unknown_name
 from usermirrorer.eval.baselines import load_baselines
 from usermirrorer.eval.best_possible import best_possible
@@ -31,6 +31,7 @@ from usermirrorer.eval.examples import examples, redistributable
 from usermirrorer.eval.parents import bases_of, parents
 from usermirrorer.eval.predict import predict
 from usermirrorer.eval.provenance import run_record, training_of
+from usermirrorer.eval.saved import EXAMPLES, METRICS, RUN
 from usermirrorer.eval.scene_predictions import KEYS
 from usermirrorer.eval.scenes import load_scenes, probe_of, sibling
 from usermirrorer.eval.table import show_metrics
@@ -40,6 +41,7 @@ from usermirrorer.llm.identity import answering_settings
 from usermirrorer.llm.paths import model_digest
 from usermirrorer.llm.prompts import INSTRUCTIONS
 from usermirrorer.llm.protocol import LanguageModel
+from usermirrorer.records import sealed
 from usermirrorer.steps import EngineSettings, EvalSettings, Sampling
 
 
@@ -79,6 +81,8 @@ def run_eval(
     modes = {name: settings.mode or trained_mode(spec) for name, spec in models.items()}
     repeats = {name: settings.repeat if mode == "decision" else 1 for name, mode in modes.items()}
     prompts = {name: prompt or trained_prompt(spec, modes[name]) for name, spec in models.items()}
+    training = {name: training_of(spec) for name, spec in models.items()}
+    bases = {name: bases_of(spec) for name, spec in models.items()}
     parts = []
     for name, model in loaded.items():
         asked = {"mode": modes[name], "repeat": repeats[name], **recorded, "base_url": base_url or None}
@@ -86,7 +90,6 @@ def run_eval(
         answer = partial(_answer, model, prompts[name], asked, out)
         parts += [answer(scenes, context).with_columns(model=pl.lit(name)) for context in contexts]
     predictions = pl.concat(parts)
-    bases = {name: bases_of(spec) for name, spec in models.items()}
     metrics = {
         "source": source,
         "settings": {
@@ -98,7 +101,7 @@ def run_eval(
             "prompts": prompts,
             "bases": bases,
         },
-        "training": {name: training_of(spec) for name, spec in models.items()},
+        "training": training,
         "read": counts,
         "notes": [note] if note else [],
         **evaluate(
@@ -119,8 +122,10 @@ def run_eval(
         "redistribute_text": redistributable(scenes["dataset"].unique().sort(), sibling(source, "tables")),
         "models": {str(name): examples(rows, shown, settings.seed) for (name,), rows in full},
     }
-    for name, content in {"metrics": metrics, "examples": texts, "run": run_record()}.items():
-        write_bytes(out / f"{name}.json", (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    for name, content in {METRICS: metrics, EXAMPLES: texts}.items():
+        write_bytes(out / name, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    files = {name: file_digest(out / name) for name in (METRICS, EXAMPLES, PREDICTIONS)}
+    write_bytes(out / RUN, sealed({**run_record(), "files": files}))
     write_card(out, metrics)
     show_metrics(metrics)
     headline(f"eval: {', '.join(models)} on {len(scenes):,} scenes of {source}, measures in {out}")
@@ -157,11 +162,15 @@ def _answer(
     """One model's predictions for scenes in one context, from OUT/.parts if they are already there."""
     scenes = with_context(scenes, context, settings["seed"])
     scenes = anonymise_items(scenes) if settings["anonymise"] else scenes
-    part = out / ".parts" / f"{_key(model.name, prompt, context, settings, scenes)}.parquet"
-    if part.is_file():
+    place, key = out / ".parts", _key(model.name, prompt, context, settings, scenes)
+    # The name ends in the digest of the rows.
+    if kept := sorted(place.glob(f"{key}-*.parquet")):
+        part = kept[0]
+        if part.stem != f"{key}-{file_digest(part)}":
+            raise UserError(f"{part} is not as it was written (changed or damaged); delete it to ask again")
         say(f"{model.name}, {context}: already answered, {len(scenes):,} scenes")
     else:
-        with progress(f"{model.name}, {context}") as report, _kept(part.with_suffix("")) as journal:
+        with progress(f"{model.name}, {context}") as report, _kept(place / key) as journal:
             rows = predict(
                 model,
                 scenes,
@@ -174,7 +183,8 @@ def _answer(
                 journal,
                 report,
             )
-            write_parquet(rows.to_arrow(), part)
+            write_parquet(rows.to_arrow(), whole := place / f"{key}.parquet")
+            part = whole.rename(place / f"{key}-{file_digest(whole)}.parquet")
     return pl.read_parquet(part)
 
 

@@ -108,7 +108,7 @@ def trained_prompt(spec: str, mode: str = "decision") -> str:
     record = training_record(spec)
     if record is None:
         return "ekb"
-    prompt = record["prompt"]
+    prompt = record.get("prompt")
     if prompt == "direct":
         return "ekb"
     if prompt is None:

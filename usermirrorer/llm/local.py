@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from functools import cached_property
@@ -14,6 +13,7 @@ from usermirrorer.llm.paths import model_path
 from usermirrorer.llm.protocol import Conversation
 from usermirrorer.llm.readability import FEWEST_WORDS, describe_unreadable, words_of
 from usermirrorer.llm.rendering import Renderer
+from usermirrorer.records import read_record
 from usermirrorer.steps import EngineSettings
 
 
@@ -92,7 +92,11 @@ def adapter_base(path: str) -> str | None:
     config = Path(path) / "adapter_config.json"
     if not config.is_file():
         return None
-    return model_path(json.loads(config.read_text())["base_model_name_or_path"])
+    remedy = "give the directory of another model"
+    base = read_record(config, remedy).get("base_model_name_or_path")
+    if not isinstance(base, str):
+        raise UserError(f"{config} names no base_model_name_or_path; {remedy}")
+    return model_path(base)
 
 
 def max_length(path: str) -> int:

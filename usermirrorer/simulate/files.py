@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -12,7 +13,9 @@ from typing import Any
 
 from usermirrorer.data.artefacts.store import Progress, changes, file_digest, locked, unseen, write_bytes
 from usermirrorer.errors import StepFailed, UserError, shorten
+from usermirrorer.lines import read_lines
 from usermirrorer.llm.paths import model_digest
+from usermirrorer.records import read_record, sealed
 from usermirrorer.simulate.choice import Choice
 from usermirrorer.simulate.requests import Offer
 from usermirrorer.simulate.simulator import Simulator
@@ -45,18 +48,16 @@ def simulate_file(
     out.parent.mkdir(parents=True, exist_ok=True)
     state = out.with_name(f".{out.name}.state")
     with locked(out.with_name(f".{out.name}.lock"), out):
-        done = _resumed(state, out, _recipe(user, requests, tables))
+        done, digests = _resumed(state, out, _recipe(user, requests, tables))
         lines = islice(_lines(requests), done["lines"], None)
         while portion := list(islice(lines, PORTION)):
             answers, errors = _answered(user, portion)
-            for name, rows in (("bytes", answers), ("error_bytes", errors)):
-                with open(out if name == "bytes" else errors_file(out), "ab") as file:
-                    file.write(b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows))
-                    done[name] = file.tell()
+            for path, rows in ((out, answers), (errors_file(out), errors)):
+                done["written"][path.name] = _append(path, rows, digests[path])
             done["lines"] += len(portion)
             done["answered"] += len(answers)
             done["bad"] += len(errors)
-            write_bytes(state, json.dumps(done).encode())
+            write_bytes(state, sealed(done))
             progress(done["lines"], total)
         if not done["bad"]:
             errors_file(out).unlink(missing_ok=True)
@@ -79,10 +80,7 @@ def listed_errors(out: Path, requests: Path, most: int) -> list[str]:
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """Lines that are not blank, with their numbers from 1."""
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, start=1):
-            if line.strip():
-                yield number, line.rstrip(b"\r\n")
+    return ((number, line.rstrip(b"\r\n")) for number, line in read_lines(path) if line.strip())
 
 
 def _recipe(user: Simulator, requests: Path, tables: str) -> dict[str, Any]:
@@ -97,27 +95,43 @@ def _recipe(user: Simulator, requests: Path, tables: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _resumed(state: Path, out: Path, recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """What is done so far. What a kill left half written is cut off."""
+def _append(path: Path, rows: Sequence[Mapping[str, Any]], digest: hashlib.blake2b) -> tuple[int, str]:
+    """Add rows to a file; how many bytes it then has, and their digest."""
+    content = b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
+    with open(path, "ab") as file:
+        file.write(content)
+        digest.update(content)
+        return file.tell(), digest.hexdigest()
+
+
+def _resumed(state: Path, out: Path, recipe: Mapping[str, Any]) -> tuple[dict[str, Any], dict[Path, hashlib.blake2b]]:
+    """What is done so far, and digests of both files to go on with. What a kill left half written is cut off."""
+    digests = {path: hashlib.blake2b(digest_size=8) for path in (out, errors_file(out))}
+    remedy = f"delete {out} to start over"
     if state.is_file() and out.is_file():
-        done: dict[str, Any] = json.loads(state.read_text())
+        done = read_record(state, remedy)
+        if not {"recipe", "lines", "answered", "bad", "written"} <= done.keys():
+            raise UserError(f"{state} is not the state of a run; {remedy}")
         if done["recipe"] != recipe:
             changed = changes(done["recipe"], recipe)
             raise UserError(f"{out} was made with other settings ({changed}); delete it or give another --out")
-        for name, path in (("bytes", out), ("error_bytes", errors_file(out))):
-            size = path.stat().st_size if path.is_file() else 0
-            if size < done[name]:
-                raise UserError(f"{path} has changed since this command wrote it; delete {out} to start over")
-            if size > done[name]:
-                os.truncate(path, done[name])
-        return done
-    if out.exists():
+        for path, digest in digests.items():
+            size, expected = done["written"].get(path.name, (0, digest.hexdigest()))
+            if path.is_file():
+                with open(path, "rb") as file:
+                    digest.update(file.read(size))
+            if digest.hexdigest() != expected:
+                raise UserError(f"{path} has changed since this command wrote it; {remedy}")
+            if path.is_file() and path.stat().st_size > size:
+                os.truncate(path, size)
+        return done, digests
+    if os.path.lexists(out):
         raise UserError(f"{out} is there already, and not from this command; delete it or give another --out")
-    done = {"recipe": recipe, "lines": 0, "answered": 0, "bad": 0, "bytes": 0, "error_bytes": 0}
-    write_bytes(state, json.dumps(done).encode())
+    done = {"recipe": recipe, "lines": 0, "answered": 0, "bad": 0, "written": {}}
+    write_bytes(state, sealed(done))
     errors_file(out).unlink(missing_ok=True)
     out.touch()
-    return done
+    return done, digests
 
 
 def _answered(user: Simulator, portion: list[tuple[int, bytes]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

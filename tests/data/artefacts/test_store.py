@@ -176,10 +176,33 @@ def test_unfinished_and_broken_directories_are_one_sentence(tmp_path: Path) -> N
     with pytest.raises(UserError, match="usermirrorer prepare toy"):
         finished_content(tmp_path, "prepare toy")
     store.manifest_path(tmp_path).write_text("{")
-    with pytest.raises(UserError, match="not a manifest"):
+    with pytest.raises(UserError, match="manifest.json is not JSON of ours"):
         finished_content(tmp_path, "prepare toy")
     with pytest.raises(UserError, match="holds no .*parquet"):
         read_parts(tmp_path)
+
+
+def test_an_input_that_changed_is_refused_with_its_name(tmp_path: Path) -> None:
+    directory, shard = tmp_path / "step", tmp_path / "step" / "part-00000.parquet"
+    work(directory, [rows(3)])
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-1] + b"2")
+    with pytest.raises(
+        UserError, match=r"part-00000.parquet is not what its manifest says .*; delete .* `usermirrorer x"
+    ):
+        finished_content(directory, "x")
+    shard.write_bytes(whole)
+    assert finished_content(directory, "x")["rows"] == 3
+    shard.rename(directory / "part-00001.parquet")
+    with pytest.raises(UserError, match="part-00000.parquet is missing"):
+        finished_content(directory, "x")
+    shard.symlink_to(shard.name)
+    with pytest.raises(UserError, match="part-00000.parquet can't be read"):
+        finished_content(directory, "x")
+    manifest = store.manifest_path(directory)
+    manifest.write_text(manifest.read_text().replace('"rows": 3', '"rows": 4'))
+    with pytest.raises(UserError, match="manifest.json is not as it was written"):
+        finished_content(directory, "x")
 
 
 def test_datasets_reads_the_directory_as_it_is(tmp_path: Path) -> None:

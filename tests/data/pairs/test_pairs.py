@@ -23,6 +23,7 @@ from usermirrorer.data.pairs.distill import distill
 from usermirrorer.data.pairs.selection import balanced, quotas
 from usermirrorer.errors import StepFailed, UserError
 from usermirrorer.llm import prompts
+from usermirrorer.records import sealed
 from usermirrorer.steps import DistillSettings
 from usermirrorer.train.rows import check_columns, read
 
@@ -378,7 +379,8 @@ def test_inputs_must_share_prompt_and_predictor_and_be_current(tmp_path: Path) -
         distill(tmp_path / "predictor", ["demo"], DistillSettings(name="p"))
     build(tmp_path / "stale", scenes=5)
     manifest = manifest_path(tmp_path / "stale/decisions/demo/weak")
-    manifest.write_text(manifest.read_text().replace('"rows": 50', '"rows": 51'))
+    found = json.loads(manifest.read_text())
+    manifest.write_bytes(sealed({"content": {**found["content"], "rows": 51}, "run": found["run"]}))
     with pytest.raises(UserError, match="other decisions"):
         distill(tmp_path / "stale", ["demo"], DistillSettings(name="p"))
 

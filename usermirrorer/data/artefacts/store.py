@@ -13,9 +13,11 @@ import json
 import os
 import platform
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,12 +26,14 @@ import pyarrow.parquet as pq
 
 from usermirrorer.data.artefacts.journal import JOURNAL, Journal, Note, journal_rows
 from usermirrorer.errors import UserError
+from usermirrorer.records import read_record, sealed
 
 
 SHARD_ROWS = 4096
 SHARD = re.compile(r"\w+-\d{5}\.parquet")
 MANIFEST = ".manifest.json"
 """How the name of a manifest ends."""
+LOCK = ".lock"
 
 
 class Progress(Protocol):
@@ -130,8 +134,7 @@ class Step:
         self.write_shard(index, pa.Table.from_pylist(rows, schema=self.schema))
 
     def _write_manifest(self, content: Mapping[str, Any], run: Mapping[str, Any]) -> None:
-        text = json.dumps({"content": content, "run": run}, indent=1, ensure_ascii=False)
-        write_bytes(manifest_path(self.directory), (text + "\n").encode())
+        write_bytes(manifest_path(self.directory), sealed({"content": content, "run": run}))
 
 
 @contextmanager
@@ -143,15 +146,33 @@ def open_step(
 ) -> Iterator[Step]:
     """Lock `directory` and compare its manifest with `recipe`, and unless it is finished, also with `made_with`.
 
+    If the step fails without a row, nothing is left of it.
+
     Raises UserError if another process is writing there, or if it holds the result of another recipe.
     """
+    made = [path for path in (directory, *directory.parents) if not path.exists()]
     directory.mkdir(parents=True, exist_ok=True)
-    with locked(directory / ".lock", directory):
-        step = Step(directory, recipe, schema, made_with)
+    with locked(directory / LOCK, directory):
+        step = None
         try:
+            step = Step(directory, recipe, schema, made_with)
             yield step
+        except Exception:
+            if directory in made and not _has_rows(directory):
+                _remove(directory, made)
+            raise
         finally:
-            step.journal.close()
+            if step is not None:
+                step.journal.close()
+
+
+def _remove(directory: Path, made: Sequence[Path]) -> None:
+    """Remove a directory with its manifest, and those above it that were `made` for it and are empty again."""
+    manifest_path(directory).unlink(missing_ok=True)
+    shutil.rmtree(directory, ignore_errors=True)
+    with suppress(OSError):
+        for path in made[1:]:
+            path.rmdir()
 
 
 @contextmanager
@@ -160,8 +181,12 @@ def locked(path: Path, what: Path) -> Iterator[None]:
     with open(path, "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # A step that failed removes its directory: the lock in it is nobody's any more.
+            free = os.fstat(lock.fileno()).st_nlink > 0
         except OSError:
-            raise UserError(f"{what} is being written by another process; wait for it to finish") from None
+            free = False
+        if not free:
+            raise UserError(f"{what} is being written by another process; wait for it to finish")
         yield
 
 
@@ -193,28 +218,56 @@ def _has_rows(directory: Path) -> bool:
 
 
 def read_manifest(directory: Path) -> dict[str, Any] | None:
-    """The manifest of a step's directory, or None. Raises UserError if it is not JSON."""
-    path = manifest_path(directory)
-    if not directory.is_dir() or not path.is_file():
+    """The manifest of a step's directory, or None. Raises UserError if it is not one, or has changed since."""
+    path, remedy = manifest_path(directory), f"delete {directory} and run the step that makes it again"
+    if not directory.is_dir() or not os.path.lexists(path):
         return None
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: not a manifest ({error}); delete {directory} and run the step again") from None
+    manifest = read_record(path, remedy)
+    content = manifest.get("content")
+    inner = [content.setdefault("recipe", {}), content.get("files", {})] if isinstance(content, dict) else [None]
+    if not all(isinstance(block, dict) for block in (manifest.get("run"), *inner)):
+        raise UserError(f"{path} is not a manifest; {remedy}")
+    return manifest
 
 
-def finished_manifest(directory: Path) -> dict[str, Any] | None:
-    """The content block of a finished step, or None."""
+def finished_manifest(directory: Path, remedy: str = "run the step that makes it again") -> dict[str, Any] | None:
+    """The content block of a finished step, or None if there is none.
+
+    Raises UserError, with the `remedy`, if its files are not those that the step wrote.
+    """
     manifest = read_manifest(directory)
-    return manifest["content"] if manifest is not None and manifest["content"].get("finished") else None
+    if manifest is None or not manifest["content"].get("finished"):
+        return None
+    content, files = manifest["content"], {path.name: path for path in directory.glob("*.parquet")}
+    # A manifest that somebody wrote by hand need not list its files.
+    for name, problem in changed_files(files, content["files"]) if "files" in content else ():
+        raise UserError(f"{directory / name} {problem}; delete {directory} and {remedy}")
+    return content
 
 
 def finished_content(directory: Path, command: str) -> dict[str, Any]:
     """The content block of a finished step. Raises UserError naming the `command` that makes it."""
-    content = finished_manifest(directory)
+    content = finished_manifest(directory, f"run `usermirrorer {command}` again")
     if content is None:
         raise UserError(f"{directory} is not there or not finished; run `usermirrorer {command}` first")
     return content
+
+
+def changed_files(present: Mapping[str, Path], recorded: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Each file of a step that is not as its manifest has `recorded` it, with what is wrong."""
+    for name in sorted(recorded.keys() | present.keys()):
+        if name not in present:
+            yield name, "is missing"
+        elif name not in recorded:
+            yield name, "is not in the manifest"
+        else:
+            try:
+                digest = file_digest(present[name])
+            except OSError as error:
+                yield name, f"can't be read ({error.strerror})"
+                continue
+            if digest != recorded[name]:
+                yield name, "is not what its manifest says (changed or damaged)"
 
 
 def fingerprint(directory: Path) -> str:
@@ -228,16 +281,29 @@ def fingerprint(directory: Path) -> str:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name.lstrip('.')}.tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+    with _whole(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def write_parquet(table: pa.Table, path: Path) -> None:
     """Write a parquet file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    pq.write_table(table, temporary, compression="zstd")
-    os.replace(temporary, path)
+    with _whole(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """Another path to write to, moved to `path` at the end; nothing is left of it if that fails."""
+    temporary = path.with_name(f".{path.name.lstrip('.')}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError) and error.errno and not error.filename:
+            raise OSError(error.errno, os.strerror(error.errno), str(path)) from None
+        raise
 
 
 def read_parts(directory: Path, columns: Sequence[str] | None = None) -> pa.Table:
@@ -249,6 +315,13 @@ def read_parts(directory: Path, columns: Sequence[str] | None = None) -> pa.Tabl
 
 
 def file_digest(path: Path) -> str:
+    """16 hex digits of a file's bytes. A file that has not changed since is not read again."""
+    found = path.stat()
+    return _digest(path, found.st_size, found.st_mtime_ns, found.st_ino)
+
+
+@lru_cache(maxsize=65_536)
+def _digest(path: Path, size: int, changed: int, inode: int) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
 

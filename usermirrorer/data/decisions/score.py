@@ -51,6 +51,7 @@ def score(name: str, work: Path, predictor: LanguageModel, progress: Progress = 
     folder, command = work / "decisions" / name, f"decide {name} --work {work} --variant"
     decided = {variant: finished_content(folder / variant, f"{command} {variant}") for variant in VARIANTS}
     longest = max(content["recipe"]["sampling"]["max_tokens"] for content in decided.values())
+    finished_content(work / "scenes" / name / "train", f"scenes {name} --work {work} --split train")
     prompts = {variant: content["recipe"]["prompt"] for variant, content in decided.items()}
     if len(set(prompts.values())) > 1:
         told = ", ".join(f"{variant} {prompt}" for variant, prompt in prompts.items())
