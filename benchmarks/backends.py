@@ -37,7 +37,7 @@ start = time.perf_counter()
 user.simulate([scene(number) for number in range(scenes)])
 each = (time.perf_counter() - start) / scenes
 if spec.startswith("transformers:"):
-    from usermirrorer.llm.transformers import TransformersModel
+    from usermirrorer.llm.engines.transformers import TransformersModel
     from usermirrorer.steps import EngineSettings
 
     model = TransformersModel(spec.partition(":")[2], EngineSettings(dtype="float32"))

@@ -31,12 +31,12 @@ from usermirrorer.data.decisions.score import score
 from usermirrorer.data.log.prepare import prepare
 from usermirrorer.data.scenes.make import make_scenes
 from usermirrorer.llm import load_model
-from usermirrorer.llm.engine import _engines as engines
-from usermirrorer.llm.engine import engine
+from usermirrorer.llm.engines.engine import _engines as engines
+from usermirrorer.llm.engines.engine import engine
+from usermirrorer.llm.engines.vllm import VLLMModel, VLLMSession
 from usermirrorer.llm.execution import ask_all
 from usermirrorer.llm.prompts import LABELS, conversation, opened
 from usermirrorer.llm.requests import Request, Weigh, Write
-from usermirrorer.llm.vllm import VLLMModel, VLLMSession
 from usermirrorer.seeds import scene_seed
 from usermirrorer.steps import DecideSettings, SceneSettings
 

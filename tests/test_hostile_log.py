@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from usermirrorer.cli import app, main
 from usermirrorer.console.printable import printable
-from usermirrorer.llm.local import LocalModel
+from usermirrorer.llm.engines.local import LocalModel
 from usermirrorer.llm.prompts import SceneText, conversation
 
 

@@ -21,7 +21,7 @@ import yaml
 from usermirrorer.cli import app
 from usermirrorer.errors import UserError
 from usermirrorer.eval.scenes import load_scenes
-from usermirrorer.llm.vllm import VLLMModel
+from usermirrorer.llm.engines.vllm import VLLMModel
 
 
 ROOT = Path(__file__).parent.parent

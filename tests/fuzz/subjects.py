@@ -59,7 +59,7 @@ from usermirrorer.eval.run import run_eval
 from usermirrorer.eval.scenes import load_scenes
 from usermirrorer.llm import load_model
 from usermirrorer.llm.choose import trained_mode, trained_prompt, trained_with_evidence
-from usermirrorer.llm.local import adapter_base
+from usermirrorer.llm.engines.local import adapter_base
 from usermirrorer.llm.paths import model_digest
 from usermirrorer.llm.protocol import Output
 from usermirrorer.llm.scripted import load_scripted

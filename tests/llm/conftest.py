@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from loopback_server import KEY, SOON, Server
 
-from usermirrorer.llm.openai import OpenAIModel
+from usermirrorer.llm.servers.openai import OpenAIModel
 
 
 @pytest.fixture

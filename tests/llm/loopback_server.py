@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from usermirrorer.llm.protocol import Conversation
-from usermirrorer.llm.server import Patience
+from usermirrorer.llm.servers.server import Patience
 
 
 KEY = "sk-very-secret-0123456789"

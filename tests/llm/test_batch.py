@@ -12,12 +12,12 @@ from loopback_batches import BatchAPI, bad, good
 from loopback_server import SOON, Server, completion, user
 
 from usermirrorer.errors import StepFailed, UserError
-from usermirrorer.llm import batch as batch_module
+from usermirrorer.llm.servers import batch as batch_module
 from usermirrorer.llm import batches, load_model
-from usermirrorer.llm.batch import BatchedModel, batched
 from usermirrorer.llm.execution import run
-from usermirrorer.llm.openai import OpenAIModel
 from usermirrorer.llm.requests import Weigh, Write
+from usermirrorer.llm.servers.batch import BatchedModel, batched
+from usermirrorer.llm.servers.openai import OpenAIModel
 from usermirrorer.steps import Sampling
 
 

@@ -24,9 +24,9 @@ from usermirrorer.data.log.prepare import prepare
 from usermirrorer.data.recipe import read_data_recipe
 from usermirrorer.data.scenes.make import make_scenes
 from usermirrorer.errors import StepFailed, UserError
-from usermirrorer.llm.openai import OpenAIModel
 from usermirrorer.llm.prompts import answered
-from usermirrorer.llm.server import Patience
+from usermirrorer.llm.servers.openai import OpenAIModel
+from usermirrorer.llm.servers.server import Patience
 from usermirrorer.steps import DecideSettings, SceneSettings
 
 
@@ -216,7 +216,7 @@ def test_decide_through_the_command_line(
     server.route = api = BatchAPI()
     api.answer = lambda request, number: good_result(request, good(request["body"]))
     server.serves_vllm = True
-    monkeypatch.setattr("usermirrorer.llm.batch.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("usermirrorer.llm.servers.batch.time.sleep", lambda seconds: None)
     options = ["--variant", "strong", "--llm", "openai:m", "--prompt", "plain", "--n", "2", "--batch"]
     arguments = ["decide", "toy", "--work", str(work), *options, "--base-url", server.url, "--concurrency", "2"]
     monkeypatch.setattr("sys.argv", ["usermirrorer", *arguments])

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from usermirrorer.llm.engines.local import LocalModel
 from usermirrorer.llm.injection import KNOWN, as_option, as_section, control_tokens, without_control_tokens
-from usermirrorer.llm.local import LocalModel
 from usermirrorer.llm.prompts import PROMPT_DATE, SceneText, answered, conversation, opened, parse
 from usermirrorer.llm.protocol import Conversation
 from usermirrorer.llm.scripted import read_prompt

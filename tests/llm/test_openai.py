@@ -15,8 +15,8 @@ from loopback_server import KEY, SHORT, SOON, Reply, Server, completion, masked,
 from usermirrorer.errors import StepFailed, UserError
 from usermirrorer.llm import load_model
 from usermirrorer.llm.injection import KNOWN
-from usermirrorer.llm.openai import OpenAIModel
 from usermirrorer.llm.prompts import LABELS, PROMPT_DATE, SceneText, conversation, opened
+from usermirrorer.llm.servers.openai import OpenAIModel
 from usermirrorer.steps import Sampling
 
 

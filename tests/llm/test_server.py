@@ -14,12 +14,12 @@ import pytest
 from loopback_server import SHORT, SOON, Reply, Server, completion, user
 
 from usermirrorer.errors import StepFailed, UserError
-from usermirrorer.llm import balance
+from usermirrorer.llm.servers import balance
 from usermirrorer.llm.execution import run
-from usermirrorer.llm.openai import OpenAIModel
-from usermirrorer.llm.refusals import RequestFailed, ServerLost, clean, retry_after
 from usermirrorer.llm.requests import Write
-from usermirrorer.llm.server import Patience
+from usermirrorer.llm.servers.openai import OpenAIModel
+from usermirrorer.llm.servers.refusals import RequestFailed, ServerLost, clean, retry_after
+from usermirrorer.llm.servers.server import Patience
 from usermirrorer.steps import Sampling
 
 
@@ -121,7 +121,7 @@ def test_a_server_that_is_gone_ends_all_at_once(server: Server) -> None:
 def test_a_lost_server_is_tried_again_later(
     server: Server, model: OpenAIModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("usermirrorer.llm.balance.STOPPED_SECONDS", 0.05)
+    monkeypatch.setattr("usermirrorer.llm.servers.balance.STOPPED_SECONDS", 0.05)
     server.chat = lambda body, tries: Reply(401)
     assert isinstance(ask(model, 3)[-1], UserError)
     server.chat = lambda body, tries: completion(body)

@@ -12,7 +12,7 @@ from raw_shop import RECBOLE, write_recbole
 
 from usermirrorer import Choice, Person, Request, Simulator, UserError
 from usermirrorer.data.log.prepare import prepare
-from usermirrorer.llm.vllm import VLLMModel
+from usermirrorer.llm.engines.vllm import VLLMModel
 from usermirrorer.seeds import draw
 
 

@@ -14,10 +14,10 @@ import pytest
 from usermirrorer import Simulator
 from usermirrorer.errors import StepFailed, UserError
 from usermirrorer.llm.choose import Process, choose, prompt_limit, trained_prompt
+from usermirrorer.llm.engines.vllm import VLLMModel
 from usermirrorer.llm.execution import BatchSession, run_all
 from usermirrorer.llm.prompts import SceneText, conversation, opened
 from usermirrorer.llm.protocol import Conversation, Output
-from usermirrorer.llm.vllm import VLLMModel
 from usermirrorer.seeds import scene_seed
 from usermirrorer.steps import Sampling
 

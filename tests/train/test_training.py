@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from usermirrorer.data.artefacts.store import manifest_path
 from usermirrorer.errors import StepFailed, UserError
-from usermirrorer.llm.local import LocalModel
+from usermirrorer.llm.engines.local import LocalModel
 from usermirrorer.llm.prompts import answered, conversation, opened
 from usermirrorer.train import dpo, model, sft
 

@@ -115,7 +115,7 @@ def decide(
     place = f"decisions/{domain}/{variant}"
     batches = work / place / ".batches.json"
     if batch:
-        from usermirrorer.llm.batch import batched
+        from usermirrorer.llm.servers.batch import batched
 
         model = batched(model, batches)
     answer = partial(run, domain, work, variant, model, settings)

@@ -25,8 +25,8 @@ from usermirrorer.data.artefacts.store import finished_content
 from usermirrorer.data.decisions.neighbours import Leads, read_leads
 from usermirrorer.data.recipe import DataRecipe, Predictor, Writer
 from usermirrorer.errors import StepFailed
+from usermirrorer.llm.engines.local import LocalModel
 from usermirrorer.llm.execution import ask_all
-from usermirrorer.llm.local import LocalModel
 from usermirrorer.llm.prompts import LABELS, SceneText, conversation, opened, parse
 from usermirrorer.llm.protocol import LanguageModel, Output
 from usermirrorer.llm.requests import Weigh, Write

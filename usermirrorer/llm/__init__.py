@@ -40,7 +40,7 @@ def load_model(
     engine = engine or EngineSettings()
     engine.check()
     if kind == "vllm" and _has_vllm():
-        from usermirrorer.llm.vllm import VLLMModel
+        from usermirrorer.llm.engines.vllm import VLLMModel
 
         return VLLMModel(name, engine)
     known = ("dtype", "max_model_len") if kind in ("vllm", "transformers") else ()
@@ -49,11 +49,11 @@ def load_model(
             option = f"--{field.name.replace('_', '-')}"
             raise UserError(f"{option} is for vllm:MODEL, not for '{spec}': leave it out")
     if kind in ("vllm", "transformers"):
-        from usermirrorer.llm.transformers import TransformersModel
+        from usermirrorer.llm.engines.transformers import TransformersModel
 
         return TransformersModel(name, engine)
     if kind == "openai":
-        from usermirrorer.llm.openai import OpenAIModel
+        from usermirrorer.llm.servers.openai import OpenAIModel
 
         return OpenAIModel(name, base_url=base_url, concurrency=concurrency)
     from usermirrorer.llm.scripted import load_scripted

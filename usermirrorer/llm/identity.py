@@ -12,7 +12,7 @@ import re
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from usermirrorer.llm.local import LocalModel, adapter_base
+from usermirrorer.llm.engines.local import LocalModel, adapter_base
 from usermirrorer.llm.paths import model_directory
 from usermirrorer.llm.prompts import SceneText, conversation, opened
 from usermirrorer.llm.protocol import LanguageModel

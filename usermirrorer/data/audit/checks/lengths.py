@@ -39,7 +39,7 @@ def token_counter(name: str, prompt: str | None, max_length: int | None) -> Toke
 
     Raises UserError if the tokenizer can't be loaded or the instruction is unknown.
     """
-    from usermirrorer.llm.vllm import VLLMModel
+    from usermirrorer.llm.engines.vllm import VLLMModel
 
     if prompt is not None and prompt not in INSTRUCTIONS:
         raise unknown_name("--prompt", prompt, INSTRUCTIONS)

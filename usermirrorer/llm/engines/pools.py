@@ -20,17 +20,17 @@ _pools: dict[tuple[str, EngineSettings], Pool] = {}
 
 def pool(path: str, settings: EngineSettings) -> Pool:
     """The engines of a model, started at the first call; those of any other model are closed first."""
-    from usermirrorer.llm.engine import close
+    from usermirrorer.llm.engines.engine import close
 
     key = (path, settings)
     if key not in _pools:
         close()
         if settings.runner == "ray":
-            from usermirrorer.llm.ray_pool import RayPool
+            from usermirrorer.llm.engines.ray_pool import RayPool
 
             _pools[key] = RayPool(path, settings)
         else:
-            from usermirrorer.llm.workers import WorkerPool
+            from usermirrorer.llm.engines.workers import WorkerPool
 
             _pools[key] = WorkerPool(path, settings)
     return _pools[key]

@@ -33,7 +33,7 @@ class Engine:
     """What an actor holds: an engine, and a thread that keeps it busy with all that has been asked."""
 
     def __init__(self, path: str, settings: EngineSettings) -> None:
-        from usermirrorer.llm.vllm import VLLMModel, VLLMSession
+        from usermirrorer.llm.engines.vllm import VLLMModel, VLLMSession
 
         self.session = VLLMSession(VLLMModel(path, settings))
         self.asked: Queue[tuple[Request, asyncio.Future[Any], Any]] = Queue()

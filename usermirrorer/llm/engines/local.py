@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from usermirrorer.errors import UserError
+from usermirrorer.llm.engines.rendering import Renderer
 from usermirrorer.llm.paths import model_path
 from usermirrorer.llm.protocol import Conversation
 from usermirrorer.llm.readability import FEWEST_WORDS, describe_unreadable, words_of
-from usermirrorer.llm.rendering import Renderer
 from usermirrorer.records import read_record
 from usermirrorer.steps import EngineSettings
 

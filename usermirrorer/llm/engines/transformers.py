@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from usermirrorer.llm.engines.local import SMALL, LocalModel, adapter_base, load, model_config
 from usermirrorer.llm.execution import BatchSession
 from usermirrorer.llm.labels import label_tokens
-from usermirrorer.llm.local import SMALL, LocalModel, adapter_base, load, model_config
 from usermirrorer.llm.protocol import Conversation, Output
 from usermirrorer.steps import EngineSettings, Sampling
 
 
 if TYPE_CHECKING:
-    from usermirrorer.llm.decoding import PromptsRead
+    from usermirrorer.llm.engines.decoding import PromptsRead
 
 
 SLOTS = 192
@@ -51,7 +51,7 @@ class TransformersModel(LocalModel):
         """`n` answers to each conversation, `(conversations, n)`; UserError if a prompt leaves no room for one."""
         import torch
 
-        from usermirrorer.llm.decoding import sample_answers
+        from usermirrorer.llm.engines.decoding import sample_answers
 
         prompts = self.fitting_tokens(conversations)
         model, prompts_read = self._model("causal"), self._prompts_read()
@@ -77,7 +77,7 @@ class TransformersModel(LocalModel):
         """
         import torch
 
-        from usermirrorer.llm.decoding import read
+        from usermirrorer.llm.engines.decoding import read
 
         contexts = self.fitting_tokens(conversations)
         prompts = self.tokens([messages[:-1] for messages in conversations])
@@ -108,7 +108,7 @@ class TransformersModel(LocalModel):
 
     def _prompts_read(self) -> PromptsRead:
         """The prompts that the loaded model has read."""
-        from usermirrorer.llm.decoding import PromptsRead
+        from usermirrorer.llm.engines.decoding import PromptsRead
 
         model = self._model("causal")
         if self._read is None or self._read.model is not model:
@@ -121,7 +121,7 @@ class TransformersModel(LocalModel):
         from transformers import AutoModel, AutoModelForCausalLM
         from transformers.utils import logging
 
-        from usermirrorer.llm.decoding import ATTENTION
+        from usermirrorer.llm.engines.decoding import ATTENTION
 
         logging.disable_progress_bar()
         base = adapter_base(self.path) or self.path

@@ -168,7 +168,7 @@ def _work(connection: Connection, path: str, settings: EngineSettings, devices: 
     if devices is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = devices
     os.environ["OMP_NUM_THREADS"] = str(threads)
-    from usermirrorer.llm.vllm import VLLMModel, VLLMSession
+    from usermirrorer.llm.engines.vllm import VLLMModel, VLLMSession
 
     try:
         session = VLLMSession(VLLMModel(path, settings))

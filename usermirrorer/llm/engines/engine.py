@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from usermirrorer.console import verbose
 from usermirrorer.console.libraries import quiet_libraries
 from usermirrorer.errors import UserError
-from usermirrorer.llm.local import SMALL, adapter_base, max_length, model_config
+from usermirrorer.llm.engines.local import SMALL, adapter_base, max_length, model_config
 from usermirrorer.llm.prompts import LABELS
 from usermirrorer.steps import EngineSettings
 
@@ -42,7 +42,7 @@ def engine(path: str, runner: str = "generate", settings: EngineSettings | None 
 
 def close() -> None:
     """Free the engines, their memory and their processes. The next request starts them again."""
-    from usermirrorer.llm.pools import close_pools
+    from usermirrorer.llm.engines.pools import close_pools
 
     close_pools()
     while _engines:

@@ -9,9 +9,9 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from usermirrorer.errors import StepFailed, UserError
-from usermirrorer.llm.background import Ask, start
-from usermirrorer.llm.refusals import ServerLost
 from usermirrorer.llm.requests import Answer, Request, Usage, Write
+from usermirrorer.llm.servers.background import Ask, start
+from usermirrorer.llm.servers.refusals import ServerLost
 
 
 class ServerSession:

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from usermirrorer.errors import StepFailed
-from usermirrorer.llm.engine import engine
+from usermirrorer.llm.engines.engine import engine
+from usermirrorer.llm.engines.local import LocalModel, adapter_base
+from usermirrorer.llm.engines.pools import pool
 from usermirrorer.llm.execution import ask_all
 from usermirrorer.llm.labels import label_tokens
-from usermirrorer.llm.local import LocalModel, adapter_base
-from usermirrorer.llm.pools import pool
 from usermirrorer.llm.protocol import Conversation, Output
 from usermirrorer.llm.requests import Answer, Request, Session, Usage, Weigh, Write
 from usermirrorer.steps import EngineSettings, Sampling

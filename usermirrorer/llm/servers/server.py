@@ -14,9 +14,9 @@ from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from usermirrorer.errors import UserError
-from usermirrorer.llm.background import client
-from usermirrorer.llm.balance import Balance, Server
-from usermirrorer.llm.refusals import Fault, RequestFailed, ServerLost, check_status, clean
+from usermirrorer.llm.servers.background import client
+from usermirrorer.llm.servers.balance import Balance, Server
+from usermirrorer.llm.servers.refusals import Fault, RequestFailed, ServerLost, check_status, clean
 
 
 T = TypeVar("T")

@@ -15,17 +15,17 @@ from typing import Any, TypeVar
 import numpy as np
 
 from usermirrorer.errors import UserError
-from usermirrorer.llm.background import Ask, wait
 from usermirrorer.llm.execution import ask_all
 from usermirrorer.llm.injection import without_control_tokens
 from usermirrorer.llm.labels import label_tokens
 from usermirrorer.llm.prompts import PROMPT_DATE
 from usermirrorer.llm.protocol import Conversation, Output
-from usermirrorer.llm.refusals import RequestFailed
-from usermirrorer.llm.replies import read_outputs, read_probs, read_tokens, read_usage, read_vectors
 from usermirrorer.llm.requests import Answer, Request, Usage, Weigh, Write
-from usermirrorer.llm.server import Patience, Servers
-from usermirrorer.llm.server_session import ServerSession
+from usermirrorer.llm.servers.background import Ask, wait
+from usermirrorer.llm.servers.refusals import RequestFailed
+from usermirrorer.llm.servers.replies import read_outputs, read_probs, read_tokens, read_usage, read_vectors
+from usermirrorer.llm.servers.server import Patience, Servers
+from usermirrorer.llm.servers.session import ServerSession
 from usermirrorer.steps import Sampling
 
 

@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 
 from usermirrorer.errors import StepFailed, UserError
-from usermirrorer.llm.batches import MOST_REQUESTS, Batches, line_of, parts
 from usermirrorer.llm.execution import ask_all
-from usermirrorer.llm.openai import OpenAIModel
 from usermirrorer.llm.protocol import Conversation, LanguageModel, Output
-from usermirrorer.llm.refusals import RequestFailed
 from usermirrorer.llm.requests import Answer, Request, Weigh, Write
+from usermirrorer.llm.servers.batches import MOST_REQUESTS, Batches, line_of, parts
+from usermirrorer.llm.servers.openai import OpenAIModel
+from usermirrorer.llm.servers.refusals import RequestFailed
 from usermirrorer.steps import Sampling
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from usermirrorer.errors import StepFailed, UserError
-from usermirrorer.llm.background import wait
 from usermirrorer.llm.protocol import Output
-from usermirrorer.llm.refusals import RequestFailed, clean
-from usermirrorer.llm.replies import read_outputs, read_usage
 from usermirrorer.llm.requests import Usage
-from usermirrorer.llm.server import Servers, Upload
+from usermirrorer.llm.servers.background import wait
+from usermirrorer.llm.servers.refusals import RequestFailed, clean
+from usermirrorer.llm.servers.replies import read_outputs, read_usage
+from usermirrorer.llm.servers.server import Servers, Upload
 
 
 MOST_REQUESTS, MOST_BYTES = 5000, 100_000_000
