@@ -76,6 +76,13 @@ def build(work: Path, name: str, raw: Path | None = None, train: int = 400, test
     return work
 
 
+def toy_scenes(work: Path, train: int) -> None:
+    """The toy domain with so many train scenes."""
+    prepare("toy", None, work)
+    embed_items("toy", work)
+    make_scenes("toy", work, SceneSettings("train", train, "logged", min_exposure=5, max_exposure=5))
+
+
 def edit(directory: Path, change: Callable[[pl.DataFrame], pl.DataFrame], **content: object) -> None:
     """Rewrite the rows of a step and entries of its manifest, keeping files and manifest consistent."""
     [artefact] = find_artefacts(directory)
