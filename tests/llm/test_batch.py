@@ -12,10 +12,11 @@ from loopback_batches import BatchAPI, bad, good
 from loopback_server import SOON, Server, completion, user
 
 from usermirrorer.errors import StepFailed, UserError
-from usermirrorer.llm.servers import batch as batch_module
-from usermirrorer.llm import batches, load_model
+from usermirrorer.llm import load_model
 from usermirrorer.llm.execution import run
 from usermirrorer.llm.requests import Weigh, Write
+from usermirrorer.llm.servers import batch as batch_module
+from usermirrorer.llm.servers import batches
 from usermirrorer.llm.servers.batch import BatchedModel, batched
 from usermirrorer.llm.servers.openai import OpenAIModel
 from usermirrorer.steps import Sampling

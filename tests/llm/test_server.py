@@ -14,9 +14,9 @@ import pytest
 from loopback_server import SHORT, SOON, Reply, Server, completion, user
 
 from usermirrorer.errors import StepFailed, UserError
-from usermirrorer.llm.servers import balance
 from usermirrorer.llm.execution import run
 from usermirrorer.llm.requests import Write
+from usermirrorer.llm.servers import balance
 from usermirrorer.llm.servers.openai import OpenAIModel
 from usermirrorer.llm.servers.refusals import RequestFailed, ServerLost, clean, retry_after
 from usermirrorer.llm.servers.server import Patience
