@@ -223,11 +223,19 @@ def test_what_people_write_stays_as_it_is(text: str) -> None:
 
 def test_a_log_gets_a_line_now_and_then(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(console, "LOG_EVERY_SECONDS", 0.0)
+    now = 100.0
+    monkeypatch.setattr(console.time, "monotonic", lambda: now)
     with console.progress("decide shop") as report:
-        report(25, 100)
-        report(100, 100)
+        now += 1
+        report(20, 100)  # of an earlier run
+        now += 9
+        report(50, 100, 12_345)
+        report(100, 100, 99_999)
     out = capsys.readouterr().out
-    assert out.startswith("decide shop: 25% after 0 s, about ") and out.count("\n") == 1
+    assert out.splitlines() == [
+        "decide shop: 20% after 1 s, 0/s",
+        "decide shop: 50% after 10 s, 3/s, 1,234 tokens/s, about 17 s left",
+    ]
 
 
 def test_times_and_durations_are_for_people() -> None:

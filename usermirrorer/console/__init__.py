@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from usermirrorer.console.printable import printable, printable_json
+from usermirrorer.wording import format_seconds
 
 
 if TYPE_CHECKING:
@@ -141,12 +142,12 @@ def progress(what: str) -> Iterator[Callable[..., None]]:
     before: list[int] = []
 
     def rates(done: int, tokens: int) -> tuple[float, str]:
-        """Done a second, in words with the tokens a second."""
+        """Done per second, in words with the tokens per second."""
         if not before:
             before.append(done)
         seconds = max(time.monotonic() - started, 1e-9)
         rate = (done - before[0]) / seconds
-        return rate, f"{rate:,.3g} a second" + (f", {tokens / seconds:,.0f} tokens a second" if tokens else "")
+        return rate, f"{rate:,.3g}/s" + (f", {tokens / seconds:,.0f} tokens/s" if tokens else "")
 
     if sys.stdout.isatty() and not console.is_dumb_terminal:
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -168,7 +169,7 @@ def progress(what: str) -> Iterator[Callable[..., None]]:
         now = time.monotonic()
         if now - reported > LOG_EVERY_SECONDS and done < total:
             reported = now
-            left = f", about {(total - done) / rate:.0f} s left" if rate else ""
+            left = f", about {format_seconds((total - done) / rate)} left" if rate else ""
             _print(f"{what}: {done / max(total, 1):.0%} after {now - started:.0f} s, {told}{left}")
 
     yield write

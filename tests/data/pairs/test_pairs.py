@@ -132,7 +132,7 @@ def build(
 
 def write(directory: Path, recipe: Row, schema: pa.Schema, rows: list[Row], **results: Any) -> None:
     with open_step(directory, recipe, schema) as step:
-        step.append(rows)
+        step.put(0, rows)
         step.finish(rows=len(rows), **results)
 
 

@@ -84,7 +84,8 @@ class Journal:
         # A kill may come after a shard was written and before the journal said so.
         while self.shards < shards:
             self._drop(self.shard_rows)
-        self._rewrite()
+        if self.path.is_file():
+            self._rewrite()
 
     def put(self, unit: int, rows: Sequence[Mapping[str, Any]], note: Note | None = None) -> None:
         """Add a unit; from then on it survives a kill."""
