@@ -79,7 +79,7 @@ def test_a_killed_evaluation_goes_on_after_the_scenes_that_were_answered(engine,
     first = Journal(tmp_path)
     done: list[int] = []
 
-    def killed(count: int) -> None:
+    def killed(count: int, total: int, tokens: int) -> None:
         done.append(count)
         if count == 4:
             raise KeyboardInterrupt
@@ -90,7 +90,9 @@ def test_a_killed_evaluation_goes_on_after_the_scenes_that_were_answered(engine,
     again = Journal(tmp_path)
     again.resume()
     assert again.units == 4
-    rows = predict(engine, kitchen, "plain", "decision", 2, "full", SHORT, 0, again, done.append)
+    rows = predict(
+        engine, kitchen, "plain", "decision", 2, "full", SHORT, 0, again, lambda count, *_: done.append(count)
+    )
     assert rows.equals(whole) and done == [1, 2, 3, 4, 5, 6]
 
 
