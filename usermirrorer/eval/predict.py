@@ -25,8 +25,9 @@ PREDICTED: dict[str, pl.DataType | type[pl.DataType]] = {
     "probs": pl.List(pl.Float64),
 }
 
-BATCH = 512
-"""Scenes passed to the model at once: few enough to show progress, enough to fill an engine's batch."""
+BATCH = 96
+"""Scenes passed to the model at once: so few that a local model still holds their prompts when it weighs the options,
+enough to fill an engine's batch."""
 
 
 def predict(
