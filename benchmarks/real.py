@@ -179,7 +179,7 @@ def answer(arm: str, out: Path, scenes: Path, models: dict[str, object], *option
     """Models on test scenes; answers that are there are reused."""
     say(arm, f"eval {', '.join(models)}")
     chosen = [part for name, model in models.items() for part in ("--model", f"{name}={local(model)}")]
-    run("eval", *chosen, "--scenes", scenes, "--out", out, "--max-tokens", 48, *options)
+    run("eval", *chosen, "--scenes", scenes, "--out", out, "--max-tokens", 64, *options)
 
 
 def local(model: object) -> str:
