@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
+from trl.kernels import chunked_logprob
 from trl.trainer import utils
 
 from usermirrorer.train.model import score_answers_alone
@@ -37,7 +38,8 @@ def test_loss_and_gradients_are_those_of_trl(model_dir: str, monkeypatch: pytest
         loss.backward()
         return loss.detach(), [weight.grad.clone() for weight in learner.parameters()]
 
-    monkeypatch.setattr(utils, "_use_triton", utils._use_triton)
+    # As TRL has it: a training in this process may have changed it.
+    monkeypatch.setattr(utils, "_use_triton", chunked_logprob._use_triton)
     before, gradients = step()
     score_answers_alone()
     score_answers_alone()
