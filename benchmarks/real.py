@@ -166,7 +166,7 @@ def fit(
     if (out / "train_results.json").is_file():
         return
     say(arm, f"train {out.name}")
-    steps = max(1, epochs * min(rows or count(data), count(data)) // BATCH)
+    steps = max(1, epochs * (rows or count(data)) // BATCH)
     every = max(1, steps // CHECKPOINTS)
     run(
         "train", method, "--config", RECIPES / "smollm2-135m-instruct" / f"{recipe}.yaml", "--accelerate", "cpu",
@@ -212,9 +212,9 @@ def write_result(work: Path, arms: list[str], scenes: int) -> str:
     tests = min(scenes, MOST_TEST_SCENES)
     parts = [f"{scenes:,} train scenes, {tests} test scenes of 5 options, chance 0.200; {machine()}."]
     for arm in arms:
-        learnt = (json.loads((work / arm / "models" / name / "usermirrorer.json").read_text()) for name in LEARNT)
-        rows = ", ".join(f"{name} {record['data']['kept']:,}" for name, record in zip(LEARNT, learnt, strict=True))
-        parts.append(f"## {arm}: rows learnt from: {rows}")
+        states = (json.loads((work / arm / "models" / name / "trainer_state.json").read_text()) for name in LEARNT)
+        rows = ", ".join(f"{name} {state['max_steps'] * BATCH:,}" for name, state in zip(LEARNT, states, strict=True))
+        parts.append(f"## {arm}: rows learnt from, each as often as it was seen: {rows}")
         parts.append((work / arm / "report" / "report.md").read_text())
         curve = json.loads((work / arm / "eval-curve" / "metrics.json").read_text())["models"]
         lines = [

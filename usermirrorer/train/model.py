@@ -92,11 +92,10 @@ def score_answers_alone() -> None:
     shape, and masks the prompts afterwards. Loss and gradients are the same; ours are prompts of 300 tokens before
     answers of 40, and the output layer is a fifth of a small model.
     """
+    from trl.kernels.chunked_logprob import _use_triton
     from trl.trainer import utils
 
-    compact = utils._use_triton
-    if compact.__module__ != __name__:
-        utils._use_triton = lambda device: device.type == "cpu" or compact(device)
+    utils._use_triton = lambda device: device.type == "cpu" or _use_triton(device)
 
 
 def keep_masters(trainer: Trainer) -> None:
