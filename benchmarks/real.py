@@ -37,7 +37,7 @@ MADE = ("tables", "embeddings", "scenes", "features", "baselines", "decisions")
 # Tokens of a prompt with its answer, and of an answer alone, as these scenes have them.
 ROW_TOKENS, ANSWER_TOKENS = 340, 30
 MOST_TEST_SCENES, CURVE_SCENES, REPEAT = 600, 200, 3
-BATCH, CHECKPOINTS = 8, 4
+BATCH, CHECKPOINTS, EPOCHS = 8, 4, 2
 
 
 # Threads that wait in a loop slow each other down ten times over as soon as the machine has anything else to do.
@@ -87,8 +87,8 @@ def forecast(model: str, scenes: int, arms: int) -> str:
     start = time.perf_counter()
     reader.generate([prompt] * 8, REPEAT, Sampling(max_tokens=ANSWER_TOKENS), list(range(8)))
     answer = (time.perf_counter() - start) / 8
-    # SFT sees half of the scenes, DPO a quarter in two rows with a reference, direct all of them.
-    trained = scenes * (0.5 + 0.25 * 2 * 4 / 3 + 1.0) * row
+    # SFT and direct see about half of the scenes twice, DPO a fifth in two rows with a reference.
+    trained = scenes * (0.5 * EPOCHS + 0.2 * 2 * 4 / 3 + 0.5 * EPOCHS) * row
     answered = (scenes * 1.5 + 3.5 * min(scenes, MOST_TEST_SCENES) + CHECKPOINTS * CURVE_SCENES / 2) * answer
     minutes = arms * (trained + answered) / 60
     return (
@@ -105,7 +105,7 @@ def run_arm(arm: str, args: argparse.Namespace) -> None:
     first = build(arm, work, args, judge="scripted:reader")
     if first is None:
         sys.exit(1)
-    fit(arm, "sft", "sft/config_full", args.model, first, sft, kept=CHECKPOINTS)
+    fit(arm, "sft", "sft/config_full", args.model, first, sft, EPOCHS, kept=CHECKPOINTS)
     again = work / "judged-by-sft"
     for name in MADE:
         if not (again / name).exists():
@@ -115,11 +115,8 @@ def run_arm(arm: str, args: argparse.Namespace) -> None:
         say(arm, "the SFT model judges too few decision processes alike: DPO learns from the first pairs")
         second = first
     fit(arm, "dpo", "dpo/config_full", sft, second, dpo)
-    fit(arm, "sft", "sft/config_direct", args.model, scenes / "train", direct)
     models = {"base": args.model, "sft": sft, "dpo": dpo}
     answer(arm, work / "eval", scenes / "test", models, "--prompt", "plain", "--repeat", REPEAT)
-    answer(arm, work / "eval-direct", scenes / "test", {"direct": direct}, "--mode", "direct")
-    run("report", work / "eval", work / "eval-direct", "--out", work / "report")
     some = work / "curve.parquet"
     if not some.is_file():
         import polars as pl
@@ -127,6 +124,9 @@ def run_arm(arm: str, args: argparse.Namespace) -> None:
         pl.read_parquet(scenes / "test").head(CURVE_SCENES).write_parquet(some)
     steps = {f"step-{path.name.split('-')[1]}": path for path in sorted(sft.glob("checkpoint-*"))}
     answer(arm, work / "eval-curve", some, steps, "--prompt", "plain", "--repeat", 1)
+    fit(arm, "sft", "sft/config_direct", args.model, scenes / "train", direct, EPOCHS, rows=count(first))
+    answer(arm, work / "eval-direct", scenes / "test", {"direct": direct}, "--mode", "direct")
+    run("report", work / "eval", work / "eval-direct", "--out", work / "report")
 
 
 def build(arm: str, work: Path, args: argparse.Namespace, judge: str) -> Path | None:
@@ -139,7 +139,7 @@ def build(arm: str, work: Path, args: argparse.Namespace, judge: str) -> Path | 
     recipe["domains"][0]["evidence"] = ARMS[arm]
     recipe["domains"][0]["scenes"] |= {"train": args.scenes, "test": min(args.scenes, MOST_TEST_SCENES)}
     recipe["weak"]["llm"], recipe["predictor"]["llm"] = local(args.model), judge
-    recipe["distill"]["num"] = args.scenes // 2 if judge.startswith("scripted") else args.scenes // 4
+    recipe["distill"]["num"] = args.scenes * 3 // 5 if judge.startswith("scripted") else args.scenes // 5
     work.mkdir(parents=True, exist_ok=True)
     (work / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
     done = run(
@@ -148,16 +148,30 @@ def build(arm: str, work: Path, args: argparse.Namespace, judge: str) -> Path | 
     return None if done else work / "pairs" / recipe["name"]
 
 
-def fit(arm: str, method: str, recipe: str, base: object, data: Path, out: Path, kept: int = 1) -> None:
-    """One training, unless it is finished, with a few checkpoints on the way, of which the last `kept` stay."""
+def fit(
+    arm: str,
+    method: str,
+    recipe: str,
+    base: object,
+    data: Path,
+    out: Path,
+    epochs: int = 1,
+    rows: int | None = None,
+    kept: int = 1,
+) -> None:
+    """One training for so many rows (None: all) times epochs, unless it is finished, with checkpoints on the way.
+
+    The last `kept` of them stay.
+    """
     if (out / "train_results.json").is_file():
         return
     say(arm, f"train {out.name}")
-    every = max(1, count(data) // BATCH // CHECKPOINTS)
+    steps = max(1, epochs * (rows or count(data)) // BATCH)
+    every = max(1, steps // CHECKPOINTS)
     run(
         "train", method, "--config", RECIPES / "smollm2-135m-instruct" / f"{recipe}.yaml", "--accelerate", "cpu",
         "--model_name_or_path", base, "--dataset_name", data, "--output_dir", out,
-        "--save_steps", every, "--save_total_limit", kept,
+        "--max_steps", steps, "--save_steps", every, "--save_total_limit", kept,
     )  # fmt: skip
 
 
@@ -198,9 +212,9 @@ def write_result(work: Path, arms: list[str], scenes: int) -> str:
     tests = min(scenes, MOST_TEST_SCENES)
     parts = [f"{scenes:,} train scenes, {tests} test scenes of 5 options, chance 0.200; {machine()}."]
     for arm in arms:
-        learnt = (json.loads((work / arm / "models" / name / "usermirrorer.json").read_text()) for name in LEARNT)
-        rows = ", ".join(f"{name} {record['data']['kept']:,}" for name, record in zip(LEARNT, learnt, strict=True))
-        parts.append(f"## {arm}: rows learnt from: {rows}")
+        states = (json.loads((work / arm / "models" / name / "trainer_state.json").read_text()) for name in LEARNT)
+        rows = ", ".join(f"{name} {state['max_steps'] * BATCH:,}" for name, state in zip(LEARNT, states, strict=True))
+        parts.append(f"## {arm}: rows learnt from, each as often as it was seen: {rows}")
         parts.append((work / arm / "report" / "report.md").read_text())
         curve = json.loads((work / arm / "eval-curve" / "metrics.json").read_text())["models"]
         lines = [

@@ -51,6 +51,7 @@ def load(run: Run) -> dict[str, Any]:
     from transformers import AutoModelForCausalLM
     from trl import get_peft_config, get_quantization_config
 
+    score_answers_alone()
     name = model_path(str(run.model.model_name_or_path))
     options = {
         "revision": run.model.model_revision,
@@ -82,6 +83,19 @@ def drop_reference(trainer: Trainer) -> None:
     model = trainer.model
     if isinstance(model, PeftModel) and "ref" in model.peft_config:
         model.delete_adapter("ref")
+
+
+def score_answers_alone() -> None:
+    """Let TRL compute the probabilities of an answer's tokens alone on a CPU too, as it does on a GPU.
+
+    TRL 1.16 gives every position of a batch to the output layer on devices without Triton, so that compilers see one
+    shape, and masks the prompts afterwards. Loss and gradients are the same; ours are prompts of 300 tokens before
+    answers of 40, and the output layer is a fifth of a small model.
+    """
+    from trl.kernels.chunked_logprob import _use_triton
+    from trl.trainer import utils
+
+    utils._use_triton = lambda device: device.type == "cpu" or _use_triton(device)
 
 
 def keep_masters(trainer: Trainer) -> None:
