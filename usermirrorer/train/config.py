@@ -23,6 +23,7 @@ from usermirrorer.extras import need
 from usermirrorer.secrets import is_secret, redact
 from usermirrorer.settings import Places, closest, plain, read_mapping
 from usermirrorer.steps import required, setting
+from usermirrorer.train.lifetime import end_with_launcher
 
 
 if TYPE_CHECKING:
@@ -194,6 +195,7 @@ def _refuse_value(message: str, places: Places) -> NoReturn:
 
 def exit_status(main: Any) -> int:
     """Run a script's `main(args)` on the command line's arguments: 0, or 1 or 2 after one sentence on stderr."""
+    end_with_launcher()
     try:
         main(sys.argv[1:])
     except Exception as error:

@@ -120,6 +120,35 @@ def test_a_kill_before_the_last_whole_shard_leaves_no_larger_one(tmp_path: Path,
 
 
 @pytest.mark.parametrize(
+    ("where", "name", "call"),
+    [(store, "file_digest", 0), (store.Step, "_write_manifest", 1), (journal_module.Journal, "remove", 0)],
+)
+@pytest.mark.parametrize("size", [13, 15])
+def test_a_kill_while_a_step_ends_loses_and_doubles_nothing(
+    tmp_path: Path, monkeypatch, size: int, where, name: str, call: int
+) -> None:
+    """The last shard, which is a smaller one or not, is there; the manifest may not say so yet."""
+    monkeypatch.setattr(store, "SHARD_ROWS", 5)
+    units = [rows(size)[:3], rows(size)[3:12], rows(size)[12:]]
+    work(tmp_path / "plain", units)
+    real, calls = getattr(where, name), []
+
+    def killed(*args: object) -> object:
+        calls.append(args)
+        if len(calls) > call:
+            raise KeyboardInterrupt
+        return real(*args)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(where, name, killed)
+        work(tmp_path / "killed", units)
+    work(tmp_path / "killed", units)
+    assert parts(tmp_path / "killed") == parts(tmp_path / "plain")
+    assert finished_content(tmp_path / "killed", "x") == finished_content(tmp_path / "plain", "x")
+    assert not (tmp_path / "killed" / JOURNAL).exists()
+
+
+@pytest.mark.parametrize(
     ("damage", "told"),
     [
         (lambda lines: [lines[0], b"{", *lines[1:]], "is not JSON in line 2"),

@@ -79,7 +79,11 @@ class Journal:
                 self._read_head(head)
             for line in lines:
                 self._read_unit(line)
-        if not self.shards <= shards <= self.shards + self.pending // self.shard_rows:
+        whole, rest = divmod(self.pending, self.shard_rows)
+        # A kill may come after the last shard, a smaller one, was written: it is written again.
+        if rest and shards == self.shards + whole + 1:
+            shards -= 1
+        if not self.shards <= shards <= self.shards + whole:
             raise self._damaged(f"does not fit the {shards} shards")
         # A kill may come after a shard was written and before the journal said so.
         while self.shards < shards:
@@ -102,10 +106,16 @@ class Journal:
             self._rewrite()
 
     def finish(self) -> None:
-        """Cut the last shards; the journal has done its work. Raises AssertionError if a unit is missing."""
+        """Cut the last shards. Raises AssertionError if a unit is missing.
+
+        The file stays until `remove`, since a kill may come before the step is known to be complete.
+        """
         assert not self.later, f"unit {self.end} is missing"
         self._cut_shards(1)
         self.close()
+
+    def remove(self) -> None:
+        """Remove the file: the step is complete."""
         self.path.unlink(missing_ok=True)
 
     def close(self) -> None:

@@ -118,6 +118,15 @@ def read_batches(
             yield as_schema(frame, types).select(*wanted, pl.lit(path.name).alias("_file"), rows.alias("_row"))
 
 
+def read_frames(directory: Path, columns: Sequence[str], shards: int) -> Iterator[pl.DataFrame]:
+    """Some columns of a step's output in order, so many shards at a time; at least one frame."""
+    paths = sorted(directory.glob("*.parquet"))
+    if not paths:
+        raise UserError(f"{directory} holds no *.parquet; run the step that makes it")
+    for begin in range(0, len(paths), shards):
+        yield pl.concat([pl.read_parquet(path, columns=list(columns)) for path in paths[begin : begin + shards]])
+
+
 def read_rows(source: str, split: str, remedy: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every row of local files, or of a `split` of a Hub dataset, as it is, with its place.
 

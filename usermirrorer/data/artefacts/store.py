@@ -70,6 +70,7 @@ class Step:
         self.content: dict[str, Any] = manifest["content"] if manifest else {}
         self.journal = Journal(directory, SHARD_ROWS, self._cut)
         if self.complete:
+            self.journal.remove()
             return
         self.made_with = {"made_with": dict(made_with())} if made_with else {}
         before = self.content.get("made_with")
@@ -124,6 +125,7 @@ class Step:
             "python": platform.python_version(),
         }
         self._write_manifest(self.content, run)
+        self.journal.remove()
         write_bytes(card_path(self.directory), step_card(self.directory, self.content).encode())
         self.complete = True
 
