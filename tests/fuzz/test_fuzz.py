@@ -15,10 +15,8 @@ from subjects import SUBJECTS
 CASES = 5
 """Of a subject whose share is 1."""
 
-JOURNAL = pytest.param("interrupted", marks=pytest.mark.xfail(reason="a journal's lines are not checked yet"))
 
-
-@pytest.mark.parametrize("name", [JOURNAL if name == "interrupted" else name for name in SUBJECTS])
+@pytest.mark.parametrize("name", SUBJECTS)
 def test_what_is_damaged_is_refused_in_a_sentence_or_accepted_whole(name: str, tmp_path: Path) -> None:
     make_base([name], tmp_path)
     findings = [
