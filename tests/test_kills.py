@@ -42,14 +42,16 @@ COMMANDS = (
 )
 
 MOMENTS = (
-    ("work/tables/toy/*", "work/embeddings/toy/*", "work/scenes/toy/train/*", "work/scenes/toy/test/*",
-     "work/features/toy/**/*", "work/decisions/toy/strong/.journal*", "work/decisions/toy/strong/*.parquet",
-     "work/decisions/toy/weak/.journal*", "work/decisions/toy/.weak.manifest*", "work/predictions/toy/strong/.journal*",
-     "work/predictions/toy/weak/.journal*", "work/predictions/toy/*/*.parquet", "work/predictions/toy/.weak.manifest*",
-     "work/pairs/kills/*"),
+    (
+        *("work/tables/toy/*", "work/embeddings/toy/*", "work/scenes/toy/train/*", "work/scenes/toy/test/*"),
+        *("work/features/toy/**/*", "work/decisions/toy/strong/.journal*", "work/decisions/toy/strong/*.parquet"),
+        *("work/decisions/toy/weak/.journal*", "work/decisions/toy/.weak.manifest*", "work/pairs/kills/*"),
+        *("work/predictions/toy/strong/.journal*", "work/predictions/toy/weak/.journal*"),
+        *("work/predictions/toy/*/*.parquet", "work/predictions/toy/.weak.manifest*"),
+    ),
     ("eval/.parts/*", "eval/.parts/*/.journal*", "eval/.parts/*.parquet", "eval/*.json"),
     (".o.jsonl.state*", ".o.jsonl.answers/.journal*", "o.jsonl"),
-)  # fmt: skip
+)
 """Files that appear or change while each command runs."""
 
 

@@ -60,6 +60,7 @@ from usermirrorer.eval.scenes import load_scenes
 from usermirrorer.llm import load_model
 from usermirrorer.llm.choose import trained_mode, trained_prompt, trained_with_evidence
 from usermirrorer.llm.engines.local import adapter_base
+from usermirrorer.llm.execution import BatchSession
 from usermirrorer.llm.paths import model_digest
 from usermirrorer.llm.protocol import Output
 from usermirrorer.llm.scripted import load_scripted
@@ -308,6 +309,9 @@ class Dying:
     def __init__(self, batches: int) -> None:
         self.writer, self.left = load_scripted("reader"), batches
         self.name = self.writer.name
+
+    def session(self) -> BatchSession:
+        return BatchSession(self, 16)
 
     def generate(self, conversations: Any, n: int, sampling: Sampling, seeds: Any) -> list[list[Output]]:
         self.left -= 1

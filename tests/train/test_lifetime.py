@@ -57,9 +57,7 @@ DEEPSPEED = [
 
 
 @pytest.mark.launch
-@pytest.mark.parametrize(
-    ("which", "processes"), [("usermirrorer", 1), pytest.param("accelerate", 2, marks=DEEPSPEED)]
-)
+@pytest.mark.parametrize(("which", "processes"), [("usermirrorer", 1), pytest.param("accelerate", 2, marks=DEEPSPEED)])
 def test_a_killed_launcher_leaves_no_workers(settings, tmp_path: Path, which: str, processes: int) -> None:
     recipe = write_yaml(tmp_path / "sft.yaml", settings | {"max_steps": 100_000})
     config = str(ROOT / "accelerate_configs" / ("cpu.yaml" if processes == 1 else "zero2.yaml"))

@@ -11,14 +11,7 @@ from usermirrorer.data.log.tables import load_tables
 from usermirrorer.data.sources import is_own, load_domain
 from usermirrorer.errors import StepFailed, UserError, closest
 from usermirrorer.llm import as_spec, load_model
-from usermirrorer.llm.choose import (
-    MODES,
-    choose,
-    prompt_limit,
-    trained_mode,
-    trained_prompt,
-    trained_with_evidence,
-)
+from usermirrorer.llm.choose import MODES, choose, prompt_limit, trained_mode, trained_prompt, trained_with_evidence
 from usermirrorer.llm.execution import answer_scenes, run_all
 from usermirrorer.llm.prompts import INSTRUCTIONS, LABELS, SceneText, conversation, shed_history
 from usermirrorer.llm.protocol import Conversation, LanguageModel
@@ -182,11 +175,9 @@ class Simulator:
         return [answer for answer in answers if not isinstance(answer, StepFailed)]
 
     def answer_each(
-        self,
-        offers: Iterator[tuple[int, Offer | UserError]],
-        keep: Callable[[int, Choice | UserError, Usage], None],
+        self, offers: Iterator[tuple[int, Offer | UserError]], keep: Callable[[int, Choice | UserError, Usage], None]
     ) -> None:
-        """The same for any number of offers, given with a number each; `keep` gets every answer as soon as it is there.
+        """The same for any number of offers, given with a number each; `keep` gets each answer as soon as it is there.
 
         Raises StepFailed, once all the others are kept, if the model failed for some.
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -151,12 +152,12 @@ def test_a_kill_while_a_step_ends_loses_and_doubles_nothing(
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
-        (lambda lines: [lines[0], b"{", *lines[1:]], "is not JSON in line 2"),
-        (lambda lines: [b'{"shards": "one"}', *lines[1:]], "has no first line"),
+        (lambda lines: [lines[0], "{", *lines[1:]], "is not as it was written in line 2"),
+        (lambda lines: [{"shards": "one"}, *lines[1:]], "has no first line"),
         (lambda lines: lines[1:], "has no first line"),
         (lambda lines: [*lines, lines[-1]], "has unit 3 twice"),
-        (lambda lines: [*lines, b'{"unit": 7}'], "holds a line that is no unit"),
-        (lambda lines: [lines[0].replace(b'"shards": 1', b'"shards": 3'), *lines[1:]], "does not fit the 1 shards"),
+        (lambda lines: [*lines, {"unit": 7}], "holds a line that is no unit"),
+        (lambda lines: [lines[0] | {"shards": 3}, *lines[1:]], "does not fit the 1 shards"),
         (lambda lines: [], "does not fit the 1 shards"),
         (None, "is missing"),
     ],
@@ -165,12 +166,28 @@ def test_a_damaged_journal_is_one_sentence(tmp_path: Path, monkeypatch, damage, 
     monkeypatch.setattr(store, "SHARD_ROWS", 5)
     work(tmp_path, [rows(12)[:7], rows(12)[7:9], rows(12)[9:], []], [0, 1, 3])
     journal = tmp_path / JOURNAL
-    lines = journal.read_bytes().splitlines()
+    lines = [json.loads(line[9:]) for line in journal.read_bytes().splitlines()]
     if damage is None:
         journal.unlink()
     else:
-        journal.write_bytes(b"".join(line + b"\n" for line in damage(lines)))
+        journal.write_bytes(
+            b"".join(
+                line.encode() + b"\n" if isinstance(line, str) else journal_module._line(line)
+                for line in damage(lines)
+            )
+        )
     with pytest.raises(UserError, match=rf"{told}.*delete {tmp_path}"), open_step(tmp_path, RECIPE, SCHEMA) as step:
+        step.resume()
+
+
+@pytest.mark.parametrize("place", range(0, 400, 7))
+def test_a_letter_that_has_changed_in_a_journal_shows(tmp_path: Path, place: int) -> None:
+    work(tmp_path, [rows(4), rows(4), []], [0, 1])
+    journal = tmp_path / JOURNAL
+    content = bytearray(journal.read_bytes())
+    content[place] ^= 1
+    journal.write_bytes(content)
+    with pytest.raises(UserError, match="is not as it was written"), open_step(tmp_path, RECIPE, SCHEMA) as step:
         step.resume()
 
 

@@ -2,7 +2,7 @@
 
 A unit is one scene of the input with the rows that it gives, which may be none. `.journal.jsonl` holds the units that
 are not in whole shards: first a line on what the shards hold, then a line for each unit, written as it ends. A kill
-loses nothing but a line that is half written.
+loses nothing but a line that is half written. Each line begins with its checksum, so that damage shows.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
+from zlib import crc32
 
 from usermirrorer.errors import UserError
 
@@ -195,11 +196,16 @@ def journal_rows(directory: Path) -> int:
 def _entries(path: Path, damaged: Callable[[str], UserError]) -> Iterator[Any]:
     """The lines of a journal, without one that a kill cut off."""
     for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
-        try:
-            yield json.loads(line)
-        except ValueError:
-            raise damaged(f"is not JSON in line {number}") from None
+        checksum, _, value = line.partition(b" ")
+        if checksum != _checksum(value):
+            raise damaged(f"is not as it was written in line {number}")
+        yield json.loads(value)
 
 
 def _line(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode() + b"\n"
+    written = json.dumps(value, ensure_ascii=False).encode()
+    return _checksum(written) + b" " + written + b"\n"
+
+
+def _checksum(content: bytes) -> bytes:
+    return b"%08x" % crc32(content)

@@ -138,8 +138,8 @@ class _InOrder:
         """Raises UserError if rows are left: they are of no scene, or not in the scenes' order."""
         if len(self.held):
             raise UserError(
-                f"{self.directory}: scene {self.held['scene_id'][0]} is not where {scenes} has it; delete it and rerun "
-                f"its step"
+                f"{self.directory}: scene {self.held['scene_id'][0]} is not where {scenes} has it; delete it and "
+                "rerun its step"
             )
 
 

@@ -8,6 +8,7 @@ it had not answered is asked of the others meanwhile.
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
@@ -77,6 +78,13 @@ class Engine:
                 loop.call_soon_threadsafe(told, answer)
 
 
+def _reach(address: str) -> None:
+    """Raises OSError if nothing listens at `HOST:PORT`; Ray itself would try for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+
+
 @dataclass
 class _Actor:
     """An engine somewhere, and how busy it is; it has no slots until it is ready."""
@@ -97,9 +105,12 @@ class RayPool:
         self.ray, self.path, self.settings = ray, path, settings
         if not ray.is_initialized():
             try:
-                ray.init(address=settings.address or None, log_to_driver=False, logging_level="error")
-            except ConnectionError as error:
-                raise UserError(f"address {settings.address!r}: no Ray cluster is there ({error})") from None
+                _reach(settings.address)
+                ray.init(address=settings.address, log_to_driver=False, logging_level="error")
+            except (OSError, ray.exceptions.RayError) as error:
+                raise UserError(
+                    f"address {settings.address!r}: no Ray cluster is there ({error}); start one with `ray start --head`"
+                ) from None
         self.usage = Usage()
         self.ready: dict[Any, _Actor] = {}
         """By the reference to its number of slots, the actors that are starting"""
@@ -177,6 +188,7 @@ class RayPool:
             self.waiting += some
             if self.actors[actor.number] is actor:
                 warn(f"an engine of {self.path} was lost ({type(error).__name__}): its requests are asked again")
+                self.ray.kill(actor.handle)  # it may be no more than out of reach
                 self.actors[actor.number] = self._start(actor.number)
             self._send()
             return []
