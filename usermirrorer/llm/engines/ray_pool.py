@@ -108,9 +108,8 @@ class RayPool:
                 _reach(settings.address)
                 ray.init(address=settings.address, log_to_driver=False, logging_level="error")
             except (OSError, ray.exceptions.RayError) as error:
-                raise UserError(
-                    f"address {settings.address!r}: no Ray cluster is there ({error}); start one with `ray start --head`"
-                ) from None
+                told = f"address {settings.address!r}: no Ray cluster is there ({error})"
+                raise UserError(f"{told}; start one with `ray start --head`") from None
         self.usage = Usage()
         self.ready: dict[Any, _Actor] = {}
         """By the reference to its number of slots, the actors that are starting"""
