@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,7 @@ class VLLMModel(LocalModel):
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """Vectors of unit length, `(texts, width)`, float32. A text too long for the model is cut at its end."""
+        import torch
         from vllm.inputs.engine import tokens_input
 
         llm = engine(self.path, "pooling", self.settings)
@@ -54,8 +56,9 @@ class VLLMModel(LocalModel):
         ids = self.tokenizer(list(texts), truncation=True, max_length=longest, return_attention_mask=False)[
             "input_ids"
         ]
-        outputs = llm.embed([tokens_input(row) for row in ids], use_tqdm=False)
-        vectors = np.array([output.outputs.embedding for output in outputs], dtype=np.float32)
+        # As `embed`, whose vectors are lists of Python numbers.
+        outputs = llm.encode([tokens_input(row) for row in ids], pooling_task="embed", use_tqdm=False)
+        vectors = torch.stack([output.outputs.data for output in outputs]).float().cpu().numpy()
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
@@ -65,6 +68,12 @@ class VLLMSession:
     def __init__(self, model: VLLMModel) -> None:
         self.model = model
         self.engine = engine(model.path, settings=model.settings).llm_engine
+        # The engine sets what vLLM reads at import.
+        from vllm.inputs.engine import tokens_input
+        from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+        self.tokens_input = tokens_input
+        self.params = partial(SamplingParams, output_kind=RequestOutputKind.FINAL_ONLY)
         # As many again wait inside the engine, which in a process of its own does not wait for this one then.
         self.slots = 2 * self.engine.vllm_config.scheduler_config.max_num_seqs
         self.lora = None
@@ -73,7 +82,8 @@ class VLLMSession:
 
             self.lora = LoRARequest("adapter", 1, model.path)
         self.usage = Usage()
-        self.labels: dict[tuple[str, ...], list[int]] = {}
+        self.weighing: dict[tuple[str, ...], tuple[list[int], Any]] = {}
+        """By the labels, their tokens and the sampling parameters"""
         self.asked: dict[str, tuple[int, Request]] = {}
 
     def prepare(self, requests: Sequence[Request]) -> list[tuple[Request, list[int], Any]]:
@@ -85,11 +95,9 @@ class VLLMSession:
         ]
 
     def submit(self, key: int, prepared: Any) -> None:
-        from vllm.inputs.engine import tokens_input
-
         request, prompt, params = prepared
         self.asked[str(key)] = (key, request)
-        self.engine.add_request(str(key), tokens_input(prompt), params, lora_request=self.lora)
+        self.engine.add_request(str(key), self.tokens_input(prompt), params, lora_request=self.lora)
 
     def collect(self) -> list[tuple[int, Answer | Exception]]:
         while True:
@@ -102,31 +110,27 @@ class VLLMSession:
             self.asked.clear()
 
     def _params(self, request: Request, prompt: int) -> Any:
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
-
-        whole = {"output_kind": RequestOutputKind.FINAL_ONLY}
-        if isinstance(request, Write):
-            sampling = request.sampling
-            return SamplingParams(
-                # vLLM refuses several greedy samples, which would be the same text anyway.
-                n=request.n if sampling.temperature > 0 else 1,
-                seed=request.seed,
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                max_tokens=min(sampling.max_tokens, self.model.max_length - prompt),
-                **whole,
-            )
-        ids = self._allowed(request.labels)
-        return SamplingParams(
-            max_tokens=1, temperature=1.0, allowed_token_ids=ids, logprobs=len(ids), detokenize=False, **whole
+        if isinstance(request, Weigh):
+            return self._weighing(request)[1]
+        sampling = request.sampling
+        return self.params(
+            # vLLM refuses several greedy samples, which would be the same text anyway.
+            n=request.n if sampling.temperature > 0 else 1,
+            seed=request.seed,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            max_tokens=min(sampling.max_tokens, self.model.max_length - prompt),
         )
 
-    def _allowed(self, labels: Sequence[str]) -> list[int]:
-        names = tuple(labels)
-        if names not in self.labels:
-            self.labels[names] = label_tokens(self.model.encode, names, self.model.name)
-        return self.labels[names]
+    def _weighing(self, request: Weigh) -> tuple[list[int], Any]:
+        names = tuple(request.labels)
+        if names not in self.weighing:
+            ids = label_tokens(self.model.encode, names, self.model.name)
+            params = self.params(
+                max_tokens=1, temperature=1.0, allowed_token_ids=ids, logprobs=len(ids), detokenize=False
+            )
+            self.weighing[names] = ids, params
+        return self.weighing[names]
 
     def _answer(self, result: Any) -> tuple[int, Answer | Exception]:
         key, request = self.asked.pop(result.request_id)
@@ -139,7 +143,7 @@ class VLLMSession:
 
     def _probs(self, result: Any, request: Weigh) -> np.ndarray | StepFailed:
         found, name = result.outputs[0].logprobs[0], self.model.name
-        ids = self._allowed(request.labels)
+        ids, _ = self._weighing(request)
         missing = [label for label, token in zip(request.labels, ids, strict=True) if token not in found]
         if missing:
             return StepFailed(f"vLLM gave no probability for the label '{missing[0]}' of {name}")
