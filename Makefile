@@ -56,6 +56,8 @@ lint: .venv/installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/hadolint Dockerfile
+	$(BIN)/shellcheck .ci/run examples/slurm.sh
+	$(BIN)/kubernetes-validate --quiet --strict examples/kubernetes.yaml
 
 docs: .venv/installed-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -43,14 +43,12 @@ def rehearse(directory: Path, scenes: int) -> None:
     if not raw.exists():
         # In a process of its own: a child's peak of memory counts what its parent held when it was started.
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            pool.submit(write_log, raw, max(scenes // 40, 200), max(scenes // 200, 200), 4 * scenes).result()
-    tables = "import sys; from pathlib import Path; from usermirrorer.data.log.prepare import prepare as p;"
-    tables += "p('ml-1m', Path(sys.argv[1]), Path(sys.argv[2]))"
+            pool.submit(write_log, raw, max(scenes // 40, 200), max(scenes // 200, 200), 8 * scenes).result()
     command = [sys.executable, "-m", "usermirrorer"]
     num = scenes // 100
     steps = {
-        "prepare": [sys.executable, "-c", tables, str(raw), str(work)],
-        "scenes": [*command, "scenes", "ml-1m", "--split", "train", "--exposure", "natural", "--num", str(scenes)],
+        "prepare": [*command, "prepare", "ml-1m", "--raw", str(raw)],
+        "scenes": [*command, "scenes", "ml-1m", "--split", "train", "--exposure", "matched", "--num", str(scenes)],
         "decide strong": [*command, "decide", "ml-1m", "--variant", "strong", "--llm", "scripted:reader"],
         "decide weak": [*command, "decide", "ml-1m", "--variant", "weak", "--llm", "scripted:noisy"],
         "score": [*command, "score", "ml-1m", "--predictor", "scripted:reader"],
@@ -61,7 +59,7 @@ def rehearse(directory: Path, scenes: int) -> None:
     steps["distill"] += ["--min-accepted", "1"]
     worst = 0.0
     for name, words in steps.items():
-        seconds, peak, _ = run(words if name == "prepare" else [*words, "--work", str(work)])
+        seconds, peak, _ = run([*words, "--work", str(work)])
         each = "" if name in ("prepare", "distill") else f", {1000 * seconds / scenes:.2f} ms a scene"
         print(f"{name}: {seconds:,.0f} s{each}, {peak:,.0f} MB", flush=True)
         worst = max(worst, peak if name not in ("prepare", "scenes") else 0.0)

@@ -50,7 +50,9 @@ def build(
 
         show_forecast(recipe.name, forecast(recipe, work, domains, models, predictor))
         return reports
-    for variant, writer in recipe.writers.items():
+    # The writer that is the predictor too comes last, so that no model is loaded twice.
+    writers = sorted(recipe.writers.items(), key=lambda one: models[one[0]].name == predictor.name)
+    for variant, writer in writers:
         chosen = writer.settings(recipe.prompt, recipe.seed)
         for name in domains:
             answer = partial(decide, name, work, variant, models[variant], chosen)
