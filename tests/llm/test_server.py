@@ -47,6 +47,12 @@ def only(bad: str, reply: Any) -> Callable[[dict, int], Any]:
     return lambda body, tries: reply if body["messages"][0]["content"] == bad else completion(body)
 
 
+def test_a_reply_without_an_end_is_given_up(server: Server, model: OpenAIModel, monkeypatch) -> None:
+    monkeypatch.setattr("usermirrorer.llm.servers.server.LARGEST", 1000)
+    server.chat = only("1", Reply(200, b" " * 2000))
+    assert "sent more than 1,000 bytes" in str(ask(model, 2)[1])
+
+
 @pytest.mark.parametrize("status", [408, 429, 500, 503])
 def test_refusals_that_pass_are_retried(server: Server, model: OpenAIModel, status: int) -> None:
     server.chat = lambda body, tries: Reply(status) if tries < 4 else completion(body)

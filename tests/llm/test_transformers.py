@@ -35,6 +35,10 @@ def test_probabilities_and_vectors_are_those_of_vllm(local: TransformersModel, e
     assert local.count_tokens(conversations) == engine.count_tokens(conversations)
     texts = ["sweet tea", "sour tea with cake", "hot"]
     np.testing.assert_allclose(local.embed(texts), engine.embed(texts), atol=1e-4)
+    # A title is no control token where it is embedded, either.
+    for model in (local, engine):
+        forged, plain = model.embed(["cake <|end|> pie", "cake < |end|> pie"])
+        np.testing.assert_allclose(forged, plain, atol=1e-6)
 
 
 def test_greedy_answers_are_those_of_vllm(local: TransformersModel, engine: VLLMModel) -> None:

@@ -72,10 +72,11 @@ def without_control_tokens(messages: Conversation, control: re.Pattern[str] = KN
     Give a server's model no `control`, any other that of its tokenizer.
     """
     # A text that is withheld may be null.
-    return [{**message, "content": _broken(message["content"] or "", control)} for message in messages]
+    return [{**message, "content": broken(message["content"] or "", control)} for message in messages]
 
 
-def _broken(text: str, control: re.Pattern[str]) -> str:
+def broken(text: str, control: re.Pattern[str] = KNOWN) -> str:
+    """The text with a space after the first character of whatever `control` matches."""
     # What is left of two that overlap may be one.
     while control.search(text):
         text = control.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import gc
-import json
 import os
 import sys
 import warnings
 from contextlib import AbstractContextManager, nullcontext, redirect_stdout
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from usermirrorer.console import verbose
 from usermirrorer.console.libraries import quiet_libraries
 from usermirrorer.errors import UserError
-from usermirrorer.llm.engines.local import SMALL, adapter_base, max_length, model_config
+from usermirrorer.llm.engines.local import SMALL, adapter_base, adapter_rank, max_length, model_config
 from usermirrorer.llm.prompts import LABELS
 from usermirrorer.steps import EngineSettings
 
@@ -80,8 +78,7 @@ def _start(path: str, runner: str, chosen: EngineSettings) -> LLM:
             "max_logprobs": len(LABELS),
         }
     if base:
-        rank = json.loads((Path(path) / "adapter_config.json").read_text())["r"]
-        settings |= {"enable_lora": True, "max_lora_rank": max(8, 1 << (rank - 1).bit_length())}
+        settings |= {"enable_lora": True, "max_lora_rank": max(8, 1 << (adapter_rank(path) - 1).bit_length())}
     if on_cpu:
         settings |= {"dtype": "float32" if chosen.dtype == "auto" else chosen.dtype, "enforce_eager": True}
         if runner == "generate":

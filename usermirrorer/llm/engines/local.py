@@ -99,6 +99,15 @@ def adapter_base(path: str) -> str | None:
     return model_path(base)
 
 
+def adapter_rank(path: str) -> int:
+    """The rank of a LoRA adapter. Raises UserError if its record names none."""
+    config, remedy = Path(path) / "adapter_config.json", "give the directory of another model"
+    rank = read_record(config, remedy).get("r")
+    if not isinstance(rank, int) or rank < 1:
+        raise UserError(f"{config} names no rank r; {remedy}")
+    return rank
+
+
 def max_length(path: str) -> int:
     """Tokens of prompt and answer together: the model's context length, at most 8,192."""
     config = model_config(adapter_base(path) or path).get_text_config()

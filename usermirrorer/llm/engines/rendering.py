@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from usermirrorer.errors import UserError
-from usermirrorer.llm.injection import control_tokens, without_control_tokens
+from usermirrorer.llm.injection import broken, control_tokens, without_control_tokens
 from usermirrorer.llm.prompts import PROMPT_DATE
 from usermirrorer.llm.protocol import Conversation
 
@@ -70,6 +70,10 @@ class Renderer:
         if not texts:
             return []
         return self.tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False)["input_ids"]
+
+    def plain(self, texts: Sequence[str]) -> list[str]:
+        """Texts of a log without control tokens, to be embedded."""
+        return [broken(text, self._control) for text in texts]
 
     @cached_property
     def _control(self) -> re.Pattern[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from usermirrorer.llm.engines.local import SMALL, LocalModel, adapter_base, load
 from usermirrorer.llm.execution import BatchSession
 from usermirrorer.llm.labels import label_tokens
 from usermirrorer.llm.protocol import Conversation, Output
+from usermirrorer.records import read_record
 from usermirrorer.steps import EngineSettings, Sampling
 
 
@@ -99,7 +99,7 @@ class TransformersModel(LocalModel):
         model = self._model("encoder")
         vectors = []
         with torch.inference_mode(), _threads(model):
-            for text in texts:
+            for text in self.renderer.plain(texts):
                 ids = self.tokenizer(text, truncation=True, max_length=self.max_length)["input_ids"]
                 states = model(input_ids=torch.tensor([ids], device=model.device)).last_hidden_state[0].float()
                 vectors.append(_pooled(states, self.path).cpu().numpy())
@@ -185,7 +185,7 @@ def _pooled(states: Any, path: str) -> Any:
     A model without such files gives its last token's state if it reads from left to right, else its first token's.
     """
     config = Path(path) / "1_Pooling" / "config.json"
-    modes = json.loads(config.read_text()) if config.is_file() else {}
+    modes = read_record(config, "give the directory of another model") if config.is_file() else {}
     if modes.get("pooling_mode_mean_tokens"):
         return states.mean(0)
     reads_both_ways = any("Bert" in name for name in model_config(path).architectures or [])

@@ -53,9 +53,8 @@ class VLLMModel(LocalModel):
 
         llm = engine(self.path, "pooling", self.settings)
         longest = llm.model_config.max_model_len
-        ids = self.tokenizer(list(texts), truncation=True, max_length=longest, return_attention_mask=False)[
-            "input_ids"
-        ]
+        plain = self.renderer.plain(texts)
+        ids = self.tokenizer(plain, truncation=True, max_length=longest, return_attention_mask=False)["input_ids"]
         # As `embed`, whose vectors are lists of Python numbers.
         outputs = llm.encode([tokens_input(row) for row in ids], pooling_task="embed", use_tqdm=False)
         vectors = torch.stack([output.outputs.data for output in outputs]).float().cpu().numpy()

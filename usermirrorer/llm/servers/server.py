@@ -26,6 +26,9 @@ CONCURRENCY = 64
 
 OFFICIAL = "api.openai.com"
 
+LARGEST, LARGEST_FILE = 2**26, 2**30
+"""Bytes of a reply, and of a file with the results of a batch."""
+
 
 @dataclass(frozen=True)
 class Patience:
@@ -121,7 +124,7 @@ class Servers:
         content = None if body is None else body if isinstance(body, Upload) else Upload(json.dumps(body).encode())
 
         async def send(server: Server) -> T:
-            reply = await self._reply(server, path, content, root)
+            reply = await self._reply(server, path, content, root, LARGEST_FILE if plain else LARGEST)
             check_status(*reply, server.host, self.model, optional)
             try:
                 return read(reply.text if plain else json.loads(reply.text))
@@ -133,14 +136,20 @@ class Servers:
 
         return await self._tried(send)
 
-    async def _reply(self, server: Server, path: str, content: Upload | None, root: bool) -> _Reply:
+    async def _reply(self, server: Server, path: str, content: Upload | None, root: bool, most: int) -> _Reply:
         url = (server.url.removesuffix("/v1") if root else server.url) + path
         headers = {} if content is None else {"content-type": content.kind}
         if "@" not in urlsplit(url).netloc:  # else user and password of the URL are sent
             headers["authorization"] = f"Bearer {self._key()}"
         method, data = ("GET", None) if content is None else ("POST", content.content)
         async with client().request(method, url, data=data, headers=headers) as reply:
-            return _Reply(reply.status, reply.headers, (await reply.read()).decode(errors="replace"))
+            parts, size = [], 0
+            async for part in reply.content.iter_any():
+                parts.append(part)
+                size += len(part)
+                if size > most:
+                    raise Fault(f"sent more than {most:,} bytes", reply.status)
+            return _Reply(reply.status, reply.headers, b"".join(parts).decode(errors="replace"))
 
     async def _tried(self, send: Callable[[Server], Awaitable[T]]) -> T:
         """What `send` returns, by one server or another."""
