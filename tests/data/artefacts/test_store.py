@@ -149,6 +149,17 @@ def test_a_kill_while_a_step_ends_loses_and_doubles_nothing(
     assert not (tmp_path / "killed" / JOURNAL).exists()
 
 
+def test_a_step_that_is_complete_can_be_written_again(tmp_path: Path) -> None:
+    """As features and baselines are, if the scenes that they belong to were not completed."""
+    work(tmp_path, [rows(3)])
+    content, shards = finished_content(tmp_path, "x"), parts(tmp_path)
+    with open_step(tmp_path, RECIPE, SCHEMA) as step:
+        assert step.complete
+        step.write_shard(0, pa.Table.from_pylist(rows(3), schema=SCHEMA))
+        step.finish(rows=3, notes=[])
+    assert finished_content(tmp_path, "x") == content and parts(tmp_path) == shards
+
+
 @pytest.mark.parametrize(
     ("damage", "told"),
     [

@@ -69,10 +69,12 @@ class Step:
         self.complete = manifest is not None and manifest["content"].get("finished", False)
         self.content: dict[str, Any] = manifest["content"] if manifest else {}
         self.journal = Journal(directory, SHARD_ROWS, self._cut)
+        self.made_with: dict[str, Any] = {}
         if self.complete:
             self.journal.remove()
             return
-        self.made_with = {"made_with": dict(made_with())} if made_with else {}
+        if made_with:
+            self.made_with = {"made_with": dict(made_with())}
         before = self.content.get("made_with")
         if before is not None and before != self.made_with.get("made_with"):
             changed = changes(before, self.made_with["made_with"])
