@@ -1,4 +1,4 @@
-# make install | demo | quick | test | lint | docs | smollm2 | real RAW=DIR | clean. PYTHON is found among python3.11, python3.12 and python3.
+# make install | demo | quick | test | fuzz [CASES=N] | kills [KILLS=N] | lint | docs | smollm2 | real RAW=DIR | clean. PYTHON is found among python3.11, python3.12 and python3.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null && { command -v $$p; break; }; done)
 BIN := .venv/bin
@@ -17,8 +17,10 @@ export OMP_NUM_THREADS := 1
 SMOLLM2 := runs/models/smollm2-135m-instruct
 RAW ?=
 SCENES ?= 2000
+CASES ?= 10000
+KILLS ?= 50
 
-.PHONY: install demo quick test lint docs smollm2 real clean check-machine
+.PHONY: install demo quick test fuzz kills lint docs smollm2 real clean check-machine
 
 install: .venv/installed
 
@@ -37,8 +39,16 @@ quick: .venv/installed-dev
 test: .venv/installed-dev
 	$(BIN)/python -m pytest
 
+# Damaged inputs of every kind: none ends in a traceback, and nothing inconsistent is accepted. About twenty minutes.
+fuzz: .venv/installed-dev
+	$(BIN)/python tests/fuzz/campaign.py --cases $(CASES)
+
+# Every step killed and started again, many times.
+kills: .venv/installed-dev
+	USERMIRRORER_KILLS=$(KILLS) $(BIN)/python -m pytest -s tests/test_kills.py
+
 # Container images often switch bytecode caching off, and every process that a test starts then imports for longer.
-quick test: export PYTHONDONTWRITEBYTECODE :=
+quick test kills: export PYTHONDONTWRITEBYTECODE :=
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
@@ -46,6 +56,8 @@ lint: .venv/installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/hadolint Dockerfile
+	$(BIN)/shellcheck .ci/run examples/slurm.sh
+	$(BIN)/kubernetes-validate --quiet --strict examples/kubernetes.yaml
 
 docs: .venv/installed-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -37,9 +37,10 @@ start = time.perf_counter()
 user.simulate([scene(number) for number in range(scenes)])
 each = (time.perf_counter() - start) / scenes
 if spec.startswith("transformers:"):
-    from usermirrorer.llm.transformers import TransformersModel
+    from usermirrorer.llm.engines.transformers import TransformersModel
+    from usermirrorer.steps import EngineSettings
 
-    model = TransformersModel(spec.partition(":")[2], dtype="float32")
+    model = TransformersModel(spec.partition(":")[2], EngineSettings(dtype="float32"))
 else:
     model = load_model(spec)
 texts = [scene(number) for number in range(scenes)]

@@ -71,7 +71,7 @@ def forecast(model: str, scenes: int, arms: int) -> str:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from usermirrorer.llm.transformers import TransformersModel, cpu_dtype
+    from usermirrorer.llm.engines.transformers import TransformersModel, cpu_dtype
     from usermirrorer.steps import Sampling
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -229,7 +229,7 @@ def write_result(work: Path, arms: list[str], scenes: int) -> str:
 def machine() -> str:
     import torch
 
-    from usermirrorer.llm.transformers import has_bfloat16
+    from usermirrorer.llm.engines.transformers import has_bfloat16
 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads"
     bits = "bf16" if torch.cuda.is_available() or has_bfloat16() else "fp32"

@@ -21,9 +21,9 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["TORCHDYNAMO_DISABLE"] = "1"
 os.environ["VLLM_CPU_KVCACHE_SPACE"] = "1"
 
-from usermirrorer.llm.engine import close  # noqa: E402
+from usermirrorer.llm.engines.engine import close  # noqa: E402
+from usermirrorer.llm.engines.vllm import VLLMModel  # noqa: E402
 from usermirrorer.llm.paths import TINY_BASE  # noqa: E402
-from usermirrorer.llm.vllm import VLLMModel  # noqa: E402
 
 
 CHATML = (

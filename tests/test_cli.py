@@ -301,17 +301,15 @@ def test_decide_killed_and_resumed_ends_in_the_same_bytes(work: Path, tmp_path: 
     assert not list(output.glob(".journal*"))
 
 
-# The command with a pause after each batch, so that a kill finds it at work.
+# The command with a pause after each scene, so that a kill finds it at work.
 _SLOW = """
 import time
-from usermirrorer.data.decisions import decide as decisions
 from usermirrorer.cli import main
-decisions.BATCH = 4
-batches = decisions.batches
-def slow(scenes):
-    for batch in batches(scenes, 4):
-        time.sleep(0.1)
-        yield batch
-decisions.batches = slow
+from usermirrorer.data.artefacts.journal import Journal
+put = Journal.put
+def slow(*args):
+    time.sleep(0.02)
+    put(*args)
+Journal.put = slow
 main()
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from usermirrorer import console
+from usermirrorer.console.printable import printable, printable_json
 from usermirrorer.console.steps import StepReport, show_step
 from usermirrorer.console.tables import show_table
 from usermirrorer.wording import format_seconds, format_time
@@ -165,13 +167,75 @@ def test_json_is_all_that_stdout_has_even_if_a_command_fails(capsys: pytest.Capt
     assert "careful" in err and "hello" in err and "first" not in err
 
 
+HOSTILE = "a\x1b]0;owned\x07\x1b[2J\x9b31m[bold]b\x00\x7f\r\u202eevil\u2066c\u200bd\u200de\ufeff\U000e0041 :smile:"
+SHOWN = r"a\x1b]0;owned\x07\x1b[2J\x9b31m[bold]b\x00\x7f\r\u202eevil\u2066c\u200bd\u200de\ufeff\U000e0041 :smile:"
+
+
+def test_no_text_steers_the_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr(console, "LOG_EVERY_SECONDS", 0.0)
+    console.say(HOSTILE)
+    console.headline(HOSTILE)
+    console.warn(HOSTILE)
+    with console.progress(HOSTILE) as report:
+        report(1, 2)
+    show_table((HOSTILE, "heading"), [(HOSTILE, "cell"), None, ("cell", HOSTILE)], title=HOSTILE)
+    out = capsys.readouterr().out
+    assert out.count(SHOWN) == 8
+    # What is left are the colours of rich.
+    assert printable(re.sub(r"\x1b\[[0-9;]*m", "", out)) == re.sub(r"\x1b\[[0-9;]*m", "", out)
+
+
+def test_json_reads_back_and_does_not_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with console.output(as_json=True):
+        console.report({HOSTILE: [HOSTILE, "\u2028", 'Žižek 日本 "quoted"']})
+    out = capsys.readouterr().out
+    assert json.loads(out) == {HOSTILE: [HOSTILE, "\u2028", 'Žižek 日本 "quoted"']}
+    assert printable(out) == out and "Žižek 日本" in out
+
+
+@given(st.text())
+def test_what_is_printable_stays_so(text: str) -> None:
+    shown = printable(text)
+    assert printable(shown) == shown
+    assert json.loads(printable_json(json.dumps(text, ensure_ascii=False))) == text
+    steers = [character for character in shown if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")]
+    assert set(steers) <= {"\t", "\n"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Amélie\t(2001)\nnew",
+        "می\u200cخواهم",
+        "क्\u200dष",
+        "👩\u200d💻",
+        "مرحبا",
+        "日本語",
+        "[bold] \\x1b",
+        "naïve – 5 €",
+    ],
+)
+def test_what_people_write_stays_as_it_is(text: str) -> None:
+    assert printable(text) == text
+
+
 def test_a_log_gets_a_line_now_and_then(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(console, "LOG_EVERY_SECONDS", 0.0)
+    now = 100.0
+    monkeypatch.setattr(console.time, "monotonic", lambda: now)
     with console.progress("decide shop") as report:
-        report(25, 100)
-        report(100, 100)
+        now += 1
+        report(20, 100)  # of an earlier run
+        now += 9
+        report(50, 100, 12_345)
+        report(100, 100, 99_999)
     out = capsys.readouterr().out
-    assert out.startswith("decide shop: 25% after 0 s, about ") and out.count("\n") == 1
+    assert out.splitlines() == [
+        "decide shop: 20% after 1 s, 0/s",
+        "decide shop: 50% after 10 s, 3/s, 1,234 tokens/s, about 17 s left",
+    ]
 
 
 def test_times_and_durations_are_for_people() -> None:

@@ -21,7 +21,7 @@ import yaml
 from usermirrorer.cli import app
 from usermirrorer.errors import UserError
 from usermirrorer.eval.scenes import load_scenes
-from usermirrorer.llm.vllm import VLLMModel
+from usermirrorer.llm.engines.vllm import VLLMModel
 
 
 ROOT = Path(__file__).parent.parent
@@ -157,12 +157,19 @@ def test_for_the_directory_above_the_message_names_that_of_the_files(tmp_path: P
         load_scenes(as_downloaded(tmp_path).parent.parent)
 
 
-@pytest.mark.parametrize("name", ["cut.jsonl.gz", "none.jsonl.gz", "latin.jsonl"])
-def test_a_broken_download_is_one_sentence(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("cut.jsonl.gz", "gzip is damaged .*; download it again"),
+        ("none.jsonl.gz", "gzip is damaged .*; download it again"),
+        ("latin.jsonl", "not UTF-8 text: write the file as UTF-8"),
+    ],
+)
+def test_a_broken_download_is_one_sentence(tmp_path: Path, name: str, problem: str) -> None:
     whole = json_lines(tmp_path / "whole.jsonl.gz", evaluation_rows()).read_bytes()
     content = {"cut": whole[: len(whole) // 2], "none": b"<html>", "latin": b'{"dataset": "caf\xe9"}\n'}
     (tmp_path / name).write_bytes(content[name.split(".")[0]])
-    with pytest.raises(UserError, match=rf"{name} can't be read after line \d+ .*download it again"):
+    with pytest.raises(UserError, match=rf"{name}:\d+.* {problem}"):
         load_scenes(tmp_path / name)
 
 

@@ -45,3 +45,8 @@ def test_its_value_is_found_and_replaced_wherever_it_stands(name: str, monkeypat
 def test_a_short_value_would_match_ordinary_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DB_PASSWORD", "data")
     assert leaked_variable("data/toy") is None and redact("data/toy") == "data/toy"
+
+
+def test_passwords_of_urls_are_replaced():
+    told = "--base-url http://me:hush@h:8000/v1,https://u:p%40ss@h2 see http://h:80/a@b"
+    assert redact(told) == "--base-url http://me:***@h:8000/v1,https://u:***@h2 see http://h:80/a@b"

@@ -12,8 +12,8 @@ import yaml
 from small_log import write_small_log
 
 from usermirrorer.cli import app
+from usermirrorer.llm.engines.transformers import TransformersModel
 from usermirrorer.llm.prompts import conversation, opened
-from usermirrorer.llm.transformers import TransformersModel
 from usermirrorer.steps import Sampling
 
 

@@ -13,6 +13,7 @@ _NAME = re.compile(
     re.IGNORECASE,
 )
 _PUBLIC = {"eos_token", "pad_token"}  # settings with "token" in their names that hold no secret
+_PASSWORD = re.compile(r"(://[^\s/:@]*):[^\s/@]+@")
 _SHORTEST = 8
 """Characters: a shorter value would match ordinary text."""
 
@@ -23,7 +24,7 @@ def is_secret(name: str) -> bool:
 
 
 def redact(value: Any) -> Any:
-    """The same value without secret settings, and with secrets of the environment replaced by *** in its texts."""
+    """The same value without secret settings, with *** for secrets of the environment and of URLs in its texts."""
     if isinstance(value, Mapping):
         return {key: redact(item) for key, item in value.items() if not is_secret(str(key))}
     if isinstance(value, list | tuple):
@@ -31,7 +32,13 @@ def redact(value: Any) -> Any:
     if isinstance(value, str):
         for secret in _environment().values():
             value = value.replace(secret, "***")
+        value = without_passwords(value)
     return value
+
+
+def without_passwords(text: str) -> str:
+    """The text with *** for the password of every URL."""
+    return _PASSWORD.sub(r"\1:***@", text)
 
 
 def leaked_variable(text: str) -> str | None:

@@ -130,6 +130,9 @@ def _value(kind: Any, node: yaml.Node, source: str, name: str) -> Any:
         if not isinstance(node, yaml.MappingNode):
             raise UserError(f"{place}: {name} must be a mapping of text")
         return {_key(key, source): _value(inner[1], value, source, name) for key, value in node.value}
+    lists = [one for one in inner if typing.get_origin(one) is list] if origin is types.UnionType else []
+    if lists and isinstance(node, yaml.SequenceNode):
+        return _value(lists[0], node, source, name)
     value = plain(node, source)
     if origin is typing.Literal:
         if value not in inner:
@@ -140,7 +143,7 @@ def _value(kind: Any, node: yaml.Node, source: str, name: str) -> Any:
     if origin is types.UnionType:
         if value is None:
             return None
-        [kind] = [one for one in inner if one is not types.NoneType]
+        [kind] = [one for one in inner if one is not types.NoneType and one not in lists]
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, kind) or isinstance(value, bool) and kind is not bool:

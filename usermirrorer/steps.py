@@ -31,6 +31,12 @@ EXPOSURES = (*BUILT_EXPOSURES, "logged")
 MODEL_FORMS = "vllm:MODEL, transformers:MODEL, openai:MODEL or scripted:NAME"
 """How a model is named wherever one is asked for."""
 
+DTYPES = ("auto", "bfloat16", "float16", "float32")
+"""Precision of a model's weights; auto is what suits the machine."""
+
+RUNNERS = ("local", "ray")
+"""Where the engines of a model run."""
+
 LIKENESS = ("content", "popularity")
 """What makes items alike in `hard`."""
 
@@ -143,6 +149,34 @@ class Sampling:
             raise UserError(f"top_p {self.top_p}: must be above 0 and at most 1")
         if self.max_tokens < 1:
             raise UserError(f"max_tokens {self.max_tokens}: must be at least 1")
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """How a model runs on this machine. Sizes of the engine change its speed, not what it is asked."""
+
+    tensor_parallel_size: int = setting(1, "GPUs that share one copy of the model.")
+    data_parallel_size: int = setting(1, "Copies of the model, each in a process and on GPUs of its own.")
+    gpu_memory_utilization: float = setting(0.9, "Share of a GPU's memory for weights and cache.")
+    max_model_len: int | None = setting(None, "Most tokens of prompt and answer; default: the model's, up to 8,192.")
+    max_num_seqs: int | None = setting(None, "Most sequences at a time; default: the engine's.")
+    quantization: str | None = setting(None, "How weights are quantized, such as fp8; default: as saved.")
+    dtype: str = setting("auto", "auto (bfloat16 on a GPU, float32 in vLLM on a CPU), bfloat16, float16 or float32")
+    runner: str = setting("local", "local, or ray: engines on the nodes of a Ray cluster.")
+    address: str = setting("auto", "The Ray cluster; auto is the one that this machine belongs to.")
+
+    def check(self) -> None:
+        """Raises UserError for values that no engine can have."""
+        for name in ("tensor_parallel_size", "data_parallel_size", "max_model_len", "max_num_seqs"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{name} {value}: must be at least 1")
+        if not 0 < self.gpu_memory_utilization <= 1:
+            raise UserError(f"gpu_memory_utilization {self.gpu_memory_utilization}: must be above 0 and at most 1")
+        if self.dtype not in DTYPES:
+            raise unknown_name("dtype", self.dtype, DTYPES)
+        if self.runner not in RUNNERS:
+            raise unknown_name("runner", self.runner, RUNNERS)
 
 
 @dataclass(frozen=True, kw_only=True)

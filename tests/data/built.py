@@ -20,7 +20,9 @@ from usermirrorer.data.log.prepare import prepare
 from usermirrorer.data.pairs.distill import distill
 from usermirrorer.data.scenes.make import SceneSettings, make_scenes
 from usermirrorer.llm import load_model
+from usermirrorer.llm.execution import BatchSession
 from usermirrorer.llm.protocol import Conversation, Output
+from usermirrorer.records import sealed
 from usermirrorer.steps import DecideSettings, DistillSettings, Sampling
 
 
@@ -29,6 +31,9 @@ class Guesser:
 
     name = "openai:guesser"
     max_length = None
+
+    def session(self) -> BatchSession:
+        return BatchSession(self, 1024)
 
     def generate(
         self, conversations: Sequence[Conversation], n: int, sampling: Sampling, seeds: Sequence[int]
@@ -71,6 +76,13 @@ def build(work: Path, name: str, raw: Path | None = None, train: int = 400, test
     return work
 
 
+def toy_scenes(work: Path, train: int) -> None:
+    """The toy domain with so many train scenes."""
+    prepare("toy", None, work)
+    embed_items("toy", work)
+    make_scenes("toy", work, SceneSettings("train", train, "logged", min_exposure=5, max_exposure=5))
+
+
 def edit(directory: Path, change: Callable[[pl.DataFrame], pl.DataFrame], **content: object) -> None:
     """Rewrite the rows of a step and entries of its manifest, keeping files and manifest consistent."""
     [artefact] = find_artefacts(directory)
@@ -98,7 +110,7 @@ def edit_manifest(directory: Path, **content: object) -> None:
     files = {file.name: file_digest(file) for file in sorted(directory.glob("*.parquet"))}
     manifest["content"] |= {**content, "files": files}
     manifest["content"] = {key: value for key, value in manifest["content"].items() if value is not None}
-    path.write_text(json.dumps(manifest))
+    path.write_bytes(sealed({block: manifest[block] for block in ("content", "run")}))
 
 
 def first_row(change: Callable[[dict], dict]) -> Callable[[pl.DataFrame], pl.DataFrame]:

@@ -140,20 +140,21 @@ def test_scenes_and_decide(call: Call, here: Path) -> None:
 def test_a_step_that_was_broken_off_says_what_it_goes_on_from(
     call: Call, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from usermirrorer.data.decisions import decide as decisions
     from usermirrorer.errors import StepFailed
+    from usermirrorer.llm.scripted import ScriptedWriter
 
     shutil.rmtree(here / "runs/decisions")
     args = ["decide", "toy", "--work", "runs", "--variant", "weak", "--llm", "scripted:noisy", "--n", 2]
-    outputs = decisions._outputs
+    generate = ScriptedWriter.generate
 
     def breaks(*given: Any) -> Any:
         if (here / "runs/decisions/toy/weak/.journal.jsonl").is_file():
             raise StepFailed("the writer has left")
-        return outputs(*given)
+        return generate(*given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(decisions, "_outputs", breaks)
+        patch.setattr("usermirrorer.llm.scripted.SLOTS", 128)
+        patch.setattr(ScriptedWriter, "generate", breaks)
         assert call(here, *args).status == 1
     screen = call(here, *args)
     assert fits(screen) and screen.out.startswith("decide toy weak: resumes after 128 rows in ")

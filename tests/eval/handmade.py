@@ -23,7 +23,7 @@ def scene(user: str, item: str, position: int, options: int = 5, dataset: str = 
             "history": f"bought old thing of {user}",
             "action_list": [f"thing {item}-{i}" for i in range(options)],
         },
-        "impression_list": [f"{item}-{i}" for i in range(options)],
+        "impression_list": [item if i == position else f"{item}-{i}" for i in range(options)],
         "item_pos": position,
         "choices": [position],
         "choice_cnt": options,

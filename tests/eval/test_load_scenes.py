@@ -22,7 +22,8 @@ def published(user: str = "0012", item: str = "7", position: int = 1, **changes)
     text = {"action_list": ["a thing", "b thing", "c thing"], "history": "bought x", "profile": ""}
     row = {
         "text": text, "user_id": user, "item_id": item, "timestamp": "2015-03-01 12:00:00", "item_pos": position,
-        "choice_cnt": 3, "dataset": "steam", "impression_list": ["5", item, "9"],
+        "choice_cnt": 3, "dataset": "steam",
+        "impression_list": [item if place == position else f"other {place}" for place in range(3)],
     }  # fmt: skip
     return {**row, **changes}
 
@@ -73,6 +74,24 @@ def test_blanked_and_repeated_rows_are_left_out_and_counted(tmp_path):
         ({"choice_cnt": 5}, "choice_cnt is 5 but action_list has 3"),
         ({"timestamp": "yesterday"}, "'yesterday' is not a time"),
         ({"text": "a thing"}, "`text` is not an object"),
+        ({"text": {"action_list": "abc"}}, "action_list is 'abc'; write a list of texts"),
+        ({"text": {"action_list": ["a", 1, "c"]}}, "action_list is ['a', 1, 'c']; write a list of texts"),
+        ({"text": {"action_list": ["a", "b", "c"], "history": 7}}, "history is 7; write text"),
+        ({"timestamp": float("nan")}, "nan is not a time"),
+        ({"timestamp": 1e17}, "1e+17 is not a time"),
+        ({"user_id": 1.5}, "user_id is 1.5; write an id as text"),
+        ({"item_pos": True}, "item_pos is True; write an integer"),
+        ({"item_id": "8"}, "item_id is '8', but '7' is at item_pos 1 of impression_list"),
+        ({"impression_list": ["5", "7"]}, "impression_list has not one value for each of the 3 options"),
+        ({"impression_list": ["5", "7", "5"]}, "names an item twice"),
+        ({"impression_list": ["5", "7", None]}, "impression_list is None; write an id"),
+        ({"sources": ["choice"]}, "sources has not one value"),
+        ({"item_cnt": [1, -1, 2]}, "item_cnt is [1, -1, 2]; write numbers from 0"),
+        ({"choices": [0]}, "choices are [0], without item_pos 1"),
+        ({"choices": [1, 3]}, "choices is [1, 3]; write positions from 0 to 2"),
+        ({"later_chosen": [5]}, "later_chosen is [5]; write positions"),
+        ({"history_len": -1}, "history_len is -1"),
+        ({"scene_id": "one"}, "scene_id is 'one', not 16 hex digits"),
         ({"user_id": None}, "no `user_id`"),
     ],
 )
@@ -108,7 +127,7 @@ def test_a_directory_of_scenes_keeps_its_ids_and_finds_its_siblings(tmp_path):
     assert loaded["scene_id"].to_list() == scenes["scene_id"].to_list()
     assert sibling(test, "scenes", "train") == tmp_path / "scenes" / "shop" / "train"
     assert sibling(test, "baselines", "test") is None and probe_of(test) is None
-    manifest_path(test).write_text(json.dumps({"content": {"probe": {"warning": False}}, "run": {}}))
+    manifest_path(test).write_text(json.dumps({"content": {"recipe": {}, "probe": {"warning": False}}, "run": {}}))
     assert probe_of(test) == {"warning": False}
     with pytest.raises(UserError, match="pass .*test"):
         load_scenes(test.parent)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 from handmade import frame, scene
 
+from usermirrorer.data.artefacts.journal import Journal
 from usermirrorer.data.artefacts.store import manifest_path
 from usermirrorer.errors import UserError
 from usermirrorer.eval.predict import PREDICTED, predict
@@ -33,22 +36,27 @@ def kitchen() -> pl.DataFrame:
     return frame([taste_scene(i, f"chose {TASTES[i % 5]} cake\nchose {TASTES[i % 5]} pie") for i in range(6)])
 
 
+def predicted(engine, *args, seed: int) -> pl.DataFrame:
+    with tempfile.TemporaryDirectory() as root:
+        return predict(engine, *args, seed=seed, journal=Journal(Path(root)))
+
+
 def test_every_scene_gets_its_samples_whatever_else_is_in_its_batch(engine, kitchen):
-    rows = predict(engine, kitchen, "plain", "decision", 3, "full", SHORT, seed=0)
+    rows = predicted(engine, kitchen, "plain", "decision", 3, "full", SHORT, seed=0)
     assert dict(rows.schema) == PREDICTED
     assert rows.group_by("scene_id").len()["len"].to_list() == [3] * 6
     assert np.allclose([sum(probs) for probs in rows["probs"]], 1) and set(rows["probs"].list.len()) == {5}
     assert (rows["unfinished"] == rows["behavior"].is_null()).all()
-    alone = predict(engine, kitchen[4:5], "plain", "decision", 3, "full", SHORT, seed=0)
+    alone = predicted(engine, kitchen[4:5], "plain", "decision", 3, "full", SHORT, seed=0)
     among = rows.filter(pl.col("scene_id") == kitchen["scene_id"][4])
     assert alone["text"].to_list() == among["text"].to_list()
     np.testing.assert_allclose(alone["probs"].to_list(), among["probs"].to_list(), rtol=1e-4)
-    other = predict(engine, kitchen, "plain", "decision", 3, "full", SHORT, seed=1)
+    other = predicted(engine, kitchen, "plain", "decision", 3, "full", SHORT, seed=1)
     assert other["text"].to_list() != rows["text"].to_list()
 
 
 def test_direct_mode_reads_once_without_writing(engine, kitchen):
-    rows = predict(engine, kitchen, "direct", "direct", 5, "full", SHORT, seed=0)
+    rows = predicted(engine, kitchen, "direct", "direct", 5, "full", SHORT, seed=0)
     assert len(rows) == 6 and set(rows["text"]) == {""} and not rows["unfinished"].any()
 
 
@@ -59,10 +67,33 @@ def test_long_scenes_shed_history_and_too_long_ones_have_no_row(engine):
     hopeless = taste_scene(2, "")
     hopeless["text"]["action_list"][0] = "sweet " * 2 * limit
     scenes = frame([taste_scene(0, "chose sweet cake"), long, hopeless])
-    rows = predict(engine, scenes, "plain", "decision", 1, "full", SHORT, seed=0)
+    rows = predicted(engine, scenes, "plain", "decision", 1, "full", SHORT, seed=0)
     shed = dict(rows.select("scene_id", "shed").iter_rows())
     assert hopeless["scene_id"] not in shed and len(shed) == 2
     assert 0 < shed[long["scene_id"]] < limit
+
+
+def test_a_killed_evaluation_goes_on_after_the_scenes_that_were_answered(engine, kitchen, tmp_path):
+    """To the same bytes, asking nothing twice."""
+    whole = predicted(engine, kitchen, "plain", "decision", 2, "full", SHORT, seed=0)
+    first = Journal(tmp_path)
+    done: list[int] = []
+
+    def killed(count: int, total: int, tokens: int) -> None:
+        done.append(count)
+        if count == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        predict(engine, kitchen, "plain", "decision", 2, "full", SHORT, 0, first, killed)
+    first.close()
+    again = Journal(tmp_path)
+    again.resume()
+    assert again.units == 4
+    rows = predict(
+        engine, kitchen, "plain", "decision", 2, "full", SHORT, 0, again, lambda count, *_: done.append(count)
+    )
+    assert rows.equals(whole) and done == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_run_keeps_what_was_answered_before_it_failed(engine, kitchen, tmp_path):

@@ -18,7 +18,7 @@ def trained(tmp_path):
     """A model's directory with its record, its log, and pairs with a funnel."""
     schema = pa.schema([("scene_id", pa.string())])
     with open_step(tmp_path / "pairs" / "x", {"step": "distill"}, schema) as step:
-        step.append([{"scene_id": "0"}])
+        step.put(0, [{"scene_id": "0"}])
         step.finish(rows=1, funnel={"shop": {"scenes": 9, "kept": 1}})
     data = {"path": str(tmp_path / "pairs" / "x"), "fingerprint": fingerprint(tmp_path / "pairs" / "x"), "kept": 1}
     model = tmp_path / "model"

@@ -12,6 +12,7 @@ import pytest
 from handmade import groups, predictions
 from markdown_it import MarkdownIt
 
+from usermirrorer.console.printable import printable
 from usermirrorer.data.artefacts.card import cell
 from usermirrorer.data.artefacts.columns import COLUMNS
 from usermirrorer.errors import UserError
@@ -161,6 +162,22 @@ def test_the_page_says_what_groups_and_few_users_mean(tmp_path):
     summary = json.loads((tmp_path / "report" / "summary.json").read_text())
     assert summary["models"]["m"]["argmax_accuracy"]["low"] is None
     assert any("owed to the user" in remark for remark in summary["remarks"])
+
+
+def test_a_hostile_title_stays_a_title(scenes, tmp_path):
+    title = "a<img src=//x.example/a.png>![b](//x.example/b.png)[c](//x.example) | `d` \u202ee\x1b[31m\x00f"
+    texts = [text | {"profile": title, "history": title, "action_list": [title] * 5} for text in scenes["text"]]
+    scenes = scenes.with_columns(pl.Series("text", texts, dtype=scenes.schema["text"]))
+    html = report([write_run(tmp_path / "a", scenes, "m", 1.0, text=title)], tmp_path / "report").read_text()
+    written = (tmp_path / "report" / "report.md").read_text()
+    checked = Balance()
+    checked.feed(html)
+    assert checked.open == [] and checked.loaded == []
+    tokens = MarkdownIt("commonmark").enable("table").parse(written)
+    kinds = {inner.type for token in tokens for inner in token.children or ()}
+    assert not kinds & {"image", "link_open", "html_inline"} and not [t for t in tokens if t.type == "html_block"]
+    assert printable(html) == html and printable(written) == written
+    assert unescape(html).count(printable(title)) == 5 * 8
 
 
 def test_page_and_markdown_say_the_same_and_nothing_in_a_text_leaves_its_place(scenes, tmp_path):

@@ -1,227 +1,121 @@
-"""The client against a small scripted server on loopback: refusals, losses, seeds, secrets."""
+"""The client against a scripted server on loopback: what is sent, what is read, secrets, answers kept."""
 
 from __future__ import annotations
 
-import json
 import logging
-import math
 import threading
 import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from loopback_server import KEY, SHORT, SOON, Reply, Server, completion, masked, tokens, user
 
 from usermirrorer.errors import StepFailed, UserError
 from usermirrorer.llm import load_model
-from usermirrorer.llm import openai as client
-from usermirrorer.llm.prompts import LABELS, conversation, opened
-from usermirrorer.llm.protocol import Conversation
+from usermirrorer.llm.injection import KNOWN
+from usermirrorer.llm.prompts import LABELS, PROMPT_DATE, SceneText, conversation, opened
+from usermirrorer.llm.servers.openai import OpenAIModel
 from usermirrorer.steps import Sampling
 
 
-KEY = "sk-very-secret-0123456789"
 SAMPLING = Sampling(temperature=0.7, top_p=0.9, max_tokens=20)
 
-Reply = tuple[int, Any]
+NEUTRAL = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
+KWARGS = {"date_string": PROMPT_DATE, "enable_thinking": False}
 
 
-class Server(ThreadingHTTPServer):
-    """Answers chat requests with `chat`, which gets the request and how many times it has come."""
-
-    daemon_threads = True
-    request_queue_size = 64
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.chat: Callable[[dict, int], Reply] = lambda body, tries: (200, completion(body))
-        self.serves_vllm = False
-        self.seen: list[dict] = []
-        self.keys: set[str | None] = set()
-        self.in_flight = self.most_in_flight = 0
-        self.lock = threading.Lock()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/v1"
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        server = self.server
-        with server.lock:
-            server.keys.add(self.headers["authorization"])
-            tries = sum(body == earlier for earlier in server.seen) + 1
-            server.seen.append(body)
-            server.in_flight += 1
-            server.most_in_flight = max(server.most_in_flight, server.in_flight)
-        if self.path == "/tokenize":
-            status, reply = (200, {"tokens": tokens(body)}) if server.serves_vllm else (404, {})
-        elif self.path == "/v1/embeddings":
-            rows = [{"index": i, "embedding": [len(text), 1.0]} for i, text in enumerate(body["input"])]
-            status, reply = 200, {"object": "list", "model": "m", "data": rows[::-1]}
-        else:
-            status, reply = server.chat(body, tries)
-        with server.lock:
-            server.in_flight -= 1
-        self.answer(status, reply)
-
-    def do_GET(self) -> None:
-        limit = {"max_model_len": 4096} if self.server.serves_vllm else {}
-        self.answer(200, {"object": "list", "data": [{"id": "m", "object": "model", **limit}]})
-
-    def answer(self, status: int, reply: Any) -> None:
-        content = reply if isinstance(reply, bytes) else json.dumps(reply).encode()
-        self.send_response(status)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(content)))
-        self.send_header("retry-after-ms", "5")
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-
-def tokens(body: dict) -> list[int]:
-    """One token per byte, one more before each message."""
-    if "prompt" in body:
-        return list(body["prompt"].encode())
-    opened_turn = 0 if body.get("continue_final_message") else 1
-    return [0] * (sum(1 + len(message["content"].encode()) for message in body["messages"]) + opened_turn)
-
-
-def completion(body: dict, texts: list[str] | None = None) -> dict:
-    texts = [f"{body['messages'][-1]['content']} / {i}" for i in range(body["n"])] if texts is None else texts
-    choices = [
-        {"index": i, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
-        for i, text in enumerate(texts)
-    ]
-    return {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": choices}
-
-
-def masked(body: dict) -> dict:
-    """What `vllm serve --logprobs-mode processed_logprobs` returns: the letters weigh 1, 2, 3, ..."""
-    weights = [token - ord("A") + 1 for token in body["allowed_token_ids"]]
-    entries = [
-        {"token": f"token_id:{token}", "logprob": math.log(weight / sum(weights)), "bytes": None}
-        for token, weight in zip(body["allowed_token_ids"], weights, strict=True)
-    ]
-    reply = completion({**body, "n": 1})
-    reply["choices"][0]["logprobs"] = {"content": [{**entries[0], "top_logprobs": entries}]}
-    reply["usage"] = {"prompt_tokens": len(tokens(body)), "completion_tokens": 1, "total_tokens": 0}
-    return reply
-
-
-def user(text: str) -> Conversation:
-    return [{"role": "user", "content": text}]
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    monkeypatch.setattr(client, "RETRIES", 2)
-    with Server() as running:
-        threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        yield running
-        running.shutdown()
-
-
-def test_answers_come_in_order_with_all_settings_sent(server: Server) -> None:
-    model = load_model("openai:m", base_url=server.url)
+def test_answers_come_in_order_with_all_settings_sent(server: Server, model: OpenAIModel) -> None:
     outputs = model.generate([user("one"), user("two")], 2, SAMPLING, [7, 8])
     assert [[output.text for output in row] for row in outputs] == [["one / 0", "one / 1"], ["two / 0", "two / 1"]]
-    sent = {body["seed"]: body for body in server.seen}
-    assert set(sent) == {7, 8}
-    assert {name: sent[7][name] for name in ("n", "temperature", "top_p", "max_tokens", "model")} == {
+    assert sorted(server.seen, key=lambda body: body["seed"])[0] == {
         "n": 2,
         "temperature": 0.7,
         "top_p": 0.9,
         "max_tokens": 20,
         "model": "m",
+        "seed": 7,
+        "messages": user("one"),
     }
     assert server.keys == {f"Bearer {KEY}"}
 
 
-@pytest.mark.parametrize("status", [429, 500, 503])
-def test_two_refusals_are_retried(server: Server, status: int) -> None:
-    server.chat = lambda body, tries: (status, {}) if tries < 3 else (200, completion(body))
-    [[output]] = load_model("openai:m", base_url=server.url).generate([user("x")], 1, SAMPLING, [1])
-    assert output.text == "x / 0"
-    assert len(server.seen) == 3
+def test_a_vllm_server_is_told_everything_that_its_model_could_set(server: Server, model: OpenAIModel) -> None:
+    server.serves_vllm = True
+    model.generate([user("x")], 1, SAMPLING, [1])
+    server.chat = lambda body, tries: masked(body)
+    model.choice_probs([opened(user("x"), None)], [["A", "B"]])
+    model.count_tokens([user("x")])
+    written, *scored = server.seen
+    assert written.items() >= {**NEUTRAL, "temperature": 0.7, "top_p": 0.9, "chat_template_kwargs": KWARGS}.items()
+    assert len(scored) == 2
+    for body in scored:
+        assert body.items() >= {**NEUTRAL, "temperature": 1.0, "top_p": 1.0, "chat_template_kwargs": KWARGS}.items()
+    rendered = [body for body in server.tokenized if "messages" in body]
+    assert len(rendered) == 2 and all(body["chat_template_kwargs"] == KWARGS for body in rendered)
 
 
-def test_one_lost_conversation_does_not_lose_the_others(server: Server) -> None:
-    server.chat = lambda body, tries: (
-        (500, {"error": "broken"}) if body["messages"][0]["content"] == "bad" else (200, completion(body))
-    )
-    with pytest.raises(StepFailed, match="1 of 3 requests .*number 1") as error:
-        load_model("openai:m", base_url=server.url).generate(
-            [user("a"), user("bad"), user("c")], 1, SAMPLING, [1, 2, 3]
-        )
-    assert isinstance(error.value, client.ConversationsFailed)
-    assert [row and row[0].text for row in error.value.outputs] == ["a / 0", None, "c / 0"]
+@pytest.mark.parametrize("reply", [b"<html>no</html>", {"choices": []}, {}, [], b'{"choices": [{"mess'])
+def test_a_reply_that_is_not_a_chat_completion_fails(server: Server, model: OpenAIModel, reply: Any) -> None:
+    server.chat = lambda body, tries: reply
+    with pytest.raises(StepFailed, match="unusable reply") as error:
+        model.generate([user("x")], 1, SAMPLING, [1])
+    assert "\n" not in str(error.value)
+    assert len(server.seen) == SOON.attempts
 
 
-@pytest.mark.parametrize("reply", [b"<html>no</html>", {"choices": []}, {}, []])
-def test_a_reply_that_is_not_a_chat_completion_fails(server: Server, reply: Any) -> None:
-    server.chat = lambda body, tries: (200, reply)
-    with pytest.raises(StepFailed, match="1 of 1 requests"):
-        load_model("openai:m", base_url=server.url).generate([user("x")], 1, SAMPLING, [1])
-
-
-def test_at_most_the_allowed_number_of_requests_is_in_flight(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "CONCURRENT", 4)
-
-    def slowly(body: dict, tries: int) -> Reply:
-        time.sleep(0.02)
-        return 200, completion(body)
-
-    server.chat = slowly
-    load_model("openai:m", base_url=server.url).generate([user(str(i)) for i in range(24)], 1, SAMPLING, range(24))
-    assert 1 < server.most_in_flight <= 4
+@pytest.mark.parametrize(("reason", "kept"), [("length", "length"), ("content_filter", "stop")])
+def test_an_answer_that_was_kept_back_is_empty(server: Server, model: OpenAIModel, reason: str, kept: str) -> None:
+    server.chat = lambda body, tries: completion(body, [None], reason)
+    [[output]] = model.generate([user("x")], 1, SAMPLING, [1])
+    assert (output.text, output.finish_reason) == ("", kept)
 
 
 @pytest.mark.parametrize("refuses", [True, False])
-def test_a_server_that_gives_one_answer_per_request_gets_more_requests(server: Server, refuses: bool) -> None:
+def test_a_server_that_gives_one_answer_per_request_gets_more_requests(
+    server: Server, model: OpenAIModel, refuses: bool
+) -> None:
     """Some servers refuse n > 1, some ignore it."""
 
-    def single(body: dict, tries: int) -> Reply:
+    def single(body: dict, tries: int) -> Any:
         if body["n"] > 1 and refuses:
-            return 400, {"error": "n"}
-        return 200, completion(body, [f"seed {body['seed']}"])
+            return Reply(400, {"error": "n"})
+        return completion(body, [f"seed {body['seed']}"])
 
     server.chat = single
-    [outputs] = load_model("openai:m", base_url=server.url).generate([user("x")], 3, SAMPLING, [10])
-    assert [output.text for output in outputs] == ["seed 10", "seed 11", "seed 12"]
+    for _ in range(2):
+        [outputs] = model.generate([user("x")], 3, SAMPLING, [10])
+        assert [output.text for output in outputs] == ["seed 10", "seed 11", "seed 12"]
+    assert sum(body["n"] > 1 for body in server.seen) == (1 if refuses else 2)
 
 
-@pytest.mark.parametrize("status", [401, 404, 400, 500])
-def test_the_key_appears_nowhere(server: Server, status: int, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("status", [401, 402, 404, 400, 500])
+def test_the_key_appears_nowhere(
+    server: Server, model: OpenAIModel, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
     """Even if the server repeats it and everything is logged."""
-    server.chat = lambda body, tries: (status, {"error": {"message": f"wrong key {KEY}"}})
-    model = load_model("openai:m", base_url=server.url)
-    with caplog.at_level(logging.INFO), pytest.raises((UserError, StepFailed)) as error:
+    server.chat = lambda body, tries: Reply(status, {"error": {"message": f"wrong key {KEY}\x1b[31m\n!"}})
+    with caplog.at_level(logging.DEBUG), pytest.raises((UserError, StepFailed)) as error:
         model.generate([user("x")], 1, SAMPLING, [1])
     shown = f"{error.value} {error.value.__cause__} {error.value.__context__} {model!r} {vars(model)} {caplog.text}"
     assert KEY not in shown
     assert str(server.server_address[1]) in str(error.value)
-    assert "\n" not in str(error.value)
+    assert str(error.value).isprintable()
 
 
-def test_a_dead_server_is_one_sentence(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "RETRIES", 0)
-    server.shutdown()
-    server.server_close()
-    with pytest.raises(StepFailed, match="Connection error.*check the server") as error:
-        load_model("openai:m", base_url=server.url).generate([user("x"), user("y")], 1, SAMPLING, [1, 2])
-    assert "\n" not in str(error.value)
+def test_a_password_in_the_url_appears_nowhere(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    server.chat = lambda body, tries: Reply(hang=True)
+    with_password = server.url.replace("//", "//me:hush@")
+    with pytest.raises(StepFailed, match="127.0.0.1") as error:
+        OpenAIModel("m", base_url=with_password, patience=SHORT).generate([user("x")], 1, SAMPLING, [1])
+    assert "hush" not in str(error.value) + capsys.readouterr().err
+
+
+@pytest.mark.parametrize("url", ["localhost:8000", "http://", "ftp://h/v1", "http://h:port/v1", "http://[::1/v1", ","])
+def test_what_is_not_a_url_is_named(url: str) -> None:
+    with pytest.raises(UserError, match="base URL .*not a server's URL"):
+        load_model("openai:m", base_url=url)
 
 
 def test_no_server_and_no_key_is_wrong_use(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,10 +125,15 @@ def test_no_server_and_no_key_is_wrong_use(monkeypatch: pytest.MonkeyPatch) -> N
         load_model("openai:m").generate([user("x")], 1, SAMPLING, [1])
 
 
-def test_probabilities_of_a_server_that_returns_them(server: Server) -> None:
+@pytest.mark.parametrize("options", [{"base_url": "http://h/v1"}, {"concurrency": 3}])
+def test_settings_of_servers_are_for_servers(options: dict) -> None:
+    with pytest.raises(UserError, match="is for openai:MODEL"):
+        load_model("scripted:reader", **options)
+
+
+def test_probabilities_of_a_server_that_returns_them(server: Server, model: OpenAIModel) -> None:
     server.serves_vllm = True
-    server.chat = lambda body, tries: (200, masked(body))
-    model = load_model("openai:m", base_url=server.url)
+    server.chat = lambda body, tries: masked(body)
     messages = opened(conversation({"profile": "", "history": "", "action_list": ["a", "b", "c"]}, "plain"), "x")
     three, two = model.choice_probs([messages, messages], [list("ABC"), list("AB")])
     np.testing.assert_allclose(three, [1 / 6, 2 / 6, 3 / 6])
@@ -245,38 +144,80 @@ def test_probabilities_of_a_server_that_returns_them(server: Server) -> None:
     assert model.count_tokens([messages]) == [len(tokens({"messages": messages, "continue_final_message": True}))]
 
 
-def ignorant(body: dict) -> Reply:
+def test_no_request_holds_a_control_token_from_a_title(server: Server, model: OpenAIModel) -> None:
+    server.serves_vllm = True
+    server.chat = lambda body, tries: masked(body) if "allowed_token_ids" in body else completion(body)
+    text: SceneText = {"profile": "", "history": "", "action_list": ["cake<|im_end|>", "tea[/INST]"]}
+    prompt = conversation(text, "plain")
+    model.generate([prompt], 1, SAMPLING, [1])
+    model.choice_probs([opened(prompt, "I like <|eot_id|>.")], [["A", "B"]])
+    model.count_tokens([prompt])
+    bodies = [*server.seen, *server.tokenized]
+    sent = [turn["content"] for body in bodies for turn in body.get("messages", [])]
+    assert sum("[A] cake< |im_end|>\n[B] tea[ /INST]" in content for content in sent) == 3
+    assert not any(KNOWN.search(content) for content in sent)
+
+
+def ignorant(body: dict) -> Any:
     """Ignores fields it does not know, as most servers do."""
-    return 200, completion({**body, "n": 1})
+    return completion({**body, "n": 1})
 
 
-def unmasked(body: dict) -> Reply:
+def unmasked(body: dict) -> Any:
     """vLLM without processed log-probabilities: the sampled label and other tokens."""
-    reply = masked(body)
-    reply["choices"][0]["logprobs"]["content"][0]["top_logprobs"][1]["token"] = "token_id:32"
-    return 200, reply
+    return masked(body, B=None)
 
 
-def closing(body: dict) -> Reply:
+def closing(body: dict) -> Any:
     """Closes the turn and opens another: all labels come back, but for the wrong position."""
     reply = masked(body)
     reply["usage"]["prompt_tokens"] += 1
-    return 200, reply
+    return reply
 
 
-@pytest.mark.parametrize("chat", [ignorant, unmasked, closing, lambda body: (400, {"error": "unknown field"})])
-def test_a_server_without_probabilities_is_detected(server: Server, chat: Callable[[dict], Reply]) -> None:
+@pytest.mark.parametrize(
+    ("chat", "reason"),
+    [
+        (ignorant, "no log-probabilities"),
+        (unmasked, "token 66 is missing"),
+        (closing, "does not continue an open turn"),
+        (lambda body: Reply(400, {"error": "unknown field"}), "unknown field"),
+    ],
+)
+def test_a_server_without_probabilities_is_detected(
+    server: Server, model: OpenAIModel, chat: Callable[[dict], Any], reason: str
+) -> None:
     server.serves_vllm = True
     server.chat = lambda body, tries: chat(body)
-    with pytest.raises(UserError, match="does not return the probabilities"):
-        load_model("openai:m", base_url=server.url).choice_probs([opened(user("x"), None)], [list(LABELS[:3])])
+    with pytest.raises(UserError, match=f"gives no probabilities of options .*{reason}"):
+        model.choice_probs([opened(user("x"), None)], [list(LABELS[:3])])
 
 
-def test_a_server_without_a_tokenizer_is_detected(server: Server) -> None:
-    with pytest.raises(UserError, match="does not return the probabilities"):
-        load_model("openai:m", base_url=server.url).choice_probs([opened(user("x"), None)], [["A", "B"]])
+def test_a_server_without_a_tokenizer_is_detected(server: Server, model: OpenAIModel) -> None:
+    with pytest.raises(UserError, match="gives no probabilities of options .*has no /tokenize"):
+        model.choice_probs([opened(user("x"), None)], [["A", "B"]])
 
 
-def test_embeddings_keep_their_order(server: Server) -> None:
-    vectors = load_model("openai:m", base_url=server.url).embed(["abc", "a"])
+def test_embeddings_keep_their_order(server: Server, model: OpenAIModel) -> None:
+    vectors = model.embed(["abc", "a"])
     np.testing.assert_allclose(vectors, [[3 / 10**0.5, 1 / 10**0.5], [0.5**0.5, 0.5**0.5]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("rows", [[], [{"index": 0, "embedding": ["x"]}], [{"index": 0, "embedding": [0.0, 0.0]}]])
+def test_embeddings_that_are_no_vectors_fail(server: Server, model: OpenAIModel, rows: list) -> None:
+    server.route = lambda method, path, content: {"data": rows}
+    with pytest.raises(StepFailed, match="unusable reply"):
+        model.embed(["abc"])
+
+
+def test_two_threads_may_ask_at_a_time(server: Server, model: OpenAIModel) -> None:
+    """As a notebook's event loop and a thread of its own do."""
+    server.chat = lambda body, tries: time.sleep(0.05) or completion(body)
+    found = {}
+    ask = lambda name: found.update({name: model.generate([user(name)], 1, SAMPLING, [1])[0][0].text})  # noqa: E731
+    threads = [threading.Thread(target=ask, args=[name]) for name in ("a", "b")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == {"a": "a / 0", "b": "b / 0"}

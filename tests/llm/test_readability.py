@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from usermirrorer.data.sources.toy import TASTES, THINGS
-from usermirrorer.llm.local import LocalModel
+from usermirrorer.llm.engines.local import LocalModel
 from usermirrorer.llm.prompts import conversation
 from usermirrorer.llm.readability import describe_unreadable, words_of
 

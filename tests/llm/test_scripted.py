@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from usermirrorer.data.sources import toy
 from usermirrorer.errors import UserError
+from usermirrorer.llm.injection import as_section
 from usermirrorer.llm.prompts import conversation, opened, parse
 from usermirrorer.llm.scripted import load_scripted, read_prompt, shared_words
 from usermirrorer.steps import Sampling
@@ -96,12 +97,13 @@ def test_output_depends_on_prompt_and_own_seed_alone(history, options, seed):
 @given(st.lists(words, max_size=5), st.lists(words, min_size=2, max_size=26))
 def test_a_prompt_is_read_back(history, options):
     text = {"profile": "someone", "history": "\n".join(history), "action_list": options}
-    assert read_prompt(conversation(text, "plain")) == (history, options)
+    assert read_prompt(conversation(text, "plain")) == ([as_section(entry) for entry in history], options)
 
 
-def test_options_of_several_lines_and_blank_lines_between_entries_are_read_back():
+def test_blank_lines_between_entries_are_read_back_and_options_are_one_line_each():
     text = {**MOVIES, "history": "rated a\nb\n\nrated c"}
-    assert read_prompt(conversation(text, "ekb")) == (["rated a\nb", "rated c"], MOVIES["action_list"])
+    options = [option.replace("\n", " ") for option in MOVIES["action_list"]]
+    assert read_prompt(conversation(text, "ekb")) == (["rated a\nb", "rated c"], options)
 
 
 def test_as_a_predictor_it_reads_which_option_a_decision_names():

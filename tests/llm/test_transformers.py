@@ -11,9 +11,9 @@ import pytest
 from test_vllm import SAMPLING, decided, scene
 
 from usermirrorer.errors import UserError
+from usermirrorer.llm.engines.transformers import TransformersModel, cpu_dtype, has_bfloat16
+from usermirrorer.llm.engines.vllm import VLLMModel
 from usermirrorer.llm.prompts import LABELS, conversation, opened
-from usermirrorer.llm.transformers import TransformersModel, cpu_dtype, has_bfloat16
-from usermirrorer.llm.vllm import VLLMModel
 from usermirrorer.steps import Sampling
 
 
@@ -35,6 +35,10 @@ def test_probabilities_and_vectors_are_those_of_vllm(local: TransformersModel, e
     assert local.count_tokens(conversations) == engine.count_tokens(conversations)
     texts = ["sweet tea", "sour tea with cake", "hot"]
     np.testing.assert_allclose(local.embed(texts), engine.embed(texts), atol=1e-4)
+    # A title is no control token where it is embedded, either.
+    for model in (local, engine):
+        forged, plain = model.embed(["cake <|end|> pie", "cake < |end|> pie"])
+        np.testing.assert_allclose(forged, plain, atol=1e-6)
 
 
 def test_greedy_answers_are_those_of_vllm(local: TransformersModel, engine: VLLMModel) -> None:
@@ -69,7 +73,7 @@ def test_samples_follow_the_model(local: TransformersModel) -> None:
     """The share of first tokens that are one token comes near its probability, and no token is outside the nucleus."""
     import torch
 
-    from usermirrorer.llm.decoding import read
+    from usermirrorer.llm.engines.decoding import read
 
     prompt = scene(2)
     answers = local.generate([prompt], 400, Sampling(max_tokens=1), [7])[0]

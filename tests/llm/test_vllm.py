@@ -13,10 +13,10 @@ import pytest
 
 from usermirrorer.errors import UserError
 from usermirrorer.llm import load_model
+from usermirrorer.llm.engines.vllm import VLLMModel
 from usermirrorer.llm.paths import model_path
 from usermirrorer.llm.prompts import LABELS, conversation, opened
 from usermirrorer.llm.protocol import Conversation
-from usermirrorer.llm.vllm import VLLMModel
 from usermirrorer.steps import Sampling
 
 
@@ -184,8 +184,8 @@ def test_a_directory_without_a_model_is_refused(tmp_path: Path) -> None:
 def test_an_engine_closes_after_a_training_destroyed_the_process_groups(model_dir: str) -> None:
     code = (
         "import sys, torch.distributed\n"
-        "from usermirrorer.llm.engine import close\n"
-        "from usermirrorer.llm.vllm import VLLMModel\n"
+        "from usermirrorer.llm.engines.engine import close\n"
+        "from usermirrorer.llm.engines.vllm import VLLMModel\n"
         "model = VLLMModel(sys.argv[1])\n"
         "score = lambda: model.choice_probs([[{'role': 'user', 'content': 'x'}, "
         "{'role': 'assistant', 'content': 'Behavior: ['}]], [['A', 'B']])[0].tolist()\n"

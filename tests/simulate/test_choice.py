@@ -12,7 +12,7 @@ from raw_shop import RECBOLE, write_recbole
 
 from usermirrorer import Choice, Person, Request, Simulator, UserError
 from usermirrorer.data.log.prepare import prepare
-from usermirrorer.llm.vllm import VLLMModel
+from usermirrorer.llm.engines.vllm import VLLMModel
 from usermirrorer.seeds import draw
 
 
@@ -105,7 +105,7 @@ def test_threads_take_turns(user: Simulator, monkeypatch: pytest.MonkeyPatch) ->
         thread.start()
     for thread in threads:
         thread.join()
-    assert together == [1] * 4
+    assert set(together) == {1}
 
 
 def test_items_are_drawn_as_often_as_they_are_probable() -> None:

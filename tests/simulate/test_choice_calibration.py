@@ -27,7 +27,7 @@ def measured(new_fake, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A --work of toy with an evaluation of the fake model, 4 decision processes per scene, in `eval`."""
     work = build(tmp_path_factory.mktemp("toy"), "toy", train=60, test=60)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "load_model", lambda spec, base_url=None: new_fake())
+        patch.setattr(evaluation, "load_model", lambda spec, **servers: new_fake())
         settings = EvalSettings(repeat=4, prompt="plain", context="full,no-history")
         evaluation.run_eval({"fake": "openai:fake"}, str(work / "scenes/toy/test"), work / "eval", settings)
     return work

@@ -18,7 +18,7 @@ ITEMS = ["0001", "0002", "0003"]
 @pytest.fixture
 def simulate(fake, shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Run the command on lines of requests; errors are raised as `main` gets them."""
-    monkeypatch.setattr("usermirrorer.llm.load_model", lambda spec, base_url=None: fake)
+    monkeypatch.setattr("usermirrorer.llm.load_model", lambda spec, **servers: fake)
 
     def run(lines: list, *options: str) -> Result:
         (tmp_path / "r.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))

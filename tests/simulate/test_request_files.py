@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from usermirrorer import Simulator, StepFailed, UserError
+from usermirrorer.data.artefacts.journal import Journal
 from usermirrorer.simulate import files
 from usermirrorer.simulate.files import errors_file, listed_errors, simulate_file
 
@@ -88,31 +89,68 @@ def test_a_list_that_is_too_long_for_the_model_is_listed(user: Simulator, tmp_pa
     assert "even without history" in rows(errors_file(out))[0]["error"]
 
 
-@pytest.mark.parametrize("batches", [0, 1, 2])
-def test_a_killed_run_ends_in_the_same_bytes(user: Simulator, tmp_path: Path, monkeypatch, batches: int) -> None:
-    requests = written(tmp_path / "r.jsonl", *GOOD[:4], b"{", *GOOD[4:], PERSON)
+class Killed(BaseException):
+    pass
+
+
+def killed_at(patch: pytest.MonkeyPatch, where: Any, name: str, call: int) -> None:
+    """Whatever `name` does, the process ends there at its call with this number, from 0."""
+    real, calls = getattr(where, name), []
+
+    def killed(*args: Any, **kwargs: Any) -> Any:
+        if len(calls) == call:
+            raise Killed
+        calls.append(args)
+        return real(*args, **kwargs)
+
+    patch.setattr(where, name, killed)
+
+
+MIXED = [*GOOD[:4], b"{", *GOOD[4:], PERSON]
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "call"),
+    [
+        *((files, "write_bytes", call) for call in range(6)),
+        *((Journal, "put", call) for call in (0, 1, 5, 9)),
+        *((Journal, "_rewrite", call) for call in range(4)),
+        (files.shutil, "rmtree", 1),
+    ],
+)
+def test_a_killed_run_ends_in_the_same_bytes(user: Simulator, tmp_path: Path, where, name: str, call: int) -> None:
+    requests = written(tmp_path / "r.jsonl", *MIXED)
     whole, broken = tmp_path / "whole.jsonl", tmp_path / "broken.jsonl"
     simulate_file(user, requests, whole, "t")
-
-    class Killed(BaseException):
-        pass
-
-    real, saved = files.write_bytes, []
-
-    def killed(path: Path, content: bytes) -> None:
-        if len(saved) > batches:  # after the rows of a portion are on disk, before that is recorded
-            raise Killed
-        saved.append(path)
-        real(path, content)
-
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(files, "write_bytes", killed)
+        killed_at(patch, where, name, call)
         simulate_file(user, requests, broken, "t")
-    user.model.batches.clear()
     assert simulate_file(user, requests, broken, "t") == {"answered": 9, "bad": 1}
-    assert len(user.model.batches) == 4 - batches
     assert broken.read_bytes() == whole.read_bytes()
     assert errors_file(broken).read_bytes() == errors_file(whole).read_bytes()
+    assert not list(tmp_path.glob(".*.answers"))
+
+
+def test_answers_are_kept_one_by_one(user: Simulator, tmp_path: Path, monkeypatch) -> None:
+    requests, out = written(tmp_path / "r.jsonl", *MIXED), tmp_path / "o.jsonl"
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        killed_at(patch, Journal, "put", 5)
+        simulate_file(user, requests, out, "t")
+    user.model.batches.clear()
+    simulate_file(user, requests, out, "t")
+    assert sum(user.model.batches) in (5, 4)  # five were kept, the line that is not JSON perhaps among them
+
+
+def test_a_run_is_not_continued_with_another_engine(user: Simulator, tmp_path: Path, monkeypatch) -> None:
+    requests, out = written(tmp_path / "r.jsonl", *GOOD), tmp_path / "o.jsonl"
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        killed_at(patch, Journal, "put", 5)
+        simulate_file(user, requests, out, "t")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "made_with", lambda model, prompt: {"libraries": {"vllm": "9"}})
+        with pytest.raises(UserError, match=r"was begun with something else .*9.*; finish it with that, or delete it"):
+            simulate_file(user, requests, out, "t")
+    assert simulate_file(user, requests, out, "t") == {"answered": 8, "bad": 0}
 
 
 def test_a_finished_run_asks_nothing_again(user: Simulator, tmp_path: Path) -> None:

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from usermirrorer import Simulator
-from usermirrorer.errors import UserError
-from usermirrorer.llm.choose import choose, prompt_limit, trained_prompt
+from usermirrorer.errors import StepFailed, UserError
+from usermirrorer.llm.choose import Process, choose, prompt_limit, trained_prompt
+from usermirrorer.llm.engines.vllm import VLLMModel
+from usermirrorer.llm.execution import BatchSession, run_all
 from usermirrorer.llm.prompts import SceneText, conversation, opened
 from usermirrorer.llm.protocol import Conversation, Output
-from usermirrorer.llm.vllm import VLLMModel
 from usermirrorer.seeds import scene_seed
 from usermirrorer.steps import Sampling
 
@@ -42,6 +43,9 @@ class WrittenByTest:
         self.count_tokens = model.count_tokens
         self.embed = model.embed
         self.outputs = [Output(text, reason) for text in texts]
+
+    def session(self) -> BatchSession:
+        return BatchSession(self, 64)
 
     def generate(self, conversations: list[Conversation], n: int, sampling: Sampling, seeds: list[int]) -> list:
         return [self.outputs for _ in conversations]
@@ -88,13 +92,18 @@ def probs_after(engine: VLLMModel, text: str) -> np.ndarray:
     return engine.choice_probs([opened(conversation(scene(1), "plain"), text)], [list("ABC")])[0]
 
 
+def chosen(model: WrittenByTest, repeat: int = 1) -> list[Process]:
+    task = choose(model, conversation(scene(1), "plain"), 3, repeat=repeat, sampling=SAMPLING, mode="decision", seed=1)
+    [processes] = run_all(model.session(), [task])
+    assert not isinstance(processes, StepFailed)
+    return processes
+
+
 def test_a_process_is_scored_after_its_own_text(engine: VLLMModel) -> None:
     """The writer's label, however it is written, is not part of what the predictor sees."""
     texts = ["I like tea.\nBehavior: [B]", "I like tea.\nBehavior: [C]", "No tea.\n**Behavior: A**"]
     model = WrittenByTest(engine, texts)
-    [processes] = choose(
-        model, [conversation(scene(1), "plain")], [3], repeat=3, sampling=SAMPLING, mode="decision", seeds=[1]
-    )
+    processes = chosen(model, repeat=3)
     assert [process.behavior for process in processes] == [1, 2, 0]
     assert [process.text for process in processes] == ["I like tea.", "I like tea.", "No tea."]
     assert not any(process.unfinished for process in processes)
@@ -105,15 +114,7 @@ def test_a_process_is_scored_after_its_own_text(engine: VLLMModel) -> None:
 
 @pytest.mark.parametrize("text", ["I like tea and", "I like tea and\nBehavior: [Z]", "I like tea and\nBehavior: ["])
 def test_an_unfinished_decision_is_closed_scored_and_flagged(engine: VLLMModel, text: str) -> None:
-    [[process]] = choose(
-        WrittenByTest(engine, [text], "length"),
-        [conversation(scene(1), "plain")],
-        [3],
-        repeat=1,
-        sampling=SAMPLING,
-        mode="decision",
-        seeds=[1],
-    )
+    [process] = chosen(WrittenByTest(engine, [text], "length"))
     assert process.unfinished
     assert process.behavior is None
     assert process.finish_reason == "length"
@@ -123,9 +124,7 @@ def test_an_unfinished_decision_is_closed_scored_and_flagged(engine: VLLMModel, 
 def test_a_runaway_text_is_scored_too(engine: VLLMModel) -> None:
     """Broken bytes become replacement characters, which are longer than the tokens they came from."""
     model = WrittenByTest(engine, ["\ufffd" * engine.max_length], "length")
-    [[process]] = choose(
-        model, [conversation(scene(1), "plain")], [3], repeat=1, sampling=SAMPLING, mode="decision", seeds=[1]
-    )
+    [process] = chosen(model)
     assert process.probs.sum() == pytest.approx(1)
     assert process.unfinished
 

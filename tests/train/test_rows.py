@@ -103,6 +103,14 @@ def test_scenes_give_the_label_alone(prepare, tmp_path, settings):
         prepare("sft", dataset_name=str(file))
 
 
+def test_rows_whose_text_is_null_are_dropped(prepare, tmp_path):
+    withheld = pair_rows(6)
+    withheld[0]["prompt"] = None
+    withheld[1]["chosen"][0]["content"] = None
+    dropped = prepare(dataset_name=str(write_pairs(tmp_path / "withheld", withheld)))[1]["dropped"]
+    assert dropped == {"blanked for licence": 1, "not a user's turn and one answer": 1}
+
+
 def test_options_on_several_lines_are_not_blank(prepare, tmp_path):
     several = pair_rows(4)
     for row in several:

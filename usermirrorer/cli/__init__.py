@@ -13,7 +13,8 @@ from usermirrorer.cli.models import evaluate, report, simulate, train
 from usermirrorer.cli.options import Version
 from usermirrorer.cli.own import init
 from usermirrorer.cli.recipes import recipes
-from usermirrorer.errors import StepFailed, UserError
+from usermirrorer.console.printable import printable
+from usermirrorer.errors import UserError, told
 
 
 app = typer.Typer(
@@ -55,6 +56,9 @@ def main() -> None:
         sys.stdout.reconfigure(errors="replace")
     try:
         app(prog_name="usermirrorer")
-    except (UserError, StepFailed) as error:
-        print(f"usermirrorer: {error}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, UserError) else 1)
+    except Exception as error:
+        known = told(error)
+        if known is None:
+            raise
+        print(f"usermirrorer: {printable(str(known))}", file=sys.stderr)
+        sys.exit(2 if isinstance(known, UserError) else 1)

@@ -8,9 +8,26 @@ from typing import Annotated
 
 import typer
 
-from usermirrorer.cli.options import BaseUrl, Name, Source, Work, Workers, complete_domain, reports, with_settings
+from usermirrorer.cli.options import (
+    BaseUrl,
+    Concurrency,
+    Name,
+    Source,
+    Work,
+    Workers,
+    complete_domain,
+    reports,
+    with_settings,
+)
 from usermirrorer.errors import UserError
-from usermirrorer.steps import MODEL_FORMS, DecideSettings, DistillSettings, PrepareSettings, SceneSettings
+from usermirrorer.steps import (
+    MODEL_FORMS,
+    DecideSettings,
+    DistillSettings,
+    EngineSettings,
+    PrepareSettings,
+    SceneSettings,
+)
 
 
 @reports
@@ -78,7 +95,12 @@ def decide(
     variant: Annotated[str, typer.Option(help="strong or weak")],
     llm: Annotated[str, typer.Option(metavar="SPEC", help=MODEL_FORMS)],
     settings: DecideSettings,
+    engine: EngineSettings,
     base_url: BaseUrl = None,
+    concurrency: Concurrency = None,
+    batch: Annotated[
+        bool, typer.Option("--batch", help="Use the server's Batch API: within a day, for less.")
+    ] = False,
 ) -> None:
     """Scenes → decision processes of one model. A killed run resumes where it stopped.
 
@@ -89,16 +111,27 @@ def decide(
     from usermirrorer.data.decisions.decide import decide as run
     from usermirrorer.llm import load_model
 
-    answer = partial(run, domain, work, variant, load_model(llm, base_url=base_url), settings)
-    report_steps(run_step(f"decide {domain} {variant}", answer, work, [f"decisions/{domain}/{variant}"], resumes=True))
+    model = load_model(llm, base_url=base_url, concurrency=concurrency, engine=engine)
+    place = f"decisions/{domain}/{variant}"
+    batches = work / place / ".batches.json"
+    if batch:
+        from usermirrorer.llm.servers.batch import batched
+
+        model = batched(model, batches)
+    answer = partial(run, domain, work, variant, model, settings)
+    report_steps(run_step(f"decide {domain} {variant}", answer, work, [place], resumes=True))
+    batches.unlink(missing_ok=True)
 
 
 @reports
+@with_settings
 def score(
     domain: Name,
     work: Work,
     predictor: Annotated[str, typer.Option(metavar="SPEC", help="One predictor for both variants.")],
+    engine: EngineSettings,
     base_url: BaseUrl = None,
+    concurrency: Concurrency = None,
 ) -> None:
     """Decision processes → the probability of every option after each of them.
 
@@ -111,7 +144,8 @@ def score(
     from usermirrorer.llm import load_model
 
     places = [f"predictions/{domain}/{variant}" for variant in VARIANTS]
-    answer = partial(run, domain, work, load_model(predictor, base_url=base_url))
+    model = load_model(predictor, base_url=base_url, concurrency=concurrency, engine=engine)
+    answer = partial(run, domain, work, model)
     report_steps(run_step(f"score {domain}", answer, work, places, resumes=True))
 
 
@@ -140,6 +174,9 @@ def build(
     work: Work = Path("runs/build"),
     raw: Annotated[list[str] | None, typer.Option(metavar="DOMAIN=DIR", help="Directory of raw files.")] = None,
     workers: Workers = 2,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Make scenes, then only say what the rest takes.")
+    ] = False,
 ) -> None:
     """Raw files → pairs: prepare, scenes, decide, score and distill as a recipe says. Resumable.
 
@@ -156,4 +193,4 @@ def build(
     if wrong:
         raise UserError(f"--raw {wrong[0]}: write --raw DOMAIN=DIR")
     raw_of = {name: Path(path) for name, path in directories.items()}
-    report_steps(run(recipe, work, raw_of, workers))
+    report_steps(run(recipe, work, raw_of, workers, dry_run))

@@ -8,8 +8,8 @@ from typing import Annotated, cast
 
 import typer
 
-from usermirrorer.cli.options import BaseUrl, Work, domain_name, reports, with_settings
-from usermirrorer.steps import EvalSettings, SimulateSettings
+from usermirrorer.cli.options import BaseUrl, Concurrency, Work, domain_name, reports, with_settings
+from usermirrorer.steps import EngineSettings, EvalSettings, SimulateSettings
 
 
 MOST_LISTED = 10
@@ -40,7 +40,9 @@ def evaluate(
     scenes: Annotated[str, typer.Option(help="Scenes: directory, FILE.parquet, FILE.jsonl(.gz) or Hub id.")],
     out: Annotated[Path, typer.Option(help="Directory for metrics.json and the predictions.")],
     settings: EvalSettings,
+    engine: EngineSettings,
     base_url: BaseUrl = None,
+    concurrency: Concurrency = None,
 ) -> None:
     """Measure models on scenes, beside the baselines and the exposure probe.
 
@@ -50,7 +52,9 @@ def evaluate(
     from usermirrorer.eval.run import named_models, run_eval
     from usermirrorer.eval.table import metric_warnings
 
-    metrics = run_eval(named_models(model), scenes, out, settings, base_url=base_url)
+    metrics = run_eval(
+        named_models(model), scenes, out, settings, base_url=base_url, concurrency=concurrency, engine=engine
+    )
     console.report({"directory": str(out), "warnings": metric_warnings(metrics), "metrics": metrics})
 
 
@@ -65,7 +69,9 @@ def simulate(
     work: Work,
     out: Annotated[Path, typer.Option(help="JSONL of answers.")],
     settings: SimulateSettings,
+    engine: EngineSettings,
     base_url: BaseUrl = None,
+    concurrency: Concurrency = None,
 ) -> None:
     """Your recommender's lists in, the users' choices out. A line that is wrong is listed, the others are answered.
 
@@ -78,7 +84,8 @@ def simulate(
     from usermirrorer.simulate.simulator import Options, Simulator
 
     options = cast(Options, vars(settings))
-    user = Simulator.open(load_model(as_spec(model), base_url=base_url), work, domain, **options)
+    loaded = load_model(as_spec(model), base_url=base_url, concurrency=concurrency, engine=engine)
+    user = Simulator.open(loaded, work, domain, **options)
     with console.progress(f"simulate {domain}") as progress:
         counts = simulate_file(user, requests, out, fingerprint(work / "tables" / domain), progress)
     console.headline(f"simulate {domain}: {counts['answered']:,} choices in {out}")

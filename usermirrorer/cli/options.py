@@ -37,23 +37,32 @@ def reports(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Expand the parameter `settings`, a dataclass of `steps`, into one option for each of its fields."""
-    kind: type[Any] = typing.get_type_hints(command)["settings"]
-    names = [field.name for field in dataclasses.fields(kind)]
-    hints = typing.get_type_hints(kind)
+    """Expand parameters that are dataclasses of `steps` into one option for each of their fields.
+
+    Those of `settings` come first; those of any other are a panel of `--help` under its name.
+    """
+    hints = typing.get_type_hints(command)
+    own = inspect.signature(command, eval_str=True).parameters.values()
+    kinds: dict[str, type[Any]] = {p.name: hints[p.name] for p in own if dataclasses.is_dataclass(hints[p.name])}
+    fields = {name: dataclasses.fields(kind) for name, kind in kinds.items()}
 
     @functools.wraps(command)
     def expanded(**given: Any) -> None:
-        command(settings=kind(**{name: given.pop(name) for name in names}), **given)
+        made = {
+            name: kind(**{field.name: given.pop(field.name) for field in fields[name]}) for name, kind in kinds.items()
+        }
+        command(**made, **given)
 
-    own = inspect.signature(command, eval_str=True).parameters.values()
-    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own if p.name != "settings"]
-    for field in dataclasses.fields(kind):
-        option = cast(Any, Annotated)[hints[field.name], typer.Option(help=field.metadata["help"])]
-        default = inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
-        parameters.append(
-            inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=option)
-        )
+    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own if p.name not in kinds]
+    for name, kind in kinds.items():
+        types, panel = typing.get_type_hints(kind), None if name == "settings" else name.capitalize()
+        for field in fields[name]:
+            shown = typer.Option(help=field.metadata["help"], rich_help_panel=panel)
+            option = cast(Any, Annotated)[types[field.name], shown]
+            default = inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
+            parameters.append(
+                inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=option)
+            )
     expanded.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     expanded.__annotations__ = {p.name: p.annotation for p in parameters}
     return expanded
@@ -99,7 +108,13 @@ Name = Annotated[
 ]
 Work = Annotated[Path, typer.Option(help="Directory that holds the output of every step.")]
 Workers = Annotated[int, typer.Option(min=1, help="Threads; any number gives the same bytes.")]
-BaseUrl = Annotated[str | None, typer.Option(help="Server of openai:MODEL; default: OPENAI_BASE_URL.")]
+BaseUrl = Annotated[
+    list[str] | None,
+    typer.Option(help="Server of openai:MODEL, or several that share the work; default: OPENAI_BASE_URL."),
+]
+Concurrency = Annotated[
+    int | None, typer.Option(min=1, help="Most requests at a time at each server of openai:MODEL; default: 64.")
+]
 Prompt = Annotated[str | None, typer.Option(help="Instruction; default: that of the decisions.")]
 Version = Annotated[
     bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)

@@ -1,6 +1,7 @@
 """What a person sees of a running command: lines, headlines, warnings, progress and, with --json, one object.
 
-A command prints through these functions; `--quiet`, `--json` and `--verbose` are decided here and nowhere else.
+A command prints through these functions; `--quiet`, `--json` and `--verbose` are decided here and nowhere else. What
+is shown may be other people's text: nothing in it steers the terminal (`printable.py`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from usermirrorer.console.printable import printable, printable_json
+from usermirrorer.wording import format_seconds
 
 
 if TYPE_CHECKING:
@@ -64,7 +68,8 @@ def output(quiet: bool = False, as_json: bool = False, verbose: bool = False) ->
             _print(_output.last)
     finally:
         if as_json and _output.facts:
-            print(json.dumps(_output.facts, indent=1, ensure_ascii=False, default=str), file=stdout, flush=True)
+            text = json.dumps(_output.facts, indent=1, ensure_ascii=False, default=str)
+            print(printable_json(text), file=stdout, flush=True)
         _output = before
 
 
@@ -112,7 +117,7 @@ def _print(line: str, style: str = "") -> None:
     from rich.text import Text
 
     console = terminal()
-    for text in line.split("\n"):
+    for text in printable(line).split("\n"):
         indent = " " * (len(text) - len(text.lstrip()))
         # What can't be broken between words, such as a path, stays whole.
         words = Text(text.strip(), style=style, overflow="ignore")
@@ -123,28 +128,48 @@ def _print(line: str, style: str = "") -> None:
 
 
 @contextmanager
-def progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A function (done, total) that reports progress: a bar on a terminal, a line every few seconds in a log."""
+def progress(what: str) -> Iterator[Callable[..., None]]:
+    """A function (done, total, tokens) that reports progress: a bar on a terminal, a line every few seconds in a log.
+
+    `tokens` are those that models have read and written so far. What was done before the first report counts for
+    neither rate nor time left.
+    """
     if _output.quiet:
-        yield lambda done, total: None
+        yield lambda done, total, tokens=0: None
         return
     console = terminal()
+    started = reported = time.monotonic()
+    before: list[int] = []
+
+    def rates(done: int, tokens: int) -> tuple[float, str]:
+        """Done per second, in words with the tokens per second."""
+        if not before:
+            before.append(done)
+        seconds = max(time.monotonic() - started, 1e-9)
+        rate = (done - before[0]) / seconds
+        return rate, f"{rate:,.3g}/s" + (f", {tokens / seconds:,.0f} tokens/s" if tokens else "")
+
     if sys.stdout.isatty() and not console.is_dumb_terminal:
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+        )  # fmt: skip
         with Progress(*columns, console=console, transient=True) as bar:
-            task = bar.add_task(what, total=None)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
+            task = bar.add_task(what, total=None, rate="")
+            yield lambda done, total, tokens=0: bar.update(
+                task, completed=done, total=total, rate=rates(done, tokens)[1]
+            )
         return
-    started = reported = time.monotonic()
 
-    def write(done: int, total: int) -> None:
+    def write(done: int, total: int, tokens: int = 0) -> None:
         nonlocal reported
+        rate, told = rates(done, tokens)
         now = time.monotonic()
         if now - reported > LOG_EVERY_SECONDS and done < total:
             reported = now
-            left = (now - started) / max(done, 1) * (total - done)
-            _print(f"{what}: {done / max(total, 1):.0%} after {now - started:.0f} s, about {left:.0f} s left")
+            left = f", about {format_seconds((total - done) / rate)} left" if rate else ""
+            _print(f"{what}: {done / max(total, 1):.0%} after {now - started:.0f} s, {told}{left}")
 
     yield write

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from usermirrorer.console import is_silent, terminal
+from usermirrorer.console.printable import printable
 
 
 INDENT, GAP = 2, 2
@@ -41,6 +42,8 @@ def show_table(
         return
     console, styled = terminal(), styles or {}
     align = align[: len(headings)] + align[-1] * (len(headings) - len(align))
+    headings = [printable(heading) for heading in headings]
+    rows = [row and [printable(cell) for cell in row] for row in rows]
     cells = [row for row in rows if row is not None]
     for number, (label, columns) in enumerate(_fitting(headings, cells, align, console.width - INDENT)):
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), title_justify="left")
@@ -54,7 +57,7 @@ def show_table(
                 shown = [row[column] for column, _ in [(0, label), *columns]]
                 table.add_row(*(Text(cell, styled.get(cell, "")) for cell in shown))
         if title and not number:
-            console.print(Text(" " * INDENT + title, style="bold"))
+            console.print(Text(" " * INDENT + printable(title), style="bold"))
         console.print(Padding(table, (0, 0, 0, INDENT), expand=False))
         console.print()
 

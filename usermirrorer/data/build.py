@@ -14,26 +14,29 @@ from usermirrorer.data.decisions.score import score
 from usermirrorer.data.items.embeddings import embed_items
 from usermirrorer.data.log.prepare import prepare
 from usermirrorer.data.pairs.distill import distill
-from usermirrorer.data.recipe import DataRecipe, DomainRecipe
+from usermirrorer.data.recipe import DataRecipe, DomainRecipe, Predictor, Writer
 from usermirrorer.data.scenes.make import make_scenes
 from usermirrorer.data.sources import load_domain
 from usermirrorer.errors import UserError
 from usermirrorer.llm import load_model
+from usermirrorer.llm.protocol import LanguageModel
 from usermirrorer.shipped import shipped
 from usermirrorer.steps import PrepareSettings
 
 
-def build(recipe: DataRecipe, work: Path, raw: Mapping[str, Path], workers: int = 1) -> list[StepReport]:
+def build(
+    recipe: DataRecipe, work: Path, raw: Mapping[str, Path], workers: int = 1, dry_run: bool = False
+) -> list[StepReport]:
     """Make the pairs of a recipe under `work`; returns a report of every step, that of the pairs last.
 
     `raw` overrides the recipe's directories of raw files. All models and settings are checked before anything is
-    computed, so a wrong SPEC costs nothing.
+    computed, so a wrong SPEC costs nothing. A `dry_run` stops before the models: it shows what they will take.
     """
     unknown = set(raw) - {domain.name for domain in recipe.domains}
     if unknown:
         raise UserError(f"--raw {unknown.pop()}=…: the recipe has {', '.join(d.name for d in recipe.domains)}")
-    models = {variant: load_model(writer.llm) for variant, writer in recipe.writers.items()}
-    predictor = load_model(recipe.predictor.llm)
+    models = {variant: load(writer) for variant, writer in recipe.writers.items()}
+    predictor = load(recipe.predictor)
     for domain in recipe.domains:
         source = load_domain(domain.name, work)
         for settings in domain.scene_settings(recipe.seed).values():
@@ -42,7 +45,14 @@ def build(recipe: DataRecipe, work: Path, raw: Mapping[str, Path], workers: int 
     for domain in recipe.domains:
         reports += _scenes(domain, recipe, work, raw.get(domain.name), workers)
     domains = [load_domain(domain.name, work).name for domain in recipe.domains]
-    for variant, writer in recipe.writers.items():
+    if dry_run:
+        from usermirrorer.data.forecast import forecast, show_forecast
+
+        show_forecast(recipe.name, forecast(recipe, work, domains, models, predictor))
+        return reports
+    # The writer that is the predictor too comes last, so that no model is loaded twice.
+    writers = sorted(recipe.writers.items(), key=lambda one: models[one[0]].name == predictor.name)
+    for variant, writer in writers:
         chosen = writer.settings(recipe.prompt, recipe.seed)
         for name in domains:
             answer = partial(decide, name, work, variant, models[variant], chosen)
@@ -62,6 +72,11 @@ def build(recipe: DataRecipe, work: Path, raw: Mapping[str, Path], workers: int 
     say(f"  usermirrorer train sft --config {fitting[0] if fitting else 'RECIPE'} \\")
     say(f"    --dataset_name {pairs.directory} --output_dir {work / 'models' / 'sft'}")
     return reports
+
+
+def load(asked: Writer | Predictor) -> LanguageModel:
+    """The model that a recipe names, where and how it says."""
+    return load_model(asked.llm, base_url=asked.base_url, concurrency=asked.concurrency, engine=asked.engine)
 
 
 def prepare_domain(domain: str, raw: Path | None, work: Path, settings: PrepareSettings) -> list[StepReport]:

@@ -7,7 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from usermirrorer.settings import read_settings
-from usermirrorer.steps import DecideSettings, DistillSettings, PrepareSettings, Sampling, SceneSettings, Selection
+from usermirrorer.steps import (
+    DecideSettings,
+    DistillSettings,
+    EngineSettings,
+    PrepareSettings,
+    Sampling,
+    SceneSettings,
+    Selection,
+)
 
 
 @dataclass(frozen=True)
@@ -50,10 +58,15 @@ class DomainRecipe:
 
 @dataclass(frozen=True, kw_only=True)
 class Writer(Sampling):
-    """A model that writes decision processes, and how it is sampled."""
+    """A model that writes decision processes, and how it is sampled; where and how it runs as in `load_model`."""
 
     llm: str
     n: int = DecideSettings.n
+    base_url: str | list[str] | None = None
+    concurrency: int | None = None
+    engine: EngineSettings = field(default_factory=EngineSettings)
+    dollars_per_million: list[float] | None = None  # prompt and completion tokens, for --dry-run
+    tokens_per_second: float | None = None  # of all engines together, for --dry-run
 
     def settings(self, prompt: str, seed: int) -> DecideSettings:
         return DecideSettings(**vars(self.sampling), n=self.n, prompt=prompt, seed=seed)
@@ -61,9 +74,14 @@ class Writer(Sampling):
 
 @dataclass(frozen=True)
 class Predictor:
-    """The model under which decision processes are scored."""
+    """The model under which decision processes are scored; where and how it runs as in `load_model`."""
 
     llm: str
+    base_url: str | list[str] | None = None
+    concurrency: int | None = None
+    engine: EngineSettings = field(default_factory=EngineSettings)
+    dollars_per_million: list[float] | None = None  # prompt and completion tokens, for --dry-run
+    tokens_per_second: float | None = None  # of all engines together, for --dry-run
 
 
 @dataclass(frozen=True)

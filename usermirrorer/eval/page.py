@@ -1,6 +1,7 @@
 """The report as one HTML page without scripts or external resources, and the same as Markdown.
 
-`sections` says what is in it; `templates` lay it out.
+`sections` says what is in it; `templates` lay it out. Titles and what models wrote are other people's text: it can't
+leave its place, nor change the direction or the colour of what stands beside it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from usermirrorer.console.printable import printable
 from usermirrorer.data.artefacts.card import cell, code_block
 from usermirrorer.eval.sections import sections
 
@@ -30,6 +32,7 @@ def _render(template: str, metrics: dict[str, Any], autoescape: bool) -> str:
     environment = Environment(
         loader=PackageLoader("usermirrorer.eval"),
         autoescape=autoescape,
+        finalize=_shown,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -44,3 +47,8 @@ def _render(template: str, metrics: dict[str, Any], autoescape: bool) -> str:
         "code_block": code_block,
     }
     return environment.get_template(template).render(values)
+
+
+def _shown(value: Any) -> Any:
+    # A figure is a string of its own type, which says that it is escaped already.
+    return type(value)(printable(value)) if isinstance(value, str) else value

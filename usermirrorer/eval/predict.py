@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import polars as pl
 
+from usermirrorer.data.artefacts.journal import Journal
+from usermirrorer.data.artefacts.store import Progress, unseen
 from usermirrorer.llm.choose import choose, prompt_limit
-from usermirrorer.llm.prompts import conversation, shed_history
+from usermirrorer.llm.execution import answer_scenes
+from usermirrorer.llm.prompts import SceneText, conversation, shed_history
 from usermirrorer.llm.protocol import LanguageModel
+from usermirrorer.llm.requests import Task, Usage
 from usermirrorer.seeds import scene_seed
 from usermirrorer.steps import Sampling
 
@@ -25,10 +27,6 @@ PREDICTED: dict[str, pl.DataType | type[pl.DataType]] = {
     "probs": pl.List(pl.Float64),
 }
 
-BATCH = 96
-"""Scenes passed to the model at once: so few that a local model still holds their prompts when it weighs the options,
-enough to fill an engine's batch."""
-
 
 def predict(
     model: LanguageModel,
@@ -39,34 +37,37 @@ def predict(
     context: str,
     sampling: Sampling,
     seed: int,
-    progress: Callable[[int], None] = lambda done: None,
+    journal: Journal,
+    progress: Progress = unseen,
 ) -> pl.DataFrame:
     """Rows of PREDICTED, one per scene and sample.
 
     `scenes` are already in `context`. A scene too long for the model sheds its oldest history (`shed` entries); one
-    that is too long even without history has no row (`evaluate` counts it as `too_long`). `progress` is called with
-    the number of scenes done. The samples of a scene depend only on (seed, scene_id).
+    that is too long even without history has no row (`evaluate` counts it as `too_long`). `journal` keeps every answer
+    from the moment it is there, and has those of an interrupted run. The samples of a scene depend only on (seed,
+    scene_id). Raises StepFailed, once the others are kept, if some scenes were not answered.
     """
     limit = prompt_limit(model, sampling, mode)
-    rows: list[dict[str, object]] = []
-    for start in range(0, len(scenes), BATCH):
-        batch = []
-        for scene_id, text in scenes[start : start + BATCH].select("scene_id", "text").iter_rows():
-            fitted = shed_history(text, prompt, model.count_tokens, limit)
-            if fitted is not None:
-                batch.append((scene_id, *fitted))
-        answers = choose(
-            model,
-            [conversation(text, prompt) for _, text, _ in batch],
-            [len(text["action_list"]) for _, text, _ in batch],
-            repeat=repeat,
-            sampling=sampling,
-            mode=mode,
-            seeds=[scene_seed(seed, scene_id) for scene_id, _, _ in batch],
-        )
-        for (scene_id, _, shed), processes in zip(batch, answers, strict=True):
-            for sample, process in enumerate(processes):
-                row = {"scene_id": scene_id, "context": context, "sample": sample, "shed": shed, **vars(process)}
-                rows.append({**row, "probs": process.probs.tolist()})
-        progress(min(start + BATCH, len(scenes)))
-    return pl.DataFrame(rows, schema=PREDICTED)
+
+    def answered(scene_id: str, text: SceneText) -> Task[list[dict[str, object]]]:
+        fitted = shed_history(text, prompt, model.count_tokens, limit)
+        if fitted is None:
+            return []
+        shown, shed = fitted
+        processes = yield from choose(
+            model, conversation(shown, prompt), len(shown["action_list"]),
+            repeat=repeat, sampling=sampling, mode=mode, seed=scene_seed(seed, scene_id),
+        )  # fmt: skip
+        row = {"scene_id": scene_id, "context": context, "shed": shed}
+        return [
+            row | {"sample": sample, **vars(process), "probs": process.probs.tolist()}
+            for sample, process in enumerate(processes)
+        ]
+
+    def keep(number: int, rows: list[dict[str, object]], usage: Usage) -> None:
+        journal.put(number, rows)
+        progress(journal.units, len(scenes), usage.tokens)
+
+    asked = enumerate(scenes.select("scene_id", "text").iter_rows())
+    answer_scenes(model, ((number, answered(*scene)) for number, scene in asked if number not in journal), keep)
+    return pl.DataFrame(journal.rows, schema=PREDICTED)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
+import math
 import platform
 import shlex
 import sys
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from usermirrorer.data.artefacts.store import fingerprint, read_manifest
+from usermirrorer.errors import UserError
 from usermirrorer.llm.paths import model_directory, training_record
+from usermirrorer.records import read_record
 from usermirrorer.secrets import redact
 
 
@@ -49,10 +50,11 @@ def training_of(spec: str) -> dict[str, Any] | None:
     sentence on why it is not known.
     """
     directory, record = model_directory(spec), training_record(spec)
-    if directory is None or record is None or not {"method", "base", "data"} <= record.keys():
+    if directory is None or record is None or not all(record.get(key) for key in ("method", "base", "data")):
         return None
     state = directory / STATE
-    history = json.loads(state.read_text(encoding="utf-8"))["log_history"] if state.is_file() else []
+    remedy = f"delete it: {spec} is then shown without curves"
+    history = read_record(state, remedy).get("log_history") if state.exists() else []
     return {
         **{key: record.get(key) for key in ("method", "base", "versions", "git_revision", "run")},
         "data": {key: record["data"].get(key) for key in ("path", "fingerprint", "rows", "kept", "dropped")},
@@ -61,20 +63,37 @@ def training_of(spec: str) -> dict[str, Any] | None:
     }
 
 
-def curves(history: Sequence[dict[str, Any]]) -> dict[str, list[list[float]]]:
-    """[step, value] of everything in CURVES that a trainer's log has."""
-    found = {name: [[entry["step"], float(entry[name])] for entry in history if name in entry] for name in CURVES}
-    return {name: points for name, points in found.items() if points}
+def curves(history: Any) -> dict[str, list[list[float]]]:
+    """[step, value] of every number of CURVES that a trainer's log has."""
+    entries = [entry for entry in history if isinstance(entry, dict)] if isinstance(history, list) else []
+    points = {name: [(_number(one.get("step")), _number(one.get(name))) for one in entries] for name in CURVES}
+    found = {
+        name: [[int(step), value] for step, value in of if step is not None and value is not None]
+        for name, of in points.items()
+    }
+    return {name: of for name, of in found.items() if of}
+
+
+def _number(value: Any) -> float | None:
+    """A number, which a log may also have as text; None for anything else."""
+    try:
+        number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _pairs(data: dict[str, Any]) -> dict[str, dict[str, int]] | str:
     """Domain -> stage -> how many scenes were left for pairs, or why that is not known."""
     path = str(data.get("path", ""))
     directory = Path(path).expanduser()
-    manifest = read_manifest(directory) if path and directory.is_dir() else None
+    try:
+        manifest = read_manifest(directory) if path and directory.is_dir() else None
+    except UserError as error:
+        return str(error)
     if manifest is None:
         return f"the manifest of {path or 'its pairs'} is not there"
     content = manifest["content"]
-    if data["fingerprint"] not in (content.get("fingerprint"), fingerprint(directory)):
+    if data.get("fingerprint") not in (content.get("fingerprint"), fingerprint(directory)):
         return f"{path} was built anew since"
     return content.get("funnel") or f"{path} has no funnel in its manifest"

@@ -12,11 +12,11 @@ import polars as pl
 
 from usermirrorer.data.artefacts.store import write_bytes
 from usermirrorer.errors import UserError
-from usermirrorer.eval.card import PREDICTIONS
 from usermirrorer.eval.evaluate import compare
 from usermirrorer.eval.headline import headline
 from usermirrorer.eval.page import markdown, page
 from usermirrorer.eval.parents import parents
+from usermirrorer.eval.saved import EXAMPLES, METRICS, RUN, read_predictions, read_saved
 from usermirrorer.eval.scene_predictions import KEYS
 from usermirrorer.eval.table import remarks
 
@@ -31,9 +31,10 @@ def report(dirs: Sequence[Path], out: Path) -> Path:
         raise UserError("no directory to report on: pass one or more that `usermirrorer eval` wrote")
     found = merged(dirs)
     found["command"] = shlex.join(["usermirrorer", "report", *map(str, dirs), "--out", str(out)])
-    out.mkdir(parents=True, exist_ok=True)
     text = json.dumps(summary(found), indent=1, ensure_ascii=False) + "\n"
-    for name, content in {"summary.json": text, "report.md": markdown(found), "report.html": page(found)}.items():
+    written = {"summary.json": text, "report.md": markdown(found), "report.html": page(found)}
+    out.mkdir(parents=True, exist_ok=True)
+    for name, content in written.items():
         write_bytes(out / name, content.encode())
     return out / "report.html"
 
@@ -44,18 +45,18 @@ def merged(dirs: Sequence[Path]) -> dict[str, Any]:
     Every model has its `spec`, `prompt`, `settings`, `bases`, `training` and `examples`; `runs` has the record of
     every directory.
     """
-    runs = [(directory, _read(directory, "metrics.json")) for directory in dirs]
+    runs = [(directory, read_saved(directory, METRICS)) for directory in dirs]
+    records = {str(directory): read_saved(directory, RUN) for directory in dirs}
     first = runs[0][1]
     models: dict[str, Any] = {}
-    predictions, records = [], {}
+    predictions = []
     related: dict[str, str] = {}
     redistribute: dict[str, bool] = {}
     for directory, metrics in runs:
         if metrics["scenes"]["fingerprint"] != first["scenes"]["fingerprint"]:
             raise UserError(f"{directory} and {dirs[0]} answered different scenes: report them separately")
-        rows = pl.read_parquet(directory / PREDICTIONS)
-        texts, settings = _read(directory, "examples.json"), metrics["settings"]
-        records[str(directory)] = _read(directory, "run.json")
+        rows = read_predictions(directory)
+        texts, settings = read_saved(directory, EXAMPLES), metrics["settings"]
         redistribute |= texts["redistribute_text"]
         names = {name: name if name not in models else f"{directory.name}/{name}" for name in metrics["models"]}
         related |= {names[b]: names[a] for b, a in parents(settings["models"], settings["bases"]).items()}
@@ -118,13 +119,3 @@ def _headline(model: dict[str, Any], strongest: str) -> dict[str, Any]:
         "counts": model["counts"].get("full"),
     }
     return {**full, **{name: value for name, value in extra.items() if value is not None}}
-
-
-def _read(directory: Path, name: str) -> dict[str, Any]:
-    path = directory / name
-    if not path.is_file():
-        raise UserError(f"{directory} holds no {name}: pass a directory that `usermirrorer eval` wrote")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON ({error}): run `usermirrorer eval` again") from None

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -17,7 +19,8 @@ from typing import Any
 import polars as pl
 
 from usermirrorer.console import headline, progress, say
-from usermirrorer.data.artefacts.store import write_bytes, write_parquet
+from usermirrorer.data.artefacts.journal import Journal
+from usermirrorer.data.artefacts.store import file_digest, locked, write_bytes, write_parquet
 from usermirrorer.errors import UserError, unknown_name
 from usermirrorer.eval.baselines import load_baselines
 from usermirrorer.eval.best_possible import best_possible
@@ -28,15 +31,18 @@ from usermirrorer.eval.examples import examples, redistributable
 from usermirrorer.eval.parents import bases_of, parents
 from usermirrorer.eval.predict import predict
 from usermirrorer.eval.provenance import run_record, training_of
+from usermirrorer.eval.saved import EXAMPLES, METRICS, RUN
 from usermirrorer.eval.scene_predictions import KEYS
 from usermirrorer.eval.scenes import load_scenes, probe_of, sibling
 from usermirrorer.eval.table import show_metrics
 from usermirrorer.llm import as_spec, load_model
 from usermirrorer.llm.choose import MODES, trained_mode, trained_prompt
+from usermirrorer.llm.identity import answering_settings
 from usermirrorer.llm.paths import model_digest
 from usermirrorer.llm.prompts import INSTRUCTIONS
 from usermirrorer.llm.protocol import LanguageModel
-from usermirrorer.steps import EvalSettings, Sampling
+from usermirrorer.records import sealed
+from usermirrorer.steps import EngineSettings, EvalSettings, Sampling
 
 
 def run_eval(
@@ -46,7 +52,9 @@ def run_eval(
     settings: EvalSettings | None = None,
     *,
     baselines: Path | None = None,
-    base_url: str | None = None,
+    base_url: str | Sequence[str] | None = None,
+    concurrency: int | None = None,
+    engine: EngineSettings | None = None,
 ) -> dict[str, Any]:
     """Evaluate `models` (name -> SPEC) on the scenes at `source`; write OUT/metrics.json and what lies beside it.
 
@@ -68,17 +76,20 @@ def run_eval(
     baseline_rows, note = load_baselines(baselines or sibling(source, "baselines", split), scenes, train)
     recorded = {"sampling": asdict(settings.sampling), "seed": settings.seed, "anonymise": settings.anonymise_items}
     # Loads no weights yet, but a missing model fails now and not after hours spent on the others.
-    loaded = {name: load_model(spec, base_url=base_url) for name, spec in models.items()}
+    place: dict[str, Any] = {"base_url": base_url, "concurrency": concurrency, "engine": engine}
+    loaded = {name: load_model(spec, **place) for name, spec in models.items()}
     modes = {name: settings.mode or trained_mode(spec) for name, spec in models.items()}
     repeats = {name: settings.repeat if mode == "decision" else 1 for name, mode in modes.items()}
     prompts = {name: prompt or trained_prompt(spec, modes[name]) for name, spec in models.items()}
+    training = {name: training_of(spec) for name, spec in models.items()}
+    bases = {name: bases_of(spec) for name, spec in models.items()}
     parts = []
     for name, model in loaded.items():
-        asked = {"mode": modes[name], "repeat": repeats[name], **recorded, "base_url": base_url}
+        asked = {"mode": modes[name], "repeat": repeats[name], **recorded, "base_url": base_url or None}
+        asked["engine"] = answering_settings(engine)
         answer = partial(_answer, model, prompts[name], asked, out)
         parts += [answer(scenes, context).with_columns(model=pl.lit(name)) for context in contexts]
     predictions = pl.concat(parts)
-    bases = {name: bases_of(spec) for name, spec in models.items()}
     metrics = {
         "source": source,
         "settings": {
@@ -90,7 +101,7 @@ def run_eval(
             "prompts": prompts,
             "bases": bases,
         },
-        "training": {name: training_of(spec) for name, spec in models.items()},
+        "training": training,
         "read": counts,
         "notes": [note] if note else [],
         **evaluate(
@@ -111,8 +122,10 @@ def run_eval(
         "redistribute_text": redistributable(scenes["dataset"].unique().sort(), sibling(source, "tables")),
         "models": {str(name): examples(rows, shown, settings.seed) for (name,), rows in full},
     }
-    for name, content in {"metrics": metrics, "examples": texts, "run": run_record()}.items():
-        write_bytes(out / f"{name}.json", (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    for name, content in {METRICS: metrics, EXAMPLES: texts}.items():
+        write_bytes(out / name, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    files = {name: file_digest(out / name) for name in (METRICS, EXAMPLES, PREDICTIONS)}
+    write_bytes(out / RUN, sealed({**run_record(), "files": files}))
     write_card(out, metrics)
     show_metrics(metrics)
     headline(f"eval: {', '.join(models)} on {len(scenes):,} scenes of {source}, measures in {out}")
@@ -149,11 +162,15 @@ def _answer(
     """One model's predictions for scenes in one context, from OUT/.parts if they are already there."""
     scenes = with_context(scenes, context, settings["seed"])
     scenes = anonymise_items(scenes) if settings["anonymise"] else scenes
-    part = out / ".parts" / f"{_key(model.name, prompt, context, settings, scenes)}.parquet"
-    if part.is_file():
+    place, key = out / ".parts", _key(model.name, prompt, context, settings, scenes)
+    # The name ends in the digest of the rows.
+    if kept := sorted(place.glob(f"{key}-*.parquet")):
+        part = kept[0]
+        if part.stem != f"{key}-{file_digest(part)}":
+            raise UserError(f"{part} is not as it was written (changed or damaged); delete it to ask again")
         say(f"{model.name}, {context}: already answered, {len(scenes):,} scenes")
     else:
-        with progress(f"{model.name}, {context}") as report:
+        with progress(f"{model.name}, {context}") as report, _kept(place / key) as journal:
             rows = predict(
                 model,
                 scenes,
@@ -163,11 +180,29 @@ def _answer(
                 context,
                 Sampling(**settings["sampling"]),
                 settings["seed"],
-                lambda done: report(done, len(scenes)),
+                journal,
+                report,
             )
-        part.parent.mkdir(parents=True, exist_ok=True)
-        write_parquet(rows.to_arrow(), part)
+            write_parquet(rows.to_arrow(), whole := place / f"{key}.parquet")
+            part = whole.rename(place / f"{key}-{file_digest(whole)}.parquet")
     return pl.read_parquet(part)
+
+
+@contextmanager
+def _kept(directory: Path) -> Iterator[Journal]:
+    """The answers of an unfinished evaluation; if it is interrupted, the next one goes on after them."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with locked(directory / ".lock", directory):
+        journal = Journal(directory)
+        journal.resume()
+        done = False
+        try:
+            yield journal
+            done = True
+        finally:
+            journal.close()
+            if done or not journal.units:
+                shutil.rmtree(directory)
 
 
 def _key(spec: str, prompt: str, context: str, settings: Mapping[str, Any], scenes: pl.DataFrame) -> str:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
 
-from usermirrorer.data.artefacts.convert import milliseconds
+from usermirrorer.data.artefacts.convert import LATEST_MS, milliseconds
 from usermirrorer.data.artefacts.reader import read_rows
 from usermirrorer.data.artefacts.schema import SCENES, scene_id
-from usermirrorer.data.artefacts.store import read_manifest
-from usermirrorer.errors import UserError
+from usermirrorer.data.artefacts.store import finished_manifest, read_manifest
+from usermirrorer.errors import UserError, shorten
 from usermirrorer.llm.prompts import LABELS
 
 
@@ -59,18 +61,30 @@ def probe_of(source: str | Path) -> dict[str, Any] | None:
 
 
 def sibling(source: str | Path, artefact: str, split: str = "") -> Path | None:
-    """WORK/`artefact`/DOMAIN/`split` of scenes at WORK/scenes/DOMAIN/SPLIT, None if it has no parquet files."""
+    """WORK/`artefact`/DOMAIN/`split` of scenes at WORK/scenes/DOMAIN/SPLIT, None if it has no parquet files.
+
+    Raises UserError if these are not as their step wrote them.
+    """
     path = Path(source).resolve()
     if path.parent.parent.name != "scenes":
         return None
     found = path.parent.parent.parent / artefact / path.parent.name / split
-    return found if any(found.glob("*.parquet")) else None
+    if not any(found.glob("*.parquet")):
+        return None
+    finished_manifest(found)
+    return found
 
 
 def _is_blank(text: Any, place: str) -> bool:
     if not isinstance(text, dict) or "action_list" not in text:
         raise UserError(f"{place}: `text` is not an object with profile, history and action_list; write it as one")
-    return not text["action_list"] or any(not (option or "").strip() for option in text["action_list"])
+    for name in ("profile", "history"):
+        if not isinstance(text.get(name), str | None):
+            raise UserError(f"{place}: {name} is {shorten(repr(text[name]))}; write text")
+    options = text["action_list"]
+    if options is not None and not (isinstance(options, list) and all(isinstance(one, str | None) for one in options)):
+        raise UserError(f"{place}: action_list is {shorten(repr(options))}; write a list of texts")
+    return not options or any(not (option or "").strip() for option in options)
 
 
 def _scene(row: dict[str, Any], place: str) -> dict[str, Any]:
@@ -83,30 +97,93 @@ def _scene(row: dict[str, Any], place: str) -> dict[str, Any]:
         raise UserError(f"{place} has {options} option(s): a scene has 2 to {len(LABELS)}")
     if not 0 <= position < options:
         raise UserError(f"{place}: item_pos is {position}, outside 0 to {options - 1}; count positions from 0")
-    time = milliseconds(row["timestamp"])
-    if time is None:
-        given = row["timestamp"]
-        raise UserError(f"{place}: timestamp {given!r} is not a time; write 2015-03-01 12:00:00 or seconds")
-    dataset, user, item = (str(row[name]) for name in ("dataset", "user_id", "item_id"))
-    return {
-        **{name: row.get(name) for name in SCENES.names},
+    time = _time(row["timestamp"], "timestamp", place)
+    dataset, user, item = (_identifier(row[name], name, place) for name in ("dataset", "user_id", "item_id"))
+    named = row.get("scene_id") or scene_id(dataset, user, item, time)
+    if not isinstance(named, str) or not re.fullmatch(r"[0-9a-f]{16}", named):
+        raise UserError(f"{place}: scene_id is {named!r}, not 16 hex digits; leave it out, and it is made")
+    scene: dict[str, Any] = {
         "dataset": dataset,
         "user_id": user,
         "item_id": item,
-        "scene_id": str(row.get("scene_id") or scene_id(dataset, user, item, time)),
+        "scene_id": named,
         "timestamp": time,
-        "group_id": None if row.get("group_id") is None else str(row["group_id"]),
-        "group_time": milliseconds(row.get("group_time")),
+        "group_id": None if row.get("group_id") is None else _identifier(row["group_id"], "group_id", place),
+        "group_time": None if row.get("group_time") is None else _time(row["group_time"], "group_time", place),
         "text": {**text, "profile": text.get("profile") or "", "history": text.get("history") or ""},
-        "impression_list": None if row.get("impression_list") is None else [str(i) for i in row["impression_list"]],
         "item_pos": position,
         "choice_cnt": count,
+        **{name: row.get(name) for name in ("split", "exposure", "history_len", "user_cnt")},
+        **{name: row.get(name) for name in ("impression_list", "sources", "item_cnt", "later_chosen")},
         "choices": [position] if row.get("choices") is None else row["choices"],
     }
+    _check_further(scene, place)
+    if scene["impression_list"] is not None:
+        scene["impression_list"] = _items(scene["impression_list"], item, position, place)
+    return scene
+
+
+def _check_further(scene: dict[str, Any], place: str) -> None:
+    """Raises UserError for a value of a column that need not be there, if it is of another type or out of range."""
+    options = range(scene["choice_cnt"])
+    for name in ("split", "exposure"):
+        if not isinstance(scene[name], str | None):
+            raise UserError(f"{place}: {name} is {scene[name]!r}; write text")
+    for name in ("history_len", "user_cnt"):
+        if scene[name] is not None and _integer(scene, name, place) < 0:
+            raise UserError(f"{place}: {name} is {scene[name]}; write 0 or more")
+    for name in ("impression_list", "sources", "item_cnt"):
+        if scene[name] is not None and (not isinstance(scene[name], list) or len(scene[name]) != len(options)):
+            raise UserError(
+                f"{place}: {name} has not one value for each of the {len(options)} options; make them agree"
+            )
+    if not all(isinstance(one, str) for one in scene["sources"] or ()):
+        raise UserError(f"{place}: sources are {shorten(repr(scene['sources']))}; write texts")
+    if not all(_is_integer(one) and 0 <= one < 2**63 for one in scene["item_cnt"] or ()):
+        raise UserError(f"{place}: item_cnt is {shorten(repr(scene['item_cnt']))}; write numbers from 0")
+    for name in ("choices", "later_chosen"):
+        found = scene[name]
+        if found is not None and not (isinstance(found, list) and all(_is_integer(i) and i in options for i in found)):
+            raise UserError(f"{place}: {name} is {shorten(repr(found))}; write positions from 0 to {len(options) - 1}")
+    if scene["item_pos"] not in scene["choices"]:
+        raise UserError(
+            f"{place}: choices are {scene['choices']}, without item_pos {scene['item_pos']}; make them agree"
+        )
+
+
+def _items(given: Sequence[Any], chosen: str, position: int, place: str) -> list[str]:
+    """The options' items as ids, if the chosen one is at its position and none is there twice."""
+    items = [_identifier(one, "impression_list", place) for one in given]
+    if items[position] != chosen:
+        raise UserError(
+            f"{place}: item_id is {shorten(chosen)!r}, but {shorten(items[position])!r} is at item_pos {position} "
+            f"of impression_list; make them agree"
+        )
+    if len(set(items)) < len(items):
+        raise UserError(f"{place}: impression_list names an item twice; every option is another item")
+    return items
+
+
+def _time(value: Any, name: str, place: str) -> int:
+    time = milliseconds(value)
+    if time is None or abs(time) > LATEST_MS:
+        given = shorten(repr(value))
+        raise UserError(f"{place}: {name} {given} is not a time; write 2015-03-01 12:00:00 or seconds")
+    return time
+
+
+def _identifier(value: Any, name: str, place: str) -> str:
+    if not _is_integer(value) and not (isinstance(value, str) and value):
+        raise UserError(f"{place}: {name} is {shorten(repr(value))}; write an id as text")
+    return str(value)
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _integer(row: dict[str, Any], name: str, place: str) -> int:
     value = row[name]
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise UserError(f"{place}: {name} is {value!r}; write an integer")
+    if not _is_integer(value) or abs(value) >= 2**63:
+        raise UserError(f"{place}: {name} is {shorten(repr(value))}; write an integer")
     return value

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from dataclasses import fields
 from functools import cache
 from importlib.util import find_spec
 
 from usermirrorer.errors import UserError, closest
 from usermirrorer.llm.protocol import LanguageModel
-from usermirrorer.steps import MODEL_FORMS
+from usermirrorer.steps import MODEL_FORMS, EngineSettings
 
 
 KINDS = ("vllm", "transformers", "openai", "scripted")
 
 
-def load_model(spec: str, *, base_url: str | None = None) -> LanguageModel:
+def load_model(
+    spec: str,
+    *,
+    base_url: str | Sequence[str] | None = None,
+    concurrency: int | None = None,
+    engine: EngineSettings | None = None,
+) -> LanguageModel:
     """The model of a SPEC: one of `MODEL_FORMS`, with `openai:MODEL` at `base_url` or OPENAI_BASE_URL.
 
+    Servers at several URLs share the work; at most `concurrency` requests are in flight at each. `engine` says how a
+    model runs that runs here; transformers knows no more than its `dtype` and `max_model_len`.
     `vllm:MODEL` runs under transformers, and says so, where vLLM is not installed. Loads nothing until the first
     request. Raises UserError if `spec` has another form.
     """
@@ -24,20 +34,28 @@ def load_model(spec: str, *, base_url: str | None = None) -> LanguageModel:
     if not name or kind not in KINDS:
         nearest = closest(kind, KINDS, "") if name else ""
         raise UserError("; ".join(filter(None, [f"'{spec}' is not a model: write {MODEL_FORMS}", nearest])))
-    if base_url is not None and kind != "openai":
-        raise UserError(f"--base-url is for openai:MODEL, not for '{spec}': leave it out or name the server's model")
+    for option, given in (("--base-url", base_url), ("--concurrency", concurrency)):
+        if given not in (None, []) and kind != "openai":
+            raise UserError(f"{option} is for openai:MODEL, not for '{spec}': leave it out or name the server's model")
+    engine = engine or EngineSettings()
+    engine.check()
     if kind == "vllm" and _has_vllm():
-        from usermirrorer.llm.vllm import VLLMModel
+        from usermirrorer.llm.engines.vllm import VLLMModel
 
-        return VLLMModel(name)
+        return VLLMModel(name, engine)
+    known = ("dtype", "max_model_len") if kind in ("vllm", "transformers") else ()
+    for field in fields(engine):
+        if field.name not in known and getattr(engine, field.name) != field.default:
+            option = f"--{field.name.replace('_', '-')}"
+            raise UserError(f"{option} is for vllm:MODEL, not for '{spec}': leave it out")
     if kind in ("vllm", "transformers"):
-        from usermirrorer.llm.transformers import TransformersModel
+        from usermirrorer.llm.engines.transformers import TransformersModel
 
-        return TransformersModel(name)
+        return TransformersModel(name, engine)
     if kind == "openai":
-        from usermirrorer.llm.openai import OpenAIModel
+        from usermirrorer.llm.servers.openai import OpenAIModel
 
-        return OpenAIModel(name, base_url=base_url)
+        return OpenAIModel(name, base_url=base_url, concurrency=concurrency)
     from usermirrorer.llm.scripted import load_scripted
 
     return load_scripted(name)

@@ -6,16 +6,16 @@ scores them at once (the paper's section 4 has both).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from typing import cast
 
 import numpy as np
 
 from usermirrorer.errors import UserError, unknown_name
 from usermirrorer.llm.paths import training_record
 from usermirrorer.llm.prompts import INSTRUCTIONS, LABELS, opened, parse
-from usermirrorer.llm.protocol import Conversation, LanguageModel
+from usermirrorer.llm.protocol import Conversation, LanguageModel, Output
+from usermirrorer.llm.requests import Task, Weigh, Write
 from usermirrorer.steps import Sampling
 
 
@@ -43,44 +43,39 @@ class Process:
 
 def choose(
     model: LanguageModel,
-    conversations: Sequence[Conversation],
-    options: Sequence[int],
+    messages: Conversation,
+    options: int,
     *,
     repeat: int,
     sampling: Sampling,
     mode: str,
-    seeds: Sequence[int],
-) -> list[list[Process]]:
-    """The decision processes of each conversation, each with the probability of every option given it.
+    seed: int,
+) -> Task[list[Process]]:
+    """The decision processes of a prompt (system and user message), each with the options' probabilities given it.
 
-    Each of `conversations` is a prompt (system and user message), with its number of `options` and its seed. Decision
-    mode gives `repeat` processes per conversation, direct mode one, since nothing in it is random. A process that
-    names no option is closed with `\\nBehavior: [` and scored like the others (as published). Raises UserError for an
-    unknown `mode`.
+    Decision mode gives `repeat` processes, direct mode one, since nothing in it is random. A process that names no
+    option is closed with `\\nBehavior: [` and scored like the others (as published). Raises UserError for an unknown
+    `mode`.
     """
     if mode not in MODES:
         raise unknown_name("mode", mode, MODES)
-    labels = [LABELS[:count] for count in options]
+    labels = LABELS[:options]
     if mode == "direct":
-        probs = model.choice_probs([opened(messages, None) for messages in conversations], labels)
-        return [[Process("", None, "stop", False, row)] for row in probs]
-    outputs = model.generate(conversations, repeat, _limited(model, sampling), seeds)
-    drawn = [
-        (messages, names, output.finish_reason, *parse(output.text, len(names)))
-        for messages, names, row in zip(conversations, labels, outputs, strict=True)
-        for output in row
-    ]
+        [probs] = yield [Weigh(opened(messages, None), labels)]
+        return [Process("", None, "stop", False, cast(np.ndarray, probs))]
+    [answer] = yield [Write(messages, repeat, _limited(model, sampling), seed)]
+    outputs = cast(list[Output], answer)
+    drawn = [(output.finish_reason, *parse(output.text, options)) for output in outputs]
     contexts = [
         # Only a text cut off at its limit can exceed the model's length once it is tokenized again.
         _closed(model, messages, text) if reason == "length" else opened(messages, text)
-        for messages, _, reason, text, _ in drawn
+        for reason, text, _ in drawn
     ]
-    probs = model.choice_probs(contexts, [names for _, names, *_ in drawn])
-    processes = iter(
-        Process(text, behavior, reason, behavior is None, row)
-        for (_, _, reason, text, behavior), row in zip(drawn, probs, strict=True)
-    )
-    return [list(islice(processes, len(row))) for row in outputs]
+    rows = yield [Weigh(context, labels) for context in contexts]
+    return [
+        Process(text, behavior, reason, behavior is None, cast(np.ndarray, row))
+        for (reason, text, behavior), row in zip(drawn, rows, strict=True)
+    ]
 
 
 def prompt_limit(model: LanguageModel, sampling: Sampling, mode: str) -> int | None:
@@ -113,7 +108,7 @@ def trained_prompt(spec: str, mode: str = "decision") -> str:
     record = training_record(spec)
     if record is None:
         return "ekb"
-    prompt = record["prompt"]
+    prompt = record.get("prompt")
     if prompt == "direct":
         return "ekb"
     if prompt is None:

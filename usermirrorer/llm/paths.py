@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import os
 from pathlib import Path
 from typing import Any
 
 from usermirrorer.errors import UserError
+from usermirrorer.records import read_record
 
 
 WHOLE_FILE_BYTES, TAIL_BYTES = 64_000_000, 1_000_000
@@ -40,10 +41,19 @@ def model_directory(spec: str) -> Path | None:
 
 
 def training_record(spec: str) -> dict[str, Any] | None:
-    """What `usermirrorer.json` says of a model that was trained here: its prompt, its bases; None without one."""
+    """What `usermirrorer.json` says of a model that was trained here: its prompt, its bases; None without one.
+
+    Raises UserError if it is damaged.
+    """
     directory = model_directory(spec)
-    record = directory / "usermirrorer.json" if directory else None
-    return json.loads(record.read_text(encoding="utf-8")) if record is not None and record.is_file() else None
+    path = directory / "usermirrorer.json" if directory else None
+    if path is None or not os.path.lexists(path):
+        return None
+    record = read_record(path, "copy the model's directory again")
+    bases, data, prompt = record.get("bases", []), record.get("data") or {}, record.get("prompt")
+    if not (isinstance(bases, list) and isinstance(data, dict) and isinstance(prompt, str | None)):
+        raise UserError(f"{path} is not a model's record; copy the model's directory again")
+    return record
 
 
 def model_digest(spec: str) -> str:

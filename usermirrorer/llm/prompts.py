@@ -2,7 +2,7 @@
 
 A conversation is a system message (the instruction), a user message (the scene) and, once decided, an assistant
 message `<decision process>\\nBehavior: [X]`. The same functions serve decide, score, distill, eval and simulate, so
-what is scored is what is trained is what is served.
+what is scored is what is trained is what is served. No text of a scene can pass for the layout (`injection.py`).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import TypedDict
 
+from usermirrorer.llm.injection import NAMES_LABEL, as_option, as_section
 from usermirrorer.llm.protocol import Conversation
 
 
@@ -58,9 +59,9 @@ PROMPT_DATE = "26 Jul 2024"
 
 BEHAVIOR = "Behavior: ["
 
-# A line that names a label: `Behavior: [B]`, also without brackets or with bold marks. The last one counts.
-_BEHAVIOR_LINE = re.compile(r"^[ \t*]*Behavior[ \t*]*:[ \t*]*\[?[ \t]*([A-Z])\b.*$", re.MULTILINE)
-_BEHAVIOR_START = re.compile(r"^[ \t*]*Behavior[ \t*]*:", re.MULTILINE)
+# The last line that names a label counts.
+_BEHAVIOR_LINE = re.compile(rf"^{NAMES_LABEL}.*$", re.MULTILINE)
+_BEHAVIOR_START = re.compile(r"^[ \t*]*+Behavior[ \t*]*+:", re.MULTILINE)
 
 
 EVIDENCE = " (chosen {} after these)"
@@ -69,6 +70,12 @@ EVIDENCE = " (chosen {} after these)"
 EVIDENCE_WORDS = ("rarely", "sometimes", "often")
 
 EVIDENCE_PATTERN = re.escape(EVIDENCE).replace(re.escape("{}"), f"(?:{'|'.join(EVIDENCE_WORDS)})")
+
+
+ROOM_FOR_TEMPLATE = 512
+"""A generous bound on the tokens that a chat template adds."""
+
+CountTokens = Callable[[Sequence[Conversation]], list[int]]
 
 
 class SceneText(TypedDict):
@@ -109,10 +116,10 @@ def conversation(text: SceneText, instruction: str) -> Conversation:
     """System and user message of a scene, without empty sections. `instruction` is a key of `INSTRUCTIONS`."""
     sections = []
     if text["profile"].strip():
-        sections.append("# User Profile\n" + text["profile"].strip())
+        sections.append("# User Profile\n" + as_section(text["profile"]))
     if text["history"].strip():
-        sections.append("## History\n" + text["history"].strip())
-    options = [f"[{LABELS[i]}] {option.strip()}" for i, option in enumerate(text["action_list"])]
+        sections.append("## History\n" + as_section(text["history"]))
+    options = [f"[{LABELS[i]}] {as_option(option)}" for i, option in enumerate(text["action_list"])]
     sections.append("# Exposure List\n" + "\n".join(options))
     return [
         {"role": "system", "content": INSTRUCTIONS[instruction]},
@@ -151,7 +158,7 @@ def parse(output: str, options: int) -> tuple[str, int | None]:
 
 
 def shed_history(
-    text: SceneText, instruction: str, count_tokens: Callable[[Sequence[Conversation]], list[int]], limit: int | None
+    text: SceneText, instruction: str, count_tokens: CountTokens, limit: int | None
 ) -> tuple[SceneText, int] | None:
     """Drop the oldest history until the prompt has at most `limit` tokens; the text and the number of entries dropped.
 
@@ -164,10 +171,17 @@ def shed_history(
     def shed(dropped: int) -> SceneText:
         return {**text, "history": join_history(entries[dropped:])} if dropped else text
 
-    def fits(dropped: int) -> bool:
-        return count_tokens([conversation(shed(dropped), instruction)])[0] <= limit
+    def fits_without(dropped: int) -> bool:
+        return fits(conversation(shed(dropped), instruction), count_tokens, limit)
 
-    if fits(0):
+    if fits_without(0):
         return text, 0
-    dropped = bisect_left(range(len(entries)), True, lo=1, key=fits) if entries else 0
-    return (shed(dropped), dropped) if entries and fits(dropped) else None
+    dropped = bisect_left(range(len(entries)), True, lo=1, key=fits_without) if entries else 0
+    return (shed(dropped), dropped) if entries and fits_without(dropped) else None
+
+
+def fits(messages: Conversation, count_tokens: CountTokens, limit: int | None) -> bool:
+    """Whether a conversation has at most `limit` tokens. A token has a byte or more, so only long ones are counted."""
+    if limit is None or sum(len(turn["content"].encode()) for turn in messages) + ROOM_FOR_TEMPLATE <= limit:
+        return True
+    return count_tokens([messages])[0] <= limit

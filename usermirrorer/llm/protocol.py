@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypedDict
+from typing import TYPE_CHECKING, Protocol, TypedDict
 
 import numpy as np
 
 from usermirrorer.steps import Sampling
+
+
+if TYPE_CHECKING:
+    from usermirrorer.llm.requests import Session
 
 
 class Message(TypedDict):
@@ -37,6 +41,9 @@ class LanguageModel(Protocol):
     @property
     def max_length(self) -> int | None:
         """Tokens of prompt and answer together; None if the model sets no limit."""
+
+    def session(self) -> Session:
+        """The model, ready for requests one by one. It starts here, if it has to."""
 
     def generate(
         self, conversations: Sequence[Conversation], n: int, sampling: Sampling, seeds: Sequence[int]

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from usermirrorer.errors import UserError, unknown_name
+from usermirrorer.llm.execution import BatchSession
 from usermirrorer.llm.prompts import LABELS, answered, history_entries, without_evidence
 from usermirrorer.llm.protocol import Conversation, Output
 from usermirrorer.steps import Sampling
@@ -30,8 +31,10 @@ weights have no scale, the power to which they are raised."""
 NAMED = 0.9
 """Probability that a scripted predictor gives the option that a decision names."""
 
-_HISTORY = "## History\n"
-_OPTIONS = "# Exposure List\n"
+SLOTS = 1024
+
+_HISTORY = re.compile(r"^## History\n", re.MULTILINE)
+_OPTIONS = re.compile(r"^# Exposure List\n(?=\[A\] )", re.MULTILINE)
 _WORD = re.compile(r"[^\W\d_]+(?:['-][^\W\d_]+)*")
 _STOP_WORDS = frozenset("a an and at by for from in is it of on or the to with".split())
 
@@ -43,6 +46,10 @@ class ScriptedWriter:
     name: str
     sharpness: float
     max_length: int | None = None
+
+    def session(self) -> BatchSession:
+        """The writer, answering what has been submitted in batches."""
+        return BatchSession(self, SLOTS)
 
     def generate(
         self, conversations: Sequence[Conversation], n: int, sampling: Sampling, seeds: Sequence[int]
@@ -101,18 +108,12 @@ def read_prompt(messages: Conversation) -> tuple[list[str], list[str]]:
 
     Raises UserError if there is no exposure list.
     """
-    before, found, shown = messages[-1]["content"].rpartition(_OPTIONS)
-    if not found or not shown.startswith("[A] "):
+    before, *found = _OPTIONS.split(messages[-1]["content"])
+    if not found:
         raise UserError("A scripted writer got a prompt without '# Exposure List': give it the prompt of a scene.")
-    options: list[str] = []
-    for line in shown.split("\n"):
-        # An option may have several lines; only the next label in order starts another one.
-        label = f"[{LABELS[len(options)]}] " if len(options) < len(LABELS) else None
-        if label is not None and line.startswith(label):
-            options.append(line.removeprefix(label))
-        else:
-            options[-1] += "\n" + line
-    return history_entries(before.partition(_HISTORY)[2].rstrip("\n")), options
+    options = [line.removeprefix(f"[{label}] ") for label, line in zip(LABELS, found[0].split("\n"), strict=False)]
+    history = "".join(_HISTORY.split(before)[1:])
+    return history_entries(history.rstrip("\n")), options
 
 
 def shared_words(entries: Sequence[str], options: Sequence[str]) -> list[dict[str, float]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ import polars as pl
 from usermirrorer import measures
 from usermirrorer.errors import UserError
 from usermirrorer.eval.calibration import calibrate, fit_calibration
+from usermirrorer.eval.card import PREDICTIONS
+from usermirrorer.eval.saved import METRICS, read_predictions, read_saved
 from usermirrorer.steps import SimulateSettings
 
 
@@ -39,12 +40,11 @@ def read_calibration(directory: Path, model: str, mode: str, prompt: str, settin
     scenes serve. Of more decision processes per scene than are asked for, the first are taken. Raises UserError if
     there is no evaluation, if it has not the model, or if the model answered it in another way.
     """
-    path = directory / "metrics.json"
-    if not path.is_file() or not (directory / "predictions.parquet").is_file():
+    if not (directory / METRICS).is_file() or not (directory / PREDICTIONS).is_file():
         raise UserError(
             f"calibration {directory}: no evaluation here; give a directory that `usermirrorer eval` wrote"
         )
-    measured: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["settings"]
+    measured: dict[str, Any] = read_saved(directory, METRICS)["settings"]
     names = [name for name, spec in measured["models"].items() if _same(spec, model)]
     if not names:
         others = ", ".join(measured["models"].values())
@@ -67,7 +67,7 @@ def read_calibration(directory: Path, model: str, mode: str, prompt: str, settin
             f"calibration {directory}: measured with {repeat} decision processes per scene, fewer than "
             f"samples {votes}; ask for at most {repeat}, or evaluate with --repeat {votes}"
         )
-    rows = pl.read_parquet(directory / "predictions.parquet").filter(
+    rows = read_predictions(directory).filter(
         (pl.col("model") == names[0]) & (pl.col("context") == "full") & (pl.col("sample") < votes)
     )
     if rows.is_empty():

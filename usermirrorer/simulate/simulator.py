@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any, TypedDict, TypeVar, Unpack
 
 from usermirrorer.data.log.tables import load_tables
 from usermirrorer.data.sources import is_own, load_domain
-from usermirrorer.errors import UserError, closest
+from usermirrorer.errors import StepFailed, UserError, closest
 from usermirrorer.llm import as_spec, load_model
-from usermirrorer.llm.choose import (
-    MODES,
-    Process,
-    choose,
-    prompt_limit,
-    trained_mode,
-    trained_prompt,
-    trained_with_evidence,
-)
+from usermirrorer.llm.choose import MODES, choose, prompt_limit, trained_mode, trained_prompt, trained_with_evidence
+from usermirrorer.llm.execution import answer_scenes, run_all
 from usermirrorer.llm.prompts import INSTRUCTIONS, LABELS, SceneText, conversation, shed_history
 from usermirrorer.llm.protocol import Conversation, LanguageModel
+from usermirrorer.llm.requests import Task, Usage
 from usermirrorer.seeds import scene_seed
 from usermirrorer.simulate.batching import Batcher
 from usermirrorer.simulate.calibration import read_calibration
@@ -33,9 +27,6 @@ from usermirrorer.steps import SimulateSettings
 
 
 T = TypeVar("T")
-
-Fitted = tuple[Offer, Conversation, int]
-"""An offer, the prompt that shows it, and how many of the oldest history entries were left out."""
 
 _MODELS = Lock()
 """Engine and tokenizers take one thread at a time, whichever simulator it asks."""
@@ -173,36 +164,45 @@ class Simulator:
         return self.renderer.offers(requests)
 
     def answer(self, offers: Sequence[Offer | UserError]) -> list[Choice | UserError]:
-        """What the user does with each offer; errors stay as they are."""
-        settings, calibration = self.settings, self.calibration
+        """What the user does with each offer; errors stay as they are. Raises StepFailed if the model fails."""
+        if all(isinstance(offer, UserError) for offer in offers):
+            return [offer for offer in offers if isinstance(offer, UserError)]
         with _MODELS:
-            fitted, processes = self._processes(offers)
-        chosen = iter(
-            choice(offer.items, decided, shed, calibration, settings.seed, f"{offer.user_id}\x1f{_shown(messages)}")
-            for (offer, messages, shed), decided in zip(_fitting(fitted), processes, strict=True)
-        )
-        return [one if isinstance(one, UserError) else next(chosen) for one in fitted]
+            answers = run_all(self.model.session(), [self._task(offer) for offer in offers])
+        for answer in answers:
+            if isinstance(answer, StepFailed):
+                raise answer
+        return [answer for answer in answers if not isinstance(answer, StepFailed)]
 
-    def _processes(self, offers: Sequence[Offer | UserError]) -> tuple[list[Fitted | UserError], list[list[Process]]]:
-        """Every offer as the model is shown it, and the decision processes of those that can be shown."""
-        settings, sampling = self.settings, self.settings.sampling
-        limit = prompt_limit(self.model, sampling, self.mode)
-        fitted = [one if isinstance(one, UserError) else self._fit(one, limit) for one in offers]
-        asked = _fitting(fitted)
-        if not asked:
-            return fitted, []
-        return fitted, choose(
-            self.model,
-            [messages for _, messages, _ in asked],
-            [len(offer.text["action_list"]) for offer, _, _ in asked],
-            repeat=settings.samples,
-            sampling=sampling,
-            mode=self.mode,
-            seeds=[scene_seed(settings.seed, _shown(messages)) for _, messages, _ in asked],
-        )
+    def answer_each(
+        self, offers: Iterator[tuple[int, Offer | UserError]], keep: Callable[[int, Choice | UserError, Usage], None]
+    ) -> None:
+        """The same for any number of offers, given with a number each; `keep` gets each answer as soon as it is there.
 
-    def _fit(self, offer: Offer, limit: int | None) -> Fitted | UserError:
-        """The conversation without the oldest history that is too much for the model."""
+        Raises StepFailed, once all the others are kept, if the model failed for some.
+        """
+        with _MODELS:
+            answer_scenes(self.model, ((number, self._task(offer)) for number, offer in offers), keep)
+
+    def _task(self, offer: Offer | UserError) -> Task[Choice | UserError]:
+        """What the user does with an offer."""
+        if isinstance(offer, UserError):
+            return offer
+        settings = self.settings
+        fitted = self._fit(offer, prompt_limit(self.model, settings.sampling, self.mode))
+        if isinstance(fitted, UserError):
+            return fitted
+        messages, shed = fitted
+        processes = yield from choose(
+            self.model, messages, len(offer.text["action_list"]),
+            repeat=settings.samples, sampling=settings.sampling, mode=self.mode,
+            seed=scene_seed(settings.seed, _shown(messages)),
+        )  # fmt: skip
+        key = f"{offer.user_id}\x1f{_shown(messages)}"
+        return choice(offer.items, processes, shed, self.calibration, settings.seed, key)
+
+    def _fit(self, offer: Offer, limit: int | None) -> tuple[Conversation, int] | UserError:
+        """The prompt that shows an offer, and how many of the oldest history entries it leaves out."""
         options = len(offer.text["action_list"])
         if not 2 <= options <= len(LABELS):
             return UserError(f"there are {options} options; give 2 to {len(LABELS)}")
@@ -210,16 +210,12 @@ class Simulator:
         if fit is None:
             return UserError(f"longer than {limit} tokens even without history; shorten or drop options")
         text, shed = fit
-        return offer, conversation(text, self.prompt), shed
+        return conversation(text, self.prompt), shed
 
 
 def _shown(messages: Conversation) -> str:
     """The scene that a prompt shows."""
     return messages[-1]["content"]
-
-
-def _fitting(fitted: Sequence[Fitted | UserError]) -> list[Fitted]:
-    return [one for one in fitted if not isinstance(one, UserError)]
 
 
 def _all(answers: Sequence[T | UserError], name: str) -> list[T]:

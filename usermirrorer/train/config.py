@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import yaml
 
-from usermirrorer.errors import StepFailed, UserError
+from usermirrorer.console.printable import printable
+from usermirrorer.errors import UserError, told
 from usermirrorer.extras import need
 from usermirrorer.secrets import is_secret, redact
 from usermirrorer.settings import Places, closest, plain, read_mapping
 from usermirrorer.steps import required, setting
+from usermirrorer.train.lifetime import end_with_launcher
 
 
 if TYPE_CHECKING:
@@ -193,9 +195,13 @@ def _refuse_value(message: str, places: Places) -> NoReturn:
 
 def exit_status(main: Any) -> int:
     """Run a script's `main(args)` on the command line's arguments: 0, or 1 or 2 after one sentence on stderr."""
+    end_with_launcher()
     try:
         main(sys.argv[1:])
-    except (UserError, StepFailed) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UserError) else 1
+    except Exception as error:
+        known = told(error)
+        if known is None:
+            raise
+        print(f"error: {printable(str(known))}", file=sys.stderr)
+        return 2 if isinstance(known, UserError) else 1
     return 0

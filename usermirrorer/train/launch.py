@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from usermirrorer.data.artefacts.store import locked
 from usermirrorer.errors import unknown_name
 from usermirrorer.extras import need
 from usermirrorer.llm.paths import model_path
 from usermirrorer.settings import plain, read_mapping
 from usermirrorer.shipped import ACCELERATE, find_file
 from usermirrorer.train import config, rows
+from usermirrorer.train.lifetime import LAUNCHER, lock_of
 
 
 def launch(method: str, recipe: str | Path, accelerate: str | Path | None, overrides: Sequence[str] = ()) -> int:
     """Run `accelerate launch … -m usermirrorer.train.METHOD --config RECIPE OVERRIDES`; its exit status.
 
     `recipe` and `accelerate` are files or the names of shipped ones; without `accelerate`, the default of `accelerate
-    config` holds. Raises UserError for a wrong name or value, missing pairs, a missing model or a missing library
-    before any process starts.
+    config` holds. Raises UserError for a wrong name or value, missing pairs, a missing model, a missing library or an
+    `output_dir` in use before any process starts.
     """
     if method not in config.METHODS:
         raise unknown_name("training method", method, config.METHODS)
@@ -29,8 +32,12 @@ def launch(method: str, recipe: str | Path, accelerate: str | Path | None, overr
     given = config.check(method, args)[1]
     rows.check_columns(str(given["dataset_name"]), method)
     model_path(str(given["model_name_or_path"]))
+    output_dir = Path(str(given["output_dir"]))
+    with locked(lock_of(output_dir), output_dir):
+        pass  # the training takes the lock itself
     command = [sys.executable, "-m", "accelerate.commands.launch", *options]
-    return subprocess.call([*command, "-m", f"usermirrorer.train.{method}", *args])
+    environment = {**os.environ, LAUNCHER: str(os.getpid())}
+    return subprocess.call([*command, "-m", f"usermirrorer.train.{method}", *args], env=environment)
 
 
 def _checked(path: Path) -> Path:

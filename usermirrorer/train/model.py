@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from usermirrorer.errors import StepFailed, UserError
+from usermirrorer.llm.engines.local import adapter_base
 from usermirrorer.llm.paths import model_path
 from usermirrorer.llm.prompts import PROMPT_DATE
+from usermirrorer.records import read_record
 from usermirrorer.train.config import Run
 
 
@@ -64,11 +65,11 @@ def load(run: Run) -> dict[str, Any]:
     if not adapter.is_file():
         run.training.model_init_kwargs = options
         return {"model": name, "quantization_config": quantization, "peft_config": get_peft_config(run.model)}
-    settings = json.loads(adapter.read_text(encoding="utf-8"))
+    settings = read_record(adapter, "give the directory of another model")
     _check_adapter(run, name, settings)
     run.training.model_init_kwargs = None
     options["quantization_config"] = quantization
-    base, trust = settings["base_model_name_or_path"], run.training.trust_remote_code
+    base, trust = adapter_base(name), run.training.trust_remote_code
     model = AutoModelForCausalLM.from_pretrained(base, trust_remote_code=trust, **options)
     return {"model": PeftModel.from_pretrained(model, name, is_trainable=True)}
 
@@ -168,8 +169,8 @@ def _check_adapter(run: Run, name: str, settings: dict[str, Any]) -> None:
             "reference copy cannot be resumed"
         )
     for ours, theirs in (("lora_r", "r"), ("lora_alpha", "lora_alpha")):
-        if ours in run.recipe and getattr(run.model, ours) != settings[theirs]:
+        has = settings.get(theirs)
+        if ours in run.recipe and getattr(run.model, ours) != has:
             raise UserError(
-                f"{ours}: {getattr(run.model, ours)} contradicts the adapter {name}, which has {settings[theirs]}; "
-                "leave it out"
+                f"{ours}: {getattr(run.model, ours)} contradicts the adapter {name}, which has {has}; leave it out"
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
@@ -12,6 +11,7 @@ from typing import Any
 
 from usermirrorer.data.artefacts.store import write_bytes
 from usermirrorer.errors import UserError
+from usermirrorer.records import read_record, sealed
 from usermirrorer.secrets import redact
 from usermirrorer.train.config import Run
 
@@ -28,7 +28,7 @@ def record(run: Run, data: Mapping[str, Any]) -> dict[str, Any]:
     """
     base = str(run.model.model_name_or_path)
     earlier = Path(base) / RECORD
-    bases = json.loads(earlier.read_text(encoding="utf-8")).get("bases", []) if earlier.is_file() else []
+    bases = read_record(earlier, "copy the model's directory again").get("bases", []) if earlier.is_file() else []
     return redact(
         {
             "prompt": data["prompt"],
@@ -51,7 +51,7 @@ def check_same_run(output_dir: str, now: Mapping[str, Any]) -> list[str]:
     path = Path(output_dir) / RECORD
     if not path.is_file():
         return []
-    before = json.loads(path.read_text(encoding="utf-8"))
+    before = read_record(path, f"delete {output_dir} or name another output_dir")
     for name in ("method", "base"):
         if before[name] != now[name]:
             raise UserError(
@@ -71,8 +71,7 @@ def check_same_run(output_dir: str, now: Mapping[str, Any]) -> list[str]:
 def write(output_dir: str, content: Mapping[str, Any]) -> None:
     """Write the record, `usermirrorer.json`."""
     Path(output_dir).mkdir(parents=True, exist_ok=True)
-    text = json.dumps(content, indent=1, ensure_ascii=False, default=str)
-    write_bytes(Path(output_dir) / RECORD, (text + "\n").encode())
+    write_bytes(Path(output_dir) / RECORD, sealed(content))
 
 
 def git_revision() -> str | None:

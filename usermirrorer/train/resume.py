@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from usermirrorer.errors import UserError
-from usermirrorer.train import provenance
+from usermirrorer.train import lifetime, provenance
 from usermirrorer.train.config import Run
 
 
@@ -16,14 +16,15 @@ logger = logging.getLogger("usermirrorer.train")
 
 
 def start(run: Run, record: dict[str, Any]) -> str | None:
-    """The checkpoint to resume from, or None for a fresh start; writes the run's record to output_dir.
+    """The checkpoint to resume from, or None for a fresh start; writes the run's record to output_dir and locks it.
 
-    Without `resume_from_checkpoint` it is the last complete one in output_dir. Raises UserError if output_dir holds
-    another run or the requested checkpoint does not exist.
+    Without `resume_from_checkpoint` it is the last complete one in output_dir. Raises UserError if another process
+    trains there, if it holds another run, or if the requested checkpoint does not exist.
     """
     output_dir, given = run.training.output_dir, run.training.resume_from_checkpoint
     with run.training.main_process_first(local=False, desc="looking for checkpoints"):
         if run.training.process_index == 0:
+            lifetime.hold(Path(output_dir))
             changed = provenance.check_same_run(output_dir, record)
             if changed:
                 logger.warning(f"resuming with changed settings: {'; '.join(changed)}")

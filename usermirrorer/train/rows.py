@@ -19,11 +19,13 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from usermirrorer.console.printable import printable
 from usermirrorer.data.artefacts import store
 from usermirrorer.data.artefacts.convert import PUBLISHED, as_schema, polars_types, with_pair_columns
 from usermirrorer.data.artefacts.reader import columns_of, files_at, is_hub_id, load_rows
 from usermirrorer.data.artefacts.schema import PAIRS
 from usermirrorer.errors import UserError
+from usermirrorer.llm.injection import control_tokens, without_control_tokens
 from usermirrorer.llm.labels import label_tokens
 from usermirrorer.llm.prompts import EVIDENCE_PATTERN, INSTRUCTIONS, LABELS, parse
 from usermirrorer.llm.readability import describe_unreadable, words_of
@@ -56,7 +58,7 @@ def prepare(run: Run, tokenizer: PreTrainedTokenizerBase) -> tuple[Dataset, dict
 
     training, name = run.training, run.pairs.dataset_name
     with training.main_process_first(desc="reading pairs"):
-        rows = read(name, run.pairs.dataset_split, run.method)
+        rows = _as_served(read(name, run.pairs.dataset_split, run.method), tokenizer)
     found: list[Any] = [None]
     if training.process_index == 0:
         try:
@@ -91,17 +93,29 @@ def read(name: str, split: str, method: str) -> Dataset:
     _check_columns(rows.column_names, method, name)
     if are_scenes(rows.column_names):
         rows = rows_of_scenes(rows, name)
-    wanted = list(COLUMNS[method])
-    if not set(wanted) <= set(rows.column_names):
+    wanted, types = list(COLUMNS[method]), rows.features.arrow_schema
+    # Lines of JSON may have messages of any shape.
+    if any(name not in types.names or types.field(name).type != PAIRS.field(name).type for name in wanted):
         rows = rows.with_format("arrow").map(
             _from_published,
             batched=True,
             fn_kwargs={"columns": wanted},
             remove_columns=rows.column_names,
-            desc="Splitting published rows",
+            desc="Reading messages",
         )
         rows = rows.with_format(None)
     return rows.select_columns([*wanted, *({"scene_id"} & set(rows.column_names))])
+
+
+def _as_served(rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
+    """The rows without control tokens in their texts, which a model is not shown when it is asked either."""
+    columns = [name for name in rows.column_names if name in COLUMNS["dpo"]]
+    arguments = {"columns": columns, "control": control_tokens(tokenizer)}
+    return rows.map(_without_control_tokens, fn_kwargs=arguments, desc="Breaking control tokens")
+
+
+def _without_control_tokens(row: dict[str, Any], columns: Sequence[str], control: re.Pattern[str]) -> dict[str, Any]:
+    return {name: without_control_tokens(row[name] or [], control) for name in columns}
 
 
 def _survey(
@@ -191,7 +205,7 @@ def _log(name: str, counts: dict[str, Any], totals: list[int], answers: list[int
     for reason, count in counts["dropped"].items():
         logger.info(f"dropped: {count:,} {reason}")
     if over:
-        logger.info(f"over max_length: {len(set(over)):,} scenes, first {', '.join(over[:3])}")
+        logger.info(f"over max_length: {len(set(over)):,} scenes, first {printable(', '.join(over[:3]))}")
     for title, lengths in (("prompt and answer", totals), ("answer", answers)):
         if lengths:
             half, most, tail = np.quantile(lengths, [0.5, 0.9, 0.99])

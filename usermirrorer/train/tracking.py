@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from usermirrorer.errors import UserError
-from usermirrorer.train import card, provenance
+from usermirrorer.train import card, lifetime, provenance
 from usermirrorer.train.config import Run
 
 
@@ -83,7 +83,7 @@ def start_wandb(run: Run, record: Mapping[str, Any], resumed: bool) -> None:
 
 
 def finish(trainer: Trainer, run: Run, record: Mapping[str, Any], metrics: dict[str, float]) -> None:
-    """Save metrics and trainer state, complete the record, write the card, close trackers and process group."""
+    """Save metrics and trainer state, complete the record, write the card; close trackers, lock and processes."""
     import torch
 
     trainer.log_metrics("train", metrics)
@@ -109,4 +109,5 @@ def finish(trainer: Trainer, run: Run, record: Mapping[str, Any], metrics: dict[
             import wandb
 
             wandb.finish()
+        lifetime.release(Path(run.training.output_dir))
     trainer.accelerator.end_training()

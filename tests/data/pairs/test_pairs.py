@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from usermirrorer.data.artefacts import store
 from usermirrorer.data.artefacts.schema import DECISIONS, PAIRS, PREDICTIONS, SCENES, scene_id
-from usermirrorer.data.artefacts.store import fingerprint, manifest_path, open_step, read_parts
+from usermirrorer.data.artefacts.store import fingerprint, manifest_path, open_step, read_manifest, read_parts
+from usermirrorer.data.pairs import candidates, selection
 from usermirrorer.data.pairs.candidates import chance_of, min_accepted, predicted_behaviour
 from usermirrorer.data.pairs.diagnostics import rule_accuracies, word_accuracy
 from usermirrorer.data.pairs.distill import distill
-from usermirrorer.data.pairs.selection import balanced, quotas
+from usermirrorer.data.pairs.selection import SMALL, balanced, quotas
 from usermirrorer.errors import StepFailed, UserError
 from usermirrorer.llm import prompts
+from usermirrorer.records import sealed
 from usermirrorer.steps import DistillSettings
 from usermirrorer.train.rows import check_columns, read
 
@@ -114,24 +118,26 @@ def build(
     for v, variant in enumerate(("strong", "weak")):
         decided, scored = [], []
         for row in rows:
+            of_scene = []
             for sample in range(samples):
                 label, reason, probs = decide(rng, variant, row["item_pos"], row["choice_cnt"])
                 key = {"scene_id": row["scene_id"], "variant": variant, "sample": sample}
                 text = f"{variant} thought {sample} of {row['scene_id']}"
                 decided.append(key | {"model": variant, "text": text, "behavior": label, "finish_reason": reason})
-                scored.append(key | {"predictor": predictor[v], "probs": probs.tolist()})
+                of_scene.append(key | {"predictor": predictor[v], "probs": probs.tolist()})
+            scored += of_scene[::-1]
         directory = work / "decisions" / name / variant
         recipe = {"step": "decide", "prompt": prompt[v], "scenes": fingerprint(work / "scenes" / name / "train")}
         write(directory, recipe, DECISIONS, decided)
         recipe = {"step": "score", "predictor": predictor[v], "decisions": fingerprint(directory)}
         gone = {rows[i]["scene_id"]: count for i, count in (shed or {}).items()}
-        write(work / "predictions" / name / variant, recipe, PREDICTIONS, scored[::-1], shed=gone)
+        write(work / "predictions" / name / variant, recipe, PREDICTIONS, scored, shed=gone)
     return rows
 
 
 def write(directory: Path, recipe: Row, schema: pa.Schema, rows: list[Row], **results: Any) -> None:
     with open_step(directory, recipe, schema) as step:
-        step.append(rows)
+        step.put(0, rows)
         step.finish(rows=len(rows), **results)
 
 
@@ -227,6 +233,63 @@ def test_restart_and_order_of_inputs_give_the_same_bytes(tmp_path: Path, behavio
     assert distill(tmp_path / "a", ["demo"], wanted) == content and part.read_bytes() == first
     with pytest.raises(UserError, match="other settings"):
         distill(tmp_path / "a", ["demo"], DistillSettings(name="p", num=61, behaviour=behaviour, seed=3))
+
+
+def test_pairs_do_not_depend_on_how_many_scenes_are_read_at_a_time(tmp_path: Path, monkeypatch) -> None:
+    wanted = DistillSettings(name="p", num=60)
+    build(tmp_path / "whole")
+    content = distill(tmp_path / "whole", ["demo"], wanted)
+    monkeypatch.setattr(store, "SHARD_ROWS", 32)
+    monkeypatch.setattr(candidates, "TOGETHER", 1)
+    build(tmp_path / "parts")
+    assert len(list((tmp_path / "parts/predictions/demo/weak").glob("*.parquet"))) > 90
+    again = distill(tmp_path / "parts", ["demo"], wanted)
+    assert pairs_of(tmp_path / "parts") == pairs_of(tmp_path / "whole")
+    assert [again[key] for key in ("funnel", "counts", "strata")] == [
+        content[key] for key in ("funnel", "counts", "strata")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda rows: rows[10:] + rows[:10], "is not where .* has it; delete it and rerun its step"),
+        (lambda rows: [*rows[:5], rows[4], *rows[5:]], "occurs twice"),
+        (lambda rows: [*rows, rows[0] | {"scene_id": "f" * 16}], "scene ffffffffffffffff is not where"),
+    ],
+)
+def test_rows_out_of_order_are_refused(tmp_path: Path, monkeypatch, change: Callable, told: str) -> None:
+    monkeypatch.setattr(store, "SHARD_ROWS", 100)
+    monkeypatch.setattr(candidates, "TOGETHER", 1)
+    build(tmp_path)
+    predictions = tmp_path / "predictions/demo/weak"
+    rows, made = read_parts(predictions).to_pylist(), read_manifest(predictions)["content"]
+    shutil.rmtree(predictions)
+    write(predictions, made["recipe"], PREDICTIONS, change(rows), shed={})
+    with pytest.raises(UserError, match=told):
+        distill(tmp_path, ["demo"], DistillSettings(name="p", num=60))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 60), st.sampled_from([0.0, 0.02, 0.3]))
+def test_only_rows_that_cannot_be_among_the_best_are_left_out(seed: int, quota: int, spread: float) -> None:
+    rng = np.random.default_rng(seed)
+    pairs = guessed(rng, 40)
+    scene, choice, label = (pairs[name].to_numpy() for name in ("scene", "choice", "label"))
+    value, items = spread * rng.normal(size=len(pairs)), pairs.select("chosen", "rejected").to_numpy()
+    inputs = scene, choice, label, items, value, quota, np.arange(5), np.zeros(items.max() + 1)
+
+    def worth(kept: np.ndarray) -> float:
+        net = np.bincount(items[kept, 0], minlength=300) - np.bincount(items[kept, 1], minlength=300)
+        return float(value[kept].sum() - SMALL * np.abs(net).sum())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(selection, "contenders", lambda choice, *rest: np.arange(len(choice)))
+        whole = balanced(*inputs)
+    found = balanced(*inputs)
+    assert len(found) == len(whole)
+    # Fractions are rounded by letters alone, so a little is lost either way.
+    assert worth(found) == pytest.approx(worth(whole), abs=max(4 * SMALL, 0.02 * quota * SMALL))
 
 
 def sure(rng: np.random.Generator, variant: str, choice: int, options: int) -> tuple[int | None, str, np.ndarray]:
@@ -378,7 +441,8 @@ def test_inputs_must_share_prompt_and_predictor_and_be_current(tmp_path: Path) -
         distill(tmp_path / "predictor", ["demo"], DistillSettings(name="p"))
     build(tmp_path / "stale", scenes=5)
     manifest = manifest_path(tmp_path / "stale/decisions/demo/weak")
-    manifest.write_text(manifest.read_text().replace('"rows": 50', '"rows": 51'))
+    found = json.loads(manifest.read_text())
+    manifest.write_bytes(sealed({"content": {**found["content"], "rows": 51}, "run": found["run"]}))
     with pytest.raises(UserError, match="other decisions"):
         distill(tmp_path / "stale", ["demo"], DistillSettings(name="p"))
 

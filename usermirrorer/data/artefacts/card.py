@@ -67,8 +67,8 @@ def _fill(template: Path, header: str, values: Mapping[str, Any]) -> str:
 
 
 def cell(text: object) -> str:
-    """Text that can't leave its cell of a Markdown table, whoever wrote it."""
-    return re.sub(r"([\\|`<])", r"\\\1", " ".join(str(text).split()))
+    """Text that can't leave its cell of a Markdown table, whoever wrote it, nor be a link or load a picture."""
+    return re.sub(r"([\\|`<]|(?<=\])\()", r"\\\1", " ".join(str(text).split()))
 
 
 def code_block(language: str, text: str) -> str:

@@ -6,11 +6,11 @@ memory-mapped `Dataset`.
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
-import zlib
+from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,9 @@ from usermirrorer.data.artefacts.convert import (
     polars_types,
     with_pair_columns,
 )
+from usermirrorer.data.artefacts.store import finished_manifest, read_manifest
 from usermirrorer.errors import UserError
+from usermirrorer.lines import read_lines
 
 
 if TYPE_CHECKING:
@@ -61,6 +63,11 @@ def files_at(source: str | Path, remedy: str) -> list[Path]:
     """
     path = Path(source).expanduser()
     if path.is_dir():
+        manifest = read_manifest(path)
+        if manifest is not None and manifest["content"].get("finished") is False:
+            step = manifest["content"]["recipe"].get("step")
+            raise UserError(f"{source} is not finished: run the step that makes it ({step}) again")
+        finished_manifest(path)
         files = files_in(path)
         if not files:
             splits = [str(path / name) for name in SPLITS if files_in(path / name)]
@@ -85,7 +92,8 @@ def columns_of(path: Path) -> list[str]:
     Raises UserError for a file that can't be read or is empty.
     """
     if path.suffix == PARQUET:
-        return with_pair_columns(_open_parquet(path).schema_arrow.names)
+        with _reading(path):
+            return with_pair_columns(pq.ParquetFile(path).schema_arrow.names)
     for _, row in _json_rows(path):
         return with_pair_columns(row)
     raise UserError(f"{path} is empty: pass a file with rows")
@@ -108,6 +116,15 @@ def read_batches(
             rows = pl.int_range(begin + 1, begin + len(frame) + 1, dtype=pl.Int64)
             begin += len(frame)
             yield as_schema(frame, types).select(*wanted, pl.lit(path.name).alias("_file"), rows.alias("_row"))
+
+
+def read_frames(directory: Path, columns: Sequence[str], shards: int) -> Iterator[pl.DataFrame]:
+    """Some columns of a step's output in order, so many shards at a time; at least one frame."""
+    paths = sorted(directory.glob("*.parquet"))
+    if not paths:
+        raise UserError(f"{directory} holds no *.parquet; run the step that makes it")
+    for begin in range(0, len(paths), shards):
+        yield pl.concat([pl.read_parquet(path, columns=list(columns)) for path in paths[begin : begin + shards]])
 
 
 def read_rows(source: str, split: str, remedy: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -136,27 +153,40 @@ def load_rows(source: str, split: str, remedy: str) -> Dataset:
         if files is None:
             return load_dataset(source, split=split)
         kind = "parquet" if files[0].suffix == PARQUET else "json"
+        for path in files if kind == "json" else ():
+            deque(read_lines(path), maxlen=0)
         return load_dataset(kind, data_files=[str(path) for path in files], split="train")
+    except UserError:
+        raise
     except Exception as error:  # the library raises anything from ValueError to ConnectionError here
         reason = str(error.__cause__ or error).strip().split("\n")[0]
         problem = f"is neither a path nor a Hub dataset with a `{split}` split" if files is None else "can't be read"
         raise UserError(f"{source} {problem} ({reason}): {remedy}") from None
 
 
-def _open_parquet(path: Path) -> pq.ParquetFile:
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Whatever the readers and Python raise over the bytes of a parquet file, as a UserError."""
     try:
-        return pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path} is not a parquet file ({error}): write it again") from None
+        yield
+    except (pa.ArrowException, pl.exceptions.PolarsError, OSError, ValueError, OverflowError) as error:
+        raise UserError(f"{path} is not a parquet file, or is damaged ({error}): write it again") from None
+
+
+def _parquet_batches(path: Path, size: int, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """The rows of a file in batches, their buffers checked: what reads them trusts offsets and UTF-8."""
+    for batch in pq.ParquetFile(path).iter_batches(size, columns=columns):
+        batch.validate(full=True)
+        yield batch
 
 
 def _parquet_frames(path: Path, columns: Sequence[str], size: int) -> Iterator[pl.DataFrame]:
-    file = pq.ParquetFile(path)
-    names = file.schema_arrow.names
-    sources = {*columns, *(PUBLISHED[name] for name in columns if name in PUBLISHED)}
-    present = [name for name in names if name in sources] or names[:1]  # one column, to count the rows
-    for batch in file.iter_batches(size, columns=present):
-        yield pl.DataFrame(pa.Table.from_batches([batch]))
+    with _reading(path):
+        names = pq.ParquetFile(path).schema_arrow.names
+        sources = {*columns, *(PUBLISHED[name] for name in columns if name in PUBLISHED)}
+        present = [name for name in names if name in sources] or names[:1]  # one column, to count the rows
+        for batch in _parquet_batches(path, size, present):
+            yield pl.DataFrame(pa.Table.from_batches([batch]))
 
 
 def _json_frames(path: Path, types: Types, size: int) -> Iterator[pl.DataFrame]:
@@ -166,28 +196,25 @@ def _json_frames(path: Path, types: Types, size: int) -> Iterator[pl.DataFrame]:
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    batches = _open_parquet(path).iter_batches(BATCH)
-    return enumerate((row for batch in batches for row in batch.to_pylist()), 1)
+    with _reading(path):
+        yield from enumerate((row for batch in _parquet_batches(path, BATCH) for row in batch.to_pylist()), 1)
 
 
 def _json_rows(path: Path, blank_lines: bool = True) -> Iterator[tuple[int, dict[str, Any]]]:
     """Every object with the number of its line; `blank_lines` are skipped, or else refused."""
-    number = 0
-    try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip() or not blank_lines:
-                    yield number, _object(line, f"{path}:{number}")
-    except (UnicodeDecodeError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise UserError(
-            f"{path} can't be read after line {number} ({error}): write it as UTF-8, or download it again"
-        ) from None
+    for number, line in read_lines(path):
+        if line.strip() or not blank_lines:
+            yield number, _object(line, f"{path}:{number}")
 
 
-def _object(line: str, place: str) -> dict[str, Any]:
+def _object(line: bytes, place: str) -> dict[str, Any]:
     try:
-        row = json.loads(line)
-    except ValueError as error:
+        row = json.loads(line.decode())
+        if b"\\u" in line:
+            json.dumps(row, ensure_ascii=False).encode()  # half of a surrogate pair is no text
+    except UnicodeError:
+        raise UserError(f"{place} is not UTF-8 text: write the file as UTF-8") from None
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{place} is not JSON ({error}): write one object a line") from None
     if not isinstance(row, dict):
         raise UserError(f"{place} is {type(row).__name__}, not an object: write one object a line")

@@ -13,32 +13,49 @@ import json
 import os
 import platform
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from usermirrorer.data.artefacts.journal import JOURNAL, Journal, Note, journal_rows
 from usermirrorer.errors import UserError
+from usermirrorer.records import read_record, sealed
 
 
 SHARD_ROWS = 4096
 SHARD = re.compile(r"\w+-\d{5}\.parquet")
 MANIFEST = ".manifest.json"
 """How the name of a manifest ends."""
-JOURNAL = ".journal.jsonl"
+LOCK = ".lock"
 
-Progress = Callable[[int, int], None]
-"""Reports (done, total) of a running step."""
+
+class Progress(Protocol):
+    """Reports how far a running step is, and how many tokens its models have read and written so far."""
+
+    def __call__(self, done: int, total: int, tokens: int = 0) -> None: ...
+
+
+def unseen(done: int, total: int, tokens: int = 0) -> None:
+    """Progress that nobody watches."""
 
 
 class Step:
     """The output directory of one step while it is being written. Open it with `open_step`."""
 
-    def __init__(self, directory: Path, recipe: Mapping[str, Any], schema: pa.Schema | None):
+    def __init__(
+        self,
+        directory: Path,
+        recipe: Mapping[str, Any],
+        schema: pa.Schema | None,
+        made_with: Callable[[], Mapping[str, Any]] | None = None,
+    ):
         self.directory = directory
         self.recipe = json.loads(json.dumps(recipe))
         self.schema = schema
@@ -51,35 +68,43 @@ class Step:
             raise UserError(f"{directory} was made with other settings ({changed}); delete it or use another --work")
         self.complete = manifest is not None and manifest["content"].get("finished", False)
         self.content: dict[str, Any] = manifest["content"] if manifest else {}
-        self._pending: list[dict[str, Any]] = []
-        self._shards = 0
+        self.journal = Journal(directory, SHARD_ROWS, self._cut)
+        self.made_with: dict[str, Any] = {}
+        if self.complete:
+            self.journal.remove()
+            return
+        if made_with:
+            self.made_with = {"made_with": dict(made_with())}
+        before = self.content.get("made_with")
+        if before is not None and before != self.made_with.get("made_with"):
+            changed = changes(before, self.made_with["made_with"])
+            raise UserError(
+                f"{directory} was begun with something else ({changed}); finish it with that, or delete it"
+            )
         if manifest is None:
-            self._write_manifest({"recipe": self.recipe, "finished": False}, {})
+            self._write_manifest({"recipe": self.recipe, **self.made_with, "finished": False}, {})
 
-    def resume(self) -> int:
-        """Rows already on disk, in whole shards and in the journal; `append` continues after them."""
-        while self._shard(self._shards).is_file():
-            self._shards += 1
-        self._pending = _journal_rows(self.directory, self._shards)
-        if (self.directory / JOURNAL).is_file():
-            self._rewrite_journal()
-        return self._shards * SHARD_ROWS + len(self._pending)
+    def resume(self) -> None:
+        """Take up what an interrupted run left: `in self` then tells which units are done."""
+        shards = 0
+        while self._shard(shards).is_file():
+            shards += 1
+        self.journal.resume(shards)
 
-    def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Add rows in canonical order; from then on they survive a kill."""
-        first = self._shards * SHARD_ROWS + len(self._pending)
-        self._pending.extend(dict(row) for row in rows)
-        with open(self.directory / JOURNAL, "ab") as journal:
-            journal.write(_journal_line(first, rows))
-        if len(self._pending) >= SHARD_ROWS:
-            while len(self._pending) >= SHARD_ROWS:
-                self._flush()
-            self._rewrite_journal()
+    def __contains__(self, unit: int) -> bool:
+        return unit in self.journal
+
+    def put(self, unit: int, rows: Sequence[Mapping[str, Any]], note: Note | None = None) -> None:
+        """Add the rows of a unit, in any order of units; from then on they survive a kill.
+
+        Units are numbered from 0; their order is that of the rows in the shards. `note` is kept for the step's counts.
+        """
+        self.journal.put(unit, rows, note)
 
     def written(self, columns: Sequence[str]) -> pa.Table:
-        """Some columns of all rows appended so far, on disk or pending."""
-        pending = pa.Table.from_pylist(self._pending, schema=self.schema).select(list(columns))
-        return pa.concat_tables([read_parts(self.directory, columns), pending]) if self._shards else pending
+        """Some columns of all rows put so far, on disk or pending."""
+        pending = pa.Table.from_pylist(self.journal.rows, schema=self.schema).select(list(columns))
+        return pa.concat_tables([read_parts(self.directory, columns), pending]) if self.journal.shards else pending
 
     def write_shard(self, index: int, table: pa.Table) -> None:
         """Write one whole shard, for steps that make their shards independently of each other."""
@@ -89,14 +114,12 @@ class Step:
         """Write pending rows, the shards' digests, the results and the card; the step is then complete."""
         from usermirrorer.data.artefacts.card import step_card
 
-        while self._pending:
-            self._flush()
-        (self.directory / JOURNAL).unlink(missing_ok=True)
+        self.journal.finish()
         digests = {path.name: file_digest(path) for path in sorted(self.directory.glob("*.parquet"))}
         if not digests and self.schema is not None:
             self.write_shard(0, self.schema.empty_table())
             digests = {self._shard(0).name: file_digest(self._shard(0))}
-        self.content = {"recipe": self.recipe, "finished": True, **results, "files": digests}
+        self.content = {"recipe": self.recipe, **self.made_with, "finished": True, **results, "files": digests}
         run = {
             "seconds": round(time.time() - self.started, 3),
             "finished_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -104,35 +127,56 @@ class Step:
             "python": platform.python_version(),
         }
         self._write_manifest(self.content, run)
+        self.journal.remove()
         write_bytes(card_path(self.directory), step_card(self.directory, self.content).encode())
         self.complete = True
 
     def _shard(self, index: int) -> Path:
         return self.directory / shard_name(index, self.recipe)
 
-    def _flush(self) -> None:
-        rows, self._pending = self._pending[:SHARD_ROWS], self._pending[SHARD_ROWS:]
-        self.write_shard(self._shards, pa.Table.from_pylist(rows, schema=self.schema))
-        self._shards += 1
-
-    def _rewrite_journal(self) -> None:
-        line = _journal_line(self._shards * SHARD_ROWS, self._pending) if self._pending else b""
-        write_bytes(self.directory / JOURNAL, line)
+    def _cut(self, index: int, rows: list[dict[str, Any]]) -> None:
+        self.write_shard(index, pa.Table.from_pylist(rows, schema=self.schema))
 
     def _write_manifest(self, content: Mapping[str, Any], run: Mapping[str, Any]) -> None:
-        text = json.dumps({"content": content, "run": run}, indent=1, ensure_ascii=False)
-        write_bytes(manifest_path(self.directory), (text + "\n").encode())
+        write_bytes(manifest_path(self.directory), sealed({"content": content, "run": run}))
 
 
 @contextmanager
-def open_step(directory: Path, recipe: Mapping[str, Any], schema: pa.Schema | None = None) -> Iterator[Step]:
-    """Lock `directory` and compare its manifest with `recipe`.
+def open_step(
+    directory: Path,
+    recipe: Mapping[str, Any],
+    schema: pa.Schema | None = None,
+    made_with: Callable[[], Mapping[str, Any]] | None = None,
+) -> Iterator[Step]:
+    """Lock `directory` and compare its manifest with `recipe`, and unless it is finished, also with `made_with`.
+
+    If the step fails without a row, nothing is left of it.
 
     Raises UserError if another process is writing there, or if it holds the result of another recipe.
     """
+    made = [path for path in (directory, *directory.parents) if not path.exists()]
     directory.mkdir(parents=True, exist_ok=True)
-    with locked(directory / ".lock", directory):
-        yield Step(directory, recipe, schema)
+    with locked(directory / LOCK, directory):
+        step = None
+        try:
+            step = Step(directory, recipe, schema, made_with)
+            yield step
+        except Exception:
+            if directory in made and not _has_rows(directory):
+                _remove(directory, made)
+            raise
+        finally:
+            if step is not None:
+                step.journal.close()
+
+
+def _remove(directory: Path, made: Sequence[Path]) -> None:
+    """Remove a directory with its manifest, and those above it that were `made` for it and are empty again."""
+    manifest_path(directory).unlink(missing_ok=True)
+    shutil.rmtree(directory, ignore_errors=True)
+    with suppress(OSError):
+        for path in made[1:]:
+            path.rmdir()
 
 
 @contextmanager
@@ -141,8 +185,12 @@ def locked(path: Path, what: Path) -> Iterator[None]:
     with open(path, "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # A step that failed removes its directory: the lock in it is nobody's any more.
+            free = os.fstat(lock.fileno()).st_nlink > 0
         except OSError:
-            raise UserError(f"{what} is being written by another process; wait for it to finish") from None
+            free = False
+        if not free:
+            raise UserError(f"{what} is being written by another process; wait for it to finish")
         yield
 
 
@@ -174,28 +222,56 @@ def _has_rows(directory: Path) -> bool:
 
 
 def read_manifest(directory: Path) -> dict[str, Any] | None:
-    """The manifest of a step's directory, or None. Raises UserError if it is not JSON."""
-    path = manifest_path(directory)
-    if not directory.is_dir() or not path.is_file():
+    """The manifest of a step's directory, or None. Raises UserError if it is not one, or has changed since."""
+    path, remedy = manifest_path(directory), f"delete {directory} and run the step that makes it again"
+    if not directory.is_dir() or not os.path.lexists(path):
         return None
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: not a manifest ({error}); delete {directory} and run the step again") from None
+    manifest = read_record(path, remedy)
+    content = manifest.get("content")
+    inner = [content.setdefault("recipe", {}), content.get("files", {})] if isinstance(content, dict) else [None]
+    if not all(isinstance(block, dict) for block in (manifest.get("run"), *inner)):
+        raise UserError(f"{path} is not a manifest; {remedy}")
+    return manifest
 
 
-def finished_manifest(directory: Path) -> dict[str, Any] | None:
-    """The content block of a finished step, or None."""
+def finished_manifest(directory: Path, remedy: str = "run the step that makes it again") -> dict[str, Any] | None:
+    """The content block of a finished step, or None if there is none.
+
+    Raises UserError, with the `remedy`, if its files are not those that the step wrote.
+    """
     manifest = read_manifest(directory)
-    return manifest["content"] if manifest is not None and manifest["content"].get("finished") else None
+    if manifest is None or not manifest["content"].get("finished"):
+        return None
+    content, files = manifest["content"], {path.name: path for path in directory.glob("*.parquet")}
+    # A manifest that somebody wrote by hand need not list its files.
+    for name, problem in changed_files(files, content["files"]) if "files" in content else ():
+        raise UserError(f"{directory / name} {problem}; delete {directory} and {remedy}")
+    return content
 
 
 def finished_content(directory: Path, command: str) -> dict[str, Any]:
     """The content block of a finished step. Raises UserError naming the `command` that makes it."""
-    content = finished_manifest(directory)
+    content = finished_manifest(directory, f"run `usermirrorer {command}` again")
     if content is None:
         raise UserError(f"{directory} is not there or not finished; run `usermirrorer {command}` first")
     return content
+
+
+def changed_files(present: Mapping[str, Path], recorded: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Each file of a step that is not as its manifest has `recorded` it, with what is wrong."""
+    for name in sorted(recorded.keys() | present.keys()):
+        if name not in present:
+            yield name, "is missing"
+        elif name not in recorded:
+            yield name, "is not in the manifest"
+        else:
+            try:
+                digest = file_digest(present[name])
+            except OSError as error:
+                yield name, f"can't be read ({error.strerror})"
+                continue
+            if digest != recorded[name]:
+                yield name, "is not what its manifest says (changed or damaged)"
 
 
 def fingerprint(directory: Path) -> str:
@@ -209,16 +285,29 @@ def fingerprint(directory: Path) -> str:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name.lstrip('.')}.tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+    with _whole(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def write_parquet(table: pa.Table, path: Path) -> None:
     """Write a parquet file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    pq.write_table(table, temporary, compression="zstd")
-    os.replace(temporary, path)
+    with _whole(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """Another path to write to, moved to `path` at the end; nothing is left of it if that fails."""
+    temporary = path.with_name(f".{path.name.lstrip('.')}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError) and error.errno and not error.filename:
+            raise OSError(error.errno, os.strerror(error.errno), str(path)) from None
+        raise
 
 
 def read_parts(directory: Path, columns: Sequence[str] | None = None) -> pa.Table:
@@ -230,31 +319,20 @@ def read_parts(directory: Path, columns: Sequence[str] | None = None) -> pa.Tabl
 
 
 def file_digest(path: Path) -> str:
+    """16 hex digits of a file's bytes. A file that has not changed since is not read again."""
+    found = path.stat()
+    return _digest(path, found.st_size, found.st_mtime_ns, found.st_ino)
+
+
+@lru_cache(maxsize=65_536)
+def _digest(path: Path, size: int, changed: int, inode: int) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
 
 
 def rows_written(directory: Path) -> int:
     """Rows that a step has on disk, finished or not."""
-    shards = len(list(directory.glob("*.parquet")))
-    return shards * SHARD_ROWS + len(_journal_rows(directory, shards))
-
-
-def _journal_rows(directory: Path, shards: int) -> list[dict[str, Any]]:
-    """The rows of the journal that are not in the first `shards` shards."""
-    journal = directory / JOURNAL
-    if not journal.is_file():
-        return []
-    # A kill may cut off the last line, or leave a shard's rows in the journal too.
-    entries = [json.loads(line) for line in journal.read_bytes().split(b"\n")[:-1]]
-    rows = [row for entry in entries for row in entry["rows"]]
-    first = entries[0]["first_row"] if entries else 0
-    return rows[shards * SHARD_ROWS - first :]
-
-
-def _journal_line(first_row: int, rows: Sequence[Mapping[str, Any]]) -> bytes:
-    entry = {"first_row": first_row, "rows": [dict(row) for row in rows]}
-    return json.dumps(entry, ensure_ascii=False).encode() + b"\n"
+    return len(list(directory.glob("*.parquet"))) * SHARD_ROWS + journal_rows(directory)
 
 
 def changes(before: Any, now: Any) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from usermirrorer.console import headline, say
@@ -35,10 +36,14 @@ def show(path: Path, num: int = 3, scene: str = "", seed: int = 0) -> list[Row]:
         raise UserError(f"{path} holds {names}: pass one of them, or a scene with --scene ID")
     shown: list[Row] = []
     for artefact in artefacts:
-        if artefact.kind in VIEWS:
-            shown += _show_rows(artefact, num, scene, seed)
-        elif not scene:
-            shown += (_show_tables if artefact.kind == "tables" else _show_items)(artefact, num, seed)
+        try:
+            if artefact.kind in VIEWS:
+                shown += _show_rows(artefact, num, scene, seed)
+            elif not scene:
+                shown += (_show_tables if artefact.kind == "tables" else _show_items)(artefact, num, seed)
+        except (pa.ArrowException, pl.exceptions.PolarsError, OSError) as error:
+            reason = str(error).strip().split("\n")[0]
+            raise UserError(f"{artefact.path} can't be shown ({reason}): `usermirrorer validate` says why") from None
     if not shown:
         raise UserError(f"{path} has no row" + (f" of the scene {scene!r}" if scene else "") + " to show")
     return shown

@@ -20,6 +20,7 @@ from usermirrorer.data.audit.checks.pairs import check_pairs
 from usermirrorer.data.audit.checks.result import Check
 from usermirrorer.data.audit.checks.scenes import check_scenes
 from usermirrorer.data.audit.checks.tables import check_embeddings, check_tables
+from usermirrorer.errors import UserError
 
 
 CHECKS: dict[str, Callable[[Artefact], list[Check]]] = {
@@ -52,7 +53,9 @@ def _validate_artefact(artefact: Artefact, counter: TokenCounter | None) -> list
             checks += CHECKS[artefact.kind](artefact)
             if counter is not None and artefact.kind in ("scenes", "pairs"):
                 checks.append(check_lengths(artefact, counter))
-    except (pa.ArrowException, pl.exceptions.PolarsError, OSError) as error:
+    except (pa.ArrowException, pl.exceptions.PolarsError, OSError, UserError) as error:
+        if isinstance(error, UserError) and not artefact.content:
+            raise
         reason = str(error).strip().split("\n")[0]
         return [*files, Check(artefact.name, "readable", "failed", f"can't read a file: {reason}")]
     return checks

@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from usermirrorer.data.artefacts.journal import Note, Row
 from usermirrorer.data.artefacts.schema import DECISIONS, VARIANTS
-from usermirrorer.data.artefacts.store import Progress, fingerprint, finished_content, open_step, write_bytes
+from usermirrorer.data.artefacts.store import Progress, fingerprint, finished_content, open_step, unseen
 from usermirrorer.data.decisions.neighbours import Leads, read_leads
+from usermirrorer.data.decisions.rows import read_rows
 from usermirrorer.errors import UserError, unknown_name
 from usermirrorer.llm.choose import prompt_limit
-from usermirrorer.llm.openai import ConversationsFailed
+from usermirrorer.llm.execution import answer_scenes
+from usermirrorer.llm.identity import made_with
 from usermirrorer.llm.paths import model_digest
 from usermirrorer.llm.prompts import INSTRUCTIONS, SceneText, conversation, parse, shed_history
 from usermirrorer.llm.protocol import LanguageModel, Output
+from usermirrorer.llm.requests import Task, Usage, Write
 from usermirrorer.llm.scripted import NEIGHBOURS
 from usermirrorer.seeds import scene_seed
 from usermirrorer.steps import DecideSettings
 
 
-BATCH = 64
-"""Scenes sent at a time: the most work that a kill or a dead server can cost."""
-
 WRITTEN = tuple(name for name in INSTRUCTIONS if name != "direct")
 """Instructions that ask for a decision process."""
 
-ANSWERS = ".answers.json"
-"""Answers to scenes after one that failed, for the next run to use."""
+Rows = tuple[list[Row], Note]
+"""What a scene gives: its rows, and what is to be counted of it."""
 
 
 def decide(
@@ -41,7 +41,7 @@ def decide(
     variant: str,
     model: LanguageModel,
     settings: DecideSettings | None = None,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = unseen,
 ) -> dict[str, Any]:
     """Write `work/decisions/NAME/VARIANT` for the train scenes; returns the manifest's content.
 
@@ -65,40 +65,29 @@ def decide(
         "model_digest": model_digest(model.name), "samples": samples, "sampling": asdict(settings.sampling),
         "seed": settings.seed, "scenes": fingerprint(scenes),
     }  # fmt: skip
-    with open_step(work / "decisions" / name / variant, recipe, DECISIONS) as step:
+    source = partial(made_with, model, prompt)
+    with open_step(work / "decisions" / name / variant, recipe, DECISIONS, source) as step:
         if step.complete:
             return step.content
-        counts = {"shed_history": 0, "too_long": 0}
-        answered = step.resume() // samples
-        saved = _load_answers(step.directory / ANSWERS)
+        step.resume()
         limit = prompt_limit(model, settings.sampling, "decision")
-        # Read only if there is something left to write.
-        leads = read_leads(name, work) if model.name == NEIGHBOURS else None
-        done = 0
-        for batch in batches(scenes, ["scene_id", "text"], BATCH):
-            fitting = []
-            for scene_id, text in batch:
-                room = shed_history(text, prompt, model.count_tokens, limit)
-                counts["too_long"] += room is None
-                counts["shed_history"] += room is not None and room[1] > 0
-                if room is not None:
-                    fitting.append((scene_id, room[0]))
-            new = fitting[answered:]
-            answered = max(0, answered - len(fitting))
-            if new:
-                outputs, failure = _outputs(model, leads, new, settings, saved)
-                for (scene_id, text), answers in zip(new, outputs, strict=True):
-                    if answers is None:
-                        # Rows are written in order: the answers after this gap are saved for the next run.
-                        break
-                    step.append(_rows(scene_id, text, answers, variant, model.name))
-                if failure is not None:
-                    saved |= {i: answers for (i, _), answers in zip(new, outputs, strict=True) if answers is not None}
-                    _save_answers(step.directory / ANSWERS, saved)
-                    raise failure
-            done += len(batch)
-            progress(done, rows)
-        (step.directory / ANSWERS).unlink(missing_ok=True)
+
+        def tasks() -> Iterator[tuple[int, Task[Rows]]]:
+            # Read only if there is something left to write.
+            leads = None
+            for number, (scene_id, text) in enumerate(read_rows(scenes, ["scene_id", "text"])):
+                if number not in step:
+                    if model.name == NEIGHBOURS and leads is None:
+                        leads = read_leads(name, work)
+                    yield number, _write(scene_id, text, variant, model, settings, limit, leads)
+
+        def keep(number: int, result: Rows, usage: Usage) -> None:
+            step.put(number, *result)
+            progress(step.journal.units, rows, usage.tokens)
+
+        answer_scenes(model, tasks(), keep)
+        notes = step.journal.notes.values()
+        counts = {kind: sum(kind in note for note in notes) for kind in ("shed_history", "too_long")}
         written = step.written(["behavior", "finish_reason"])
         counts["cut_off"] = int(pc.sum(pc.equal(written["finish_reason"], "length")).as_py() or 0)
         counts["no_label"] = written["behavior"].null_count
@@ -106,58 +95,31 @@ def decide(
         return step.content
 
 
-def batches(directory: Path, columns: list[str], size: int) -> Iterator[list[tuple[Any, ...]]]:
-    """Some columns of a step's output, row by row in order, `size` rows at a time."""
-    for part in sorted(directory.glob("*.parquet")):
-        for batch in pq.ParquetFile(part).iter_batches(size, columns=columns):
-            yield list(zip(*(batch[name].to_pylist() for name in columns), strict=True))
-
-
-def _outputs(
+def _write(
+    scene_id: str,
+    text: SceneText,
+    variant: str,
     model: LanguageModel,
-    leads: Leads | None,
-    scenes: list[tuple[str, SceneText]],
     settings: DecideSettings,
-    saved: dict[str, list[Output]],
-) -> tuple[list[list[Output] | None], ConversationsFailed | None]:
-    """The outputs for each scene, None if the server failed, and that failure; saved answers are used first.
-
-    They are written from `leads` if there are any, else by the model.
-    """
-    new = [(scene_id, text) for scene_id, text in scenes if scene_id not in saved]
-    conversations = [conversation(text, settings.prompt) for _, text in new]
-    seeds = [scene_seed(settings.seed, scene_id) for scene_id, _ in new]
-    failure = None
-    try:
-        fresh: list[Any] = (
-            leads.write([scene_id for scene_id, _ in new], conversations, settings.n, seeds)
-            if leads
-            else model.generate(conversations, settings.n, settings.sampling, seeds)
-        )
-    except ConversationsFailed as error:
-        fresh, failure = error.outputs, error
-    by_id = {**saved, **{scene_id: answers for (scene_id, _), answers in zip(new, fresh, strict=True)}}
-    return [by_id[scene_id] for scene_id, _ in scenes], failure
-
-
-def _rows(scene_id: str, text: SceneText, outputs: list[Output], variant: str, model: str) -> list[dict[str, Any]]:
+    limit: int | None,
+    leads: Leads | None,
+) -> Task[Rows]:
+    """The decision processes of a scene: from `leads` if there are any, else by the model."""
+    room = shed_history(text, settings.prompt, model.count_tokens, limit)
+    if room is None:
+        return [], {"too_long": True}
+    text, shed = room
+    messages, seed = conversation(text, settings.prompt), scene_seed(settings.seed, scene_id)
+    if leads:
+        [outputs] = leads.write([scene_id], [messages], settings.n, [seed])
+    else:
+        [answer] = yield [Write(messages, settings.n, settings.sampling, seed)]
+        outputs = cast(list[Output], answer)
     rows = []
     for sample, output in enumerate(outputs):
         decision, behavior = parse(output.text, len(text["action_list"]))
         rows.append({
-            "scene_id": scene_id, "variant": variant, "model": model, "sample": sample, "text": decision,
+            "scene_id": scene_id, "variant": variant, "model": model.name, "sample": sample, "text": decision,
             "behavior": behavior, "finish_reason": output.finish_reason,
         })  # fmt: skip
-    return rows
-
-
-def _load_answers(path: Path) -> dict[str, list[Output]]:
-    """Answers that an earlier run got after one that failed."""
-    if not path.is_file():
-        return {}
-    return {key: [Output(**output) for output in row] for key, row in json.loads(path.read_text()).items()}
-
-
-def _save_answers(path: Path, saved: dict[str, list[Output]]) -> None:
-    text = json.dumps({key: [asdict(output) for output in row] for key, row in saved.items()}, ensure_ascii=False)
-    write_bytes(path, text.encode())
+    return rows, {"shed_history": True} if shed else {}

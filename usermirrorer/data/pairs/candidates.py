@@ -13,7 +13,7 @@ A scene's score is how much more certain the strong decisions make the predictor
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from usermirrorer.data.artefacts.reader import read_frames
 from usermirrorer.data.artefacts.schema import VARIANTS
-from usermirrorer.data.artefacts.store import read_parts
 from usermirrorer.errors import UserError
 from usermirrorer.measures import TIE, entropy, entropy_expected, entropy_total, normalised
 from usermirrorer.seeds import Stream, scene_keys, uniforms
@@ -33,6 +33,17 @@ CHANCE = 0.25
 """A scene is kept if random guesses would be accepted that often with at most this probability."""
 
 KEY = ["scene_id", "variant", "sample"]
+
+SCENE_COLUMNS = [
+    "scene_id", "dataset", "user_id", "item_id", "timestamp", "group_id", "impression_list", "item_pos", "choices",
+    "choice_cnt", "item_cnt", "later_chosen",
+]  # fmt: skip
+
+OF_ALL = ["scene_id", "dataset", "choice_cnt", "samples", "accepted", "needed", "chance_kept", "score"]
+"""What stays in memory of scenes that give no pair."""
+
+TOGETHER = 8
+"""Shards that are read at a time: what memory a domain takes does not depend on how many scenes it has."""
 
 
 @dataclass(frozen=True)
@@ -73,23 +84,87 @@ def predicted_behaviour(probs: np.ndarray, draws: np.ndarray, how: str) -> np.nd
 
 
 def pair_candidates(work: Path, name: str, settings: DistillSettings) -> PairCandidates:
-    """All candidate pairs of a domain. Raises UserError if predictions do not match the decisions and scenes."""
+    """All candidate pairs of a domain, sorted by scene. Raises UserError if predictions do not match decisions.
+
+    Scenes are worked through `TOGETHER` at a time, with their decisions and predictions, which lie in the same order.
+    """
     directory = work / "scenes" / name / "train"
-    scenes = _read_frame(
-        directory, ["scene_id", "dataset", "user_id", "item_id", "timestamp", "group_id", "impression_list",
-                    "item_pos", "choices", "choice_cnt", "item_cnt", "later_chosen"]
-    )  # fmt: skip
+    rows = {
+        (step, variant): _InOrder(work / step / name / variant, columns)
+        for variant in VARIANTS
+        for step, columns in (("decisions", [*KEY, "behavior", "finish_reason"]), ("predictions", [*KEY, "probs"]))
+    }
+    found = [
+        _candidates(scenes, {key: one.take(scenes["scene_id"]) for key, one in rows.items()}, rows, settings)
+        for scenes in read_frames(directory, SCENE_COLUMNS, TOGETHER)
+    ]
+    for one in rows.values():
+        one.check_empty(directory)
+    scenes = pl.concat([one.scenes for one in found]).sort("scene_id")
+    pairs = pl.concat([one.pairs for one in found]).sort("scene_id", "label")
+    counts = _sum([one.counts for one in found])
+    return PairCandidates(scenes, pairs, counts | {"acceptance": _acceptance(scenes)})
+
+
+class _InOrder:
+    """Rows of a step, handed out scene by scene in the order of the scenes."""
+
+    def __init__(self, directory: Path, columns: Sequence[str]) -> None:
+        self.directory = directory
+        self.frames = read_frames(directory, columns, TOGETHER)
+        self.held = next(self.frames)
+        """Read and not yet handed out"""
+
+    def take(self, scenes: pl.Series) -> pl.DataFrame:
+        """The next rows, as far as they are of some scenes. Raises UserError for a row that is there twice."""
+        taken = []
+        while True:
+            inside = self.held["scene_id"].is_in(scenes.implode())
+            count = len(inside) if inside.all() else int(inside.arg_min() or 0)
+            taken.append(self.held[:count])
+            self.held = self.held[count:]
+            following = None if len(self.held) else next(self.frames, None)
+            if following is None:
+                break
+            self.held = following
+        rows = pl.concat(taken)
+        if rows.select(KEY).is_duplicated().any():
+            raise UserError(
+                f"{self.directory}: a (scene_id, variant, sample) occurs twice; delete it and rerun its step"
+            )
+        return rows
+
+    def check_empty(self, scenes: Path) -> None:
+        """Raises UserError if rows are left: they are of no scene, or not in the scenes' order."""
+        if len(self.held):
+            raise UserError(
+                f"{self.directory}: scene {self.held['scene_id'][0]} is not where {scenes} has it; delete it and "
+                "rerun its step"
+            )
+
+
+def _candidates(
+    scenes: pl.DataFrame,
+    rows: Mapping[tuple[str, str], pl.DataFrame],
+    places: Mapping[tuple[str, str], _InOrder],
+    settings: DistillSettings,
+) -> PairCandidates:
+    """The candidate pairs of some scenes."""
     counts: dict[str, Any] = {"scenes": len(scenes)}
     scenes = scenes.filter(pl.col("choices").list.len() > 0).sort("scene_id")
     counts["no_choice"] = counts["scenes"] - len(scenes)
     scored: dict[str, pl.DataFrame] = {}
     for variant in VARIANTS:
-        scored[variant], uncertainty, counts[variant] = _scored(work, name, variant, scenes, settings)
+        decisions, predictions = rows["decisions", variant], rows["predictions", variant]
+        place = places["predictions", variant].directory
+        scored[variant], uncertainty, counts[variant] = _scored(
+            decisions, predictions, variant, scenes, settings, place
+        )
         before = len(scenes)
         scenes = scenes.join(uncertainty, on="scene_id", maintain_order="left")
         counts[f"no_{variant}_decision"] = before - len(scenes)
     bits = [normalised(scenes[f"entropy_expected_{v}"].to_numpy(), scenes["choice_cnt"].to_numpy()) for v in VARIANTS]
-    scenes = scenes.with_columns(score=pl.Series(bits[1] - bits[0]))
+    scenes = scenes.with_columns(score=pl.Series(bits[1] - bits[0], dtype=pl.Float64))
 
     correct = [pl.col(name) == pl.col("item_pos") for name in ("behavior", "predicted")]
     strong = scored["strong"].with_columns(accepted=pl.all_horizontal("usable", *correct))
@@ -99,7 +174,6 @@ def pair_candidates(work: Path, name: str, settings: DistillSettings) -> PairCan
         .cast({"samples": pl.Int64, "accepted": pl.Int64})
     )
     scenes = _with_needed(scenes.join(tallies, on="scene_id", maintain_order="left"), settings.min_accepted)
-    counts["acceptance"] = _acceptance(scenes)
     enough = scenes.filter(pl.col("accepted") >= pl.col("needed"))
     counts["too_few_accepted"] = len(scenes) - len(enough)
     best = _lowest(strong.filter("accepted"), ["scene_id"]).select(
@@ -111,36 +185,39 @@ def pair_candidates(work: Path, name: str, settings: DistillSettings) -> PairCan
         "scene_id", label="behavior", predicted_rejected="predicted", rejected_from="variant",
         sample_rejected="sample", entropy_rejected="entropy",
     )  # fmt: skip
-    pairs = enough.join(best, on="scene_id").join(rejected, on="scene_id").sort("scene_id", "label")
-    pairs = pairs.with_columns(item_rejected=pl.col("impression_list").list.get("label")).drop("impression_list")
+    pairs = enough.join(best, on="scene_id").join(rejected, on="scene_id")
+    pairs = pairs.with_columns(item_rejected=pl.col("impression_list").list.get("label"))
     counts["nothing_to_reject"] = len(enough) - pairs["scene_id"].n_unique()
-    return PairCandidates(scenes, pairs, counts)
+    return PairCandidates(scenes.select(OF_ALL), pairs.drop("impression_list", "choices", "later_chosen"), counts)
 
 
-def _read_frame(directory: Path, columns: Sequence[str]) -> pl.DataFrame:
-    """Some columns of a step's output."""
-    table = pl.from_arrow(read_parts(directory, columns))
-    assert isinstance(table, pl.DataFrame)
-    return table
+def _sum(counts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Counts added up, those inside others too."""
+    return {
+        name: _sum([one[name] for one in counts]) if isinstance(value, Mapping) else sum(one[name] for one in counts)
+        for name, value in counts[0].items()
+    }
 
 
 def _scored(
-    work: Path, name: str, variant: str, scenes: pl.DataFrame, settings: DistillSettings
+    decisions: pl.DataFrame,
+    predictions: pl.DataFrame,
+    variant: str,
+    scenes: pl.DataFrame,
+    settings: DistillSettings,
+    place: Path,
 ) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, int]]:
-    """Decisions of these scenes with what the predictor makes of them; each scene's entropies; counts by reason."""
-    decided, scored = (work / step / name / variant for step in ("decisions", "predictions"))
-    decisions = _read_frame(decided, [*KEY, "behavior", "finish_reason"])
-    predictions = _read_frame(scored, [*KEY, "probs"])
-    for rows, directory in ((decisions, decided), (predictions, scored)):
-        if rows.select(KEY).is_duplicated().any():
-            raise UserError(f"{directory}: a (scene_id, variant, sample) occurs twice; delete it and rerun its step")
+    """Decisions of these scenes with what the predictor makes of them; each scene's entropies; counts by reason.
+
+    `place` is where the predictions are from.
+    """
     rows = decisions.join(predictions, on=KEY)
     unscored = len(decisions) - len(rows)
     rows = rows.join(scenes.select("scene_id", "item_pos", "choice_cnt"), on="scene_id").sort(KEY)
     uneven = rows.filter(pl.col("probs").list.len() != pl.col("choice_cnt"))
     if len(uneven):
         first = uneven["scene_id"][0]
-        raise UserError(f"{scored}: scene {first} lacks one probability per option; delete it and rerun score")
+        raise UserError(f"{place}: scene {first} lacks one probability per option; delete it and rerun score")
     cut, unlabelled = pl.col("finish_reason") == "length", pl.col("behavior").is_null()
     counts = {
         "decisions": len(decisions),

@@ -26,6 +26,9 @@ SMALL = 0.02
 that is 99.5 % sure. To have an item chosen and rejected equally often is worth as much for every pair out of balance,
 and a selection among scores that spread less than this follows nothing."""
 
+MOST_ALIKE = 8
+"""How many times the rows wanted are compared, where that many are as good as each other."""
+
 
 def quotas(weights: np.ndarray, caps: np.ndarray, num: int, tie: np.ndarray | None = None) -> np.ndarray:
     """Divide `num` by `weights` `(strata,)`, largest remainders first; integers `(strata,)`, none above its cap.
@@ -123,8 +126,11 @@ def balanced(
     """
     from scipy.sparse import csr_array
 
-    scenes, first, of_scene = np.unique(scene, return_index=True, return_inverse=True)
+    _, first = np.unique(scene, return_index=True)
     target = quotas(np.ones(len(tie)), np.bincount(choice[first], minlength=len(tie)), quota, tie)
+    pool = contenders(choice, label, value, target)
+    scene, choice, label, items, value = (array[pool] for array in (scene, choice, label, items, value))
+    scenes, of_scene = np.unique(scene, return_inverse=True)
     rows, ones = np.arange(len(scene)), np.ones(len(scene))
     counts = tuple(
         csr_array((ones, (index, rows)), shape=(kinds, len(rows)))
@@ -134,7 +140,28 @@ def balanced(
     signs = np.tile([1.0, -1.0], len(rows))
     by_item = csr_array((signs, (index.ravel(), np.repeat(rows, 2))), shape=(len(shown), len(rows)))
     shares = _best_shares(value, counts, target, by_item, net[shown])
-    return np.flatnonzero(_best_shares(shares, counts, target, by_item[:0], net[:0]) > 0.5)
+    return pool[_best_shares(shares, counts, target, by_item[:0], net[:0]) > 0.5]
+
+
+def contenders(choice: np.ndarray, label: np.ndarray, value: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The rows that can be among the best, in order: without the others the programs below stay small.
+
+    Of the rows with one choice and one rejected letter, at most as many are taken as the choice's `target`, each from
+    another scene: if one below the first `target` rows is taken, one of these is of a scene that gives none, and to
+    take it instead changes nothing but value and items. It can be better only if it costs less than what four items'
+    balance is worth. Among more than `MOST_ALIKE` times `target` rows as good as that, the earlier ones stay.
+    """
+    kept = []
+    order = np.lexsort((-value, label, choice))
+    cells = choice[order] * (int(label.max(initial=0)) + 1) + label[order]
+    for cell in np.split(order, np.flatnonzero(np.diff(cells)) + 1) if len(order) else []:
+        wanted = int(target[choice[cell[0]]])
+        if not wanted:
+            continue
+        if len(cell) > wanted:
+            cell = cell[value[cell] >= value[cell[wanted - 1]] - 4 * SMALL]
+        kept.append(cell[: MOST_ALIKE * wanted])
+    return np.sort(np.concatenate(kept)) if kept else np.zeros(0, dtype=np.int64)
 
 
 def _best_shares(

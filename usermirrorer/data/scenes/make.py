@@ -18,7 +18,15 @@ import numpy as np
 import pyarrow as pa
 
 from usermirrorer.data.artefacts.schema import BASELINES, SCENES, id_column, list_column
-from usermirrorer.data.artefacts.store import SHARD_ROWS, Progress, Step, fingerprint, finished_manifest, open_step
+from usermirrorer.data.artefacts.store import (
+    SHARD_ROWS,
+    Progress,
+    Step,
+    fingerprint,
+    finished_manifest,
+    open_step,
+    unseen,
+)
 from usermirrorer.data.items.embeddings import load_vectors
 from usermirrorer.data.log.choices import USER_CAP, qualifying_choices
 from usermirrorer.data.log.tables import Tables, load_cuts, load_tables
@@ -111,7 +119,7 @@ def _texts(tables: Tables, drawn: Drawn, shown: Shown) -> pa.StructArray:
 
 
 def make_scenes(
-    name: str, work: Path, settings: SceneSettings, workers: int = 1, progress: Progress = lambda done, total: None
+    name: str, work: Path, settings: SceneSettings, workers: int = 1, progress: Progress = unseen
 ) -> dict[str, Any]:
     """Write `work/{scenes,features,baselines}/NAME/SPLIT`; returns the content of the scenes' manifest.
 

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 
 from usermirrorer.data.artefacts.find import REQUIRED, SCHEMAS, Artefact
 from usermirrorer.data.artefacts.reader import columns_of
-from usermirrorer.data.artefacts.store import SHARD_ROWS, file_digest, fingerprint
+from usermirrorer.data.artefacts.store import SHARD_ROWS, changed_files, fingerprint
 from usermirrorer.data.audit.checks.result import BadRow, Check, verdict
 
 
@@ -16,14 +16,9 @@ def check_files(artefact: Artefact) -> list[Check]:
         return [Check(artefact.name, "manifest", "warning", "no manifest: can't check files, windows and probe")]
     if not artefact.content.get("finished"):
         return [Check(artefact.name, "finished", "failed", "the step did not finish; run it again to resume")]
-    recorded = artefact.content["files"]
+    recorded = artefact.content.get("files", {})
     present = {path.name: path for path in artefact.files}
-    bad = [BadRow(name, "", "is missing") for name in recorded if name not in present]
-    bad += [BadRow(name, "", "is not in the manifest") for name in present if name not in recorded]
-    for name in sorted(recorded.keys() & present.keys()):
-        digest = file_digest(present[name])
-        if digest != recorded[name]:
-            bad.append(BadRow(name, "", f"has digest {digest}, the manifest says {recorded[name]}"))
+    bad = [BadRow(name, "", problem) for name, problem in changed_files(present, recorded)]
     summary = f"{len(bad)} of {len(recorded.keys() | present.keys())} files" if bad else f"{len(recorded)} files"
     return [verdict(artefact.name, "files", bad, summary), *_check_inputs(artefact)]
 

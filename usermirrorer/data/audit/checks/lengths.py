@@ -14,6 +14,7 @@ from usermirrorer.data.audit.checks.result import MAX_BAD_ROWS, BadRow, Check
 from usermirrorer.data.audit.checks.rules import bad_rows
 from usermirrorer.errors import UserError, unknown_name
 from usermirrorer.llm.choose import prompt_limit
+from usermirrorer.llm.injection import control_tokens, without_control_tokens
 from usermirrorer.llm.prompts import INSTRUCTIONS, conversation, shed_history
 from usermirrorer.llm.protocol import Conversation, LanguageModel
 from usermirrorer.steps import Sampling
@@ -38,7 +39,7 @@ def token_counter(name: str, prompt: str | None, max_length: int | None) -> Toke
 
     Raises UserError if the tokenizer can't be loaded or the instruction is unknown.
     """
-    from usermirrorer.llm.vllm import VLLMModel
+    from usermirrorer.llm.engines.vllm import VLLMModel
 
     if prompt is not None and prompt not in INSTRUCTIONS:
         raise unknown_name("--prompt", prompt, INSTRUCTIONS)
@@ -117,7 +118,9 @@ def _rendered_lengths(counter: TokenCounter, conversations: Sequence[Conversatio
     """Lengths in tokens of finished conversations as the trainer renders them."""
     if not conversations:
         return []
-    rows = counter.tokenizer.apply_chat_template(list(conversations), tokenize=True, return_dict=True)
+    control = control_tokens(counter.tokenizer)
+    plain = [without_control_tokens(messages, control) for messages in conversations]
+    rows = counter.tokenizer.apply_chat_template(plain, tokenize=True, return_dict=True)
     return list(map(len, rows["input_ids"]))
 
 

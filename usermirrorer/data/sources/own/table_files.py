@@ -62,7 +62,7 @@ def _json_lines(path: Path) -> pl.DataFrame:
             continue
         try:
             found = pl.read_ndjson(chunk, infer_schema_length=None).schema
-        except pl.exceptions.PolarsError as error:
+        except (pl.exceptions.PolarsError, OSError) as error:  # it unpacks what begins like gzip
             raise _not_objects(path, first_line, chunk, error) from None
         names |= {name: kind if kind.is_nested() else pl.String for name, kind in found.items()}
     _refuse_line(path, list(names))

@@ -117,7 +117,7 @@ def _parsed(content: bytes, schema: Mapping[str, ColumnType], separator: str = "
         return pl.DataFrame(schema=dict(schema))
     try:
         return pl.read_csv(io.BytesIO(content), has_header=False, schema=dict(schema), separator=separator)
-    except pl.exceptions.PolarsError:
+    except (pl.exceptions.PolarsError, OSError):  # it unpacks what begins like gzip
         return None
 
 

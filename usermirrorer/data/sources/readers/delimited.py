@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from usermirrorer.data.sources.readers.files import decoded
 from usermirrorer.errors import UserError, shorten
+from usermirrorer.lines import refuse_long_lines
 
 
 def read_fields(path: Path, separator: str, columns: Sequence[str], *encodings: str) -> pl.DataFrame:
@@ -19,7 +20,9 @@ def read_fields(path: Path, separator: str, columns: Sequence[str], *encodings: 
     The text is in the first of `encodings` that it is valid in, utf-8 by default. Raises UserError with file:line if a
     line has another number of fields or bytes that are in none.
     """
-    return parse_fields(path, 1, path.read_bytes(), separator, columns, *encodings)
+    content = path.read_bytes()
+    refuse_long_lines(path, 1, content)
+    return parse_fields(path, 1, content, separator, columns, *encodings)
 
 
 def parse_fields(

@@ -13,6 +13,7 @@ from typing import TypeVar
 import polars as pl
 
 from usermirrorer.errors import UserError
+from usermirrorer.lines import LONGEST_LINE, damaged_gzip, open_plain, refuse_long_lines
 
 
 T = TypeVar("T")
@@ -47,20 +48,21 @@ def find_file(raw: Path | None, names: Sequence[str], domain: str, publisher: st
 def read_chunks(path: Path) -> Iterator[tuple[int, bytes]]:
     """Number of the first line (1-based) and content of every chunk, unpacked if the name ends in .gz.
 
-    An empty file is one empty chunk. Raises UserError for damaged gzip.
+    An empty file is one empty chunk. Raises UserError with file:line for damaged gzip and a line that is too long.
     """
     line = 1
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        with open_plain(path) as file:
             chunk = file.read(CHUNK_BYTES)
             while True:
-                chunk += file.readline()
+                chunk += file.readline(LONGEST_LINE + 1)
+                refuse_long_lines(path, line, chunk)
                 yield line, chunk
                 line += chunk.count(b"\n")
                 if not (chunk := file.read(CHUNK_BYTES)):
                     return
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UserError(f"{path}:{line}: gzip is damaged at about this line ({error}); download it again") from None
+        raise damaged_gzip(path, line, error) from None
 
 
 def filled_lines(first_line: int, chunk: bytes) -> tuple[pl.Series, list[bytes]]:

@@ -54,7 +54,7 @@ def _parsed(chunk: bytes, schema: Mapping[str, ColumnType]) -> pl.DataFrame | No
     """The frame, or None if some line is not an object of this schema."""
     try:
         return pl.read_ndjson(io.BytesIO(chunk), schema=dict(schema))
-    except pl.exceptions.PolarsError:
+    except (pl.exceptions.PolarsError, OSError):  # it unpacks what begins like gzip
         return None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from functools import cached_property
@@ -10,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from usermirrorer.errors import UserError
+from usermirrorer.llm.engines.rendering import Renderer
 from usermirrorer.llm.paths import model_path
-from usermirrorer.llm.prompts import PROMPT_DATE
 from usermirrorer.llm.protocol import Conversation
 from usermirrorer.llm.readability import FEWEST_WORDS, describe_unreadable, words_of
+from usermirrorer.records import read_record
+from usermirrorer.steps import EngineSettings
 
 
 LONGEST = 8192
@@ -25,15 +26,16 @@ SMALL = 512
 class LocalModel:
     """What the backends that load a model themselves have in common. Reads nothing before its first use."""
 
-    def __init__(self, kind: str, model: str) -> None:
+    def __init__(self, kind: str, model: str, settings: EngineSettings | None = None) -> None:
         self.name = f"{kind}:{model}"
         self.path = model_path(model)
+        self.settings = settings or EngineSettings()
         self._words: set[str] = set()
 
     @cached_property
     def max_length(self) -> int:
-        """Tokens of prompt and answer together: the model's context length, at most 8,192."""
-        return max_length(self.path)
+        """Tokens of prompt and answer together: as set, else the model's context length, at most 8,192."""
+        return self.settings.max_model_len or max_length(self.path)
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -44,6 +46,11 @@ class LocalModel:
         has_own = (Path(self.path) / "tokenizer_config.json").is_file()
         return load(AutoTokenizer, base if base and not has_own else self.path)
 
+    @cached_property
+    def renderer(self) -> Renderer:
+        """The chat template."""
+        return Renderer(self.tokenizer, self.name)
+
     def count_tokens(self, conversations: Sequence[Conversation]) -> list[int]:
         """Tokens of each conversation as it is sent: ready for an answer, or with its last, open answer continued."""
         return [len(tokens) for tokens in self.tokens(conversations)]
@@ -53,13 +60,7 @@ class LocalModel:
         if not self.tokenizer.chat_template:
             raise UserError(f"{self.name} has no chat template: use an instruction-tuned model")
         self._warn_if_unreadable(conversations)
-        prompts = [messages for messages in conversations if messages[-1]["role"] != "assistant"]
-        opened = [messages for messages in conversations if messages[-1]["role"] == "assistant"]
-        prompt_tokens = iter(self._rendered(prompts, add_generation_prompt=True))
-        opened_tokens = iter(self._rendered(opened, continue_final_message=True))
-        return [
-            next(opened_tokens if messages[-1]["role"] == "assistant" else prompt_tokens) for messages in conversations
-        ]
+        return self.renderer.tokens(conversations)
 
     def fitting_tokens(self, conversations: Sequence[Conversation]) -> list[list[int]]:
         """The same; raises UserError if a conversation leaves no room for an answer."""
@@ -74,7 +75,7 @@ class LocalModel:
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         """Token ids of each text, without special tokens around it."""
-        return self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+        return self.renderer.encode(texts)
 
     def _warn_if_unreadable(self, conversations: Sequence[Conversation]) -> None:
         """Say so, once, if the first words of the scenes show that the model can't read them."""
@@ -85,23 +86,26 @@ class LocalModel:
             if len(self._words) >= FEWEST_WORDS and (told := describe_unreadable(self.name, self._words, self.encode)):
                 print(f"WARNING: {told}", file=sys.stderr)
 
-    def _rendered(self, conversations: Sequence[Conversation], **mode: bool) -> list[list[int]]:
-        if not conversations:
-            return []
-        # Templates of thinking models (Qwen3) write an empty thought: our decision process replaces it.
-        thinking = {"enable_thinking": False} if "enable_thinking" in self.tokenizer.chat_template else {}
-        texts = self.tokenizer.apply_chat_template(
-            list(conversations), tokenize=False, date_string=PROMPT_DATE, **mode, **thinking
-        )
-        return self.encode(texts)
-
 
 def adapter_base(path: str) -> str | None:
     """The base model if `path` is the directory of a LoRA adapter; None for a whole model."""
     config = Path(path) / "adapter_config.json"
     if not config.is_file():
         return None
-    return model_path(json.loads(config.read_text())["base_model_name_or_path"])
+    remedy = "give the directory of another model"
+    base = read_record(config, remedy).get("base_model_name_or_path")
+    if not isinstance(base, str):
+        raise UserError(f"{config} names no base_model_name_or_path; {remedy}")
+    return model_path(base)
+
+
+def adapter_rank(path: str) -> int:
+    """The rank of a LoRA adapter. Raises UserError if its record names none."""
+    config, remedy = Path(path) / "adapter_config.json", "give the directory of another model"
+    rank = read_record(config, remedy).get("r")
+    if not isinstance(rank, int) or rank < 1:
+        raise UserError(f"{config} names no rank r; {remedy}")
+    return rank
 
 
 def max_length(path: str) -> int:

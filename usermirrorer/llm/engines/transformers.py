@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,15 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from usermirrorer.llm.engines.local import SMALL, LocalModel, adapter_base, load, model_config
+from usermirrorer.llm.execution import BatchSession
 from usermirrorer.llm.labels import label_tokens
-from usermirrorer.llm.local import SMALL, LocalModel, adapter_base, load, model_config
 from usermirrorer.llm.protocol import Conversation, Output
-from usermirrorer.steps import Sampling
+from usermirrorer.records import read_record
+from usermirrorer.steps import EngineSettings, Sampling
 
 
 if TYPE_CHECKING:
-    from usermirrorer.llm.decoding import PromptsRead
+    from usermirrorer.llm.engines.decoding import PromptsRead
 
+
+SLOTS = 192
+"""Answers asked for at a time; `decoding.ROWS` of them advance together."""
 
 # (model directory or Hub id, kind of weights, precision) -> the model; at most one entry.
 _loaded: dict[tuple[str, str, str], Any] = {}
@@ -28,14 +32,18 @@ _loaded: dict[tuple[str, str, str], Any] = {}
 class TransformersModel(LocalModel):
     """A causal model, or a LoRA adapter on one, given by directory or Hub id. Loaded at its first use.
 
-    `dtype` is the precision of the weights; by default bfloat16 on a GPU, and on a CPU that of the saved weights, but
-    float32 if the processor has no bfloat16 instructions.
+    Of the settings, `dtype` and `max_model_len` count. `auto` is bfloat16 on a GPU, and on a CPU what the
+    saved weights have, but float32 if the processor has no bfloat16 instructions.
     """
 
-    def __init__(self, model: str, dtype: str | None = None) -> None:
-        super().__init__("transformers", model)
-        self.dtype = dtype
+    def __init__(self, model: str, settings: EngineSettings | None = None) -> None:
+        super().__init__("transformers", model, settings)
+        self.dtype = None if self.settings.dtype == "auto" else self.settings.dtype
         self._read: PromptsRead | None = None
+
+    def session(self) -> BatchSession:
+        """The model, answering what has been submitted in batches."""
+        return BatchSession(self, SLOTS)
 
     def generate(
         self, conversations: Sequence[Conversation], n: int, sampling: Sampling, seeds: Sequence[int]
@@ -43,7 +51,7 @@ class TransformersModel(LocalModel):
         """`n` answers to each conversation, `(conversations, n)`; UserError if a prompt leaves no room for one."""
         import torch
 
-        from usermirrorer.llm.decoding import sample_answers
+        from usermirrorer.llm.engines.decoding import sample_answers
 
         prompts = self.fitting_tokens(conversations)
         model, prompts_read = self._model("causal"), self._prompts_read()
@@ -69,7 +77,7 @@ class TransformersModel(LocalModel):
         """
         import torch
 
-        from usermirrorer.llm.decoding import read
+        from usermirrorer.llm.engines.decoding import read
 
         contexts = self.fitting_tokens(conversations)
         prompts = self.tokens([messages[:-1] for messages in conversations])
@@ -91,7 +99,7 @@ class TransformersModel(LocalModel):
         model = self._model("encoder")
         vectors = []
         with torch.inference_mode(), _threads(model):
-            for text in texts:
+            for text in self.renderer.plain(texts):
                 ids = self.tokenizer(text, truncation=True, max_length=self.max_length)["input_ids"]
                 states = model(input_ids=torch.tensor([ids], device=model.device)).last_hidden_state[0].float()
                 vectors.append(_pooled(states, self.path).cpu().numpy())
@@ -100,7 +108,7 @@ class TransformersModel(LocalModel):
 
     def _prompts_read(self) -> PromptsRead:
         """The prompts that the loaded model has read."""
-        from usermirrorer.llm.decoding import PromptsRead
+        from usermirrorer.llm.engines.decoding import PromptsRead
 
         model = self._model("causal")
         if self._read is None or self._read.model is not model:
@@ -113,7 +121,7 @@ class TransformersModel(LocalModel):
         from transformers import AutoModel, AutoModelForCausalLM
         from transformers.utils import logging
 
-        from usermirrorer.llm.decoding import ATTENTION
+        from usermirrorer.llm.engines.decoding import ATTENTION
 
         logging.disable_progress_bar()
         base = adapter_base(self.path) or self.path
@@ -177,7 +185,7 @@ def _pooled(states: Any, path: str) -> Any:
     A model without such files gives its last token's state if it reads from left to right, else its first token's.
     """
     config = Path(path) / "1_Pooling" / "config.json"
-    modes = json.loads(config.read_text()) if config.is_file() else {}
+    modes = read_record(config, "give the directory of another model") if config.is_file() else {}
     if modes.get("pooling_mode_mean_tokens"):
         return states.mean(0)
     reads_both_ways = any("Bert" in name for name in model_config(path).architectures or [])

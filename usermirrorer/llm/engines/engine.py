@@ -3,44 +3,46 @@
 from __future__ import annotations
 
 import gc
-import json
 import os
 import sys
 import warnings
 from contextlib import AbstractContextManager, nullcontext, redirect_stdout
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from usermirrorer.console import verbose
 from usermirrorer.console.libraries import quiet_libraries
 from usermirrorer.errors import UserError
-from usermirrorer.llm.local import SMALL, adapter_base, max_length, model_config
+from usermirrorer.llm.engines.local import SMALL, adapter_base, adapter_rank, max_length, model_config
 from usermirrorer.llm.prompts import LABELS
+from usermirrorer.steps import EngineSettings
 
 
 if TYPE_CHECKING:
     from vllm import LLM
 
-# (model directory or Hub id, runner) -> the engine; at most one entry, since a GPU holds no two.
-_engines: dict[tuple[str, str], LLM] = {}
+# (model directory or Hub id, runner, settings) -> the engine; at most one entry, since a GPU holds no two.
+_engines: dict[tuple[str, str, EngineSettings], LLM] = {}
 _cpu_threads: list[tuple[Any, int]] = []
 
 
-def engine(path: str, runner: str = "generate") -> LLM:
+def engine(path: str, runner: str = "generate", settings: EngineSettings | None = None) -> LLM:
     """The engine of a model, started at the first call; any other model's engine is closed first.
 
     Without a GPU it runs in float32, eagerly, and without chunked prefill, with which seeded requests crash on a CPU.
     Text and probabilities are then the same bits alone and in any batch. On a GPU, rounding depends on the batch.
     """
-    key = (path, runner)
+    key = (path, runner, settings or EngineSettings())
     if key not in _engines:
         close()
-        _engines[key] = _start(path, runner)
+        _engines[key] = _start(*key)
     return _engines[key]
 
 
 def close() -> None:
-    """Free the engine, its memory and its processes. The next request starts it again."""
+    """Free the engines, their memory and their processes. The next request starts them again."""
+    from usermirrorer.llm.engines.pools import close_pools
+
+    close_pools()
     while _engines:
         _, llm = _engines.popitem()
         try:
@@ -58,7 +60,7 @@ def close() -> None:
         torch.set_num_threads(threads)
 
 
-def _start(path: str, runner: str) -> LLM:
+def _start(path: str, runner: str, chosen: EngineSettings) -> LLM:
     on_cpu = _prepare_environment()
     import torch
     from vllm import LLM
@@ -66,19 +68,19 @@ def _start(path: str, runner: str) -> LLM:
     base = adapter_base(path)
     model = base or path
     settings: dict[str, Any] = {"model": model, "runner": runner, "seed": 0, "enable_prefix_caching": True}
-    settings["use_tqdm_on_load"] = verbose()
+    settings |= {"use_tqdm_on_load": verbose(), "tensor_parallel_size": chosen.tensor_parallel_size}
+    settings |= {name: getattr(chosen, name) for name in ("max_num_seqs", "quantization") if getattr(chosen, name)}
     if runner == "generate":
         settings |= {
-            "max_model_len": max_length(path),
+            "max_model_len": chosen.max_model_len or max_length(path),
             # vLLM's default gives probabilities from before masking, without labels outside the top ones.
             "logprobs_mode": "processed_logprobs",
             "max_logprobs": len(LABELS),
         }
     if base:
-        rank = json.loads((Path(path) / "adapter_config.json").read_text())["r"]
-        settings |= {"enable_lora": True, "max_lora_rank": max(8, 1 << (rank - 1).bit_length())}
+        settings |= {"enable_lora": True, "max_lora_rank": max(8, 1 << (adapter_rank(path) - 1).bit_length())}
     if on_cpu:
-        settings |= {"dtype": "float32", "enforce_eager": True}
+        settings |= {"dtype": "float32" if chosen.dtype == "auto" else chosen.dtype, "enforce_eager": True}
         if runner == "generate":
             settings["enable_chunked_prefill"] = False
         _cpu_threads.append((torch.set_num_threads, torch.get_num_threads()))
@@ -86,7 +88,8 @@ def _start(path: str, runner: str) -> LLM:
             torch.set_num_threads(1)
         _register_architecture(model)
     else:
-        settings |= {"dtype": "bfloat16", "gpu_memory_utilization": 0.9}
+        settings["dtype"] = "bfloat16" if chosen.dtype == "auto" else chosen.dtype
+        settings["gpu_memory_utilization"] = chosen.gpu_memory_utilization
     try:
         with warnings.catch_warnings(), _stdout_with_a_descriptor():
             if not verbose():
