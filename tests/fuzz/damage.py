@@ -7,6 +7,7 @@ import json
 import math
 import random
 import shutil
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -141,7 +142,7 @@ def _text(path: Path) -> bytes:
     content = path.read_bytes()
     try:
         return gzip.decompress(content) if path.suffix == ".gz" else content
-    except (OSError, EOFError):
+    except (OSError, EOFError, zlib.error):
         return content
 
 
