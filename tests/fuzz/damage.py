@@ -9,6 +9,7 @@ import random
 import shutil
 import zlib
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -264,7 +265,7 @@ def odd_value(rng: random.Random) -> Any:
         for _ in range(400):
             deep = [deep] if rng.random() < 0.5 else {"a": deep}
         return deep
-    return rng.choice(ODD_VALUES)
+    return deepcopy(rng.choice(ODD_VALUES))
 
 
 def changed(rng: random.Random, value: Any) -> Any:
