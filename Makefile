@@ -36,8 +36,8 @@ demo: install
 quick: .venv/installed-dev
 	$(BIN)/python -m pytest -m "not engine and not launch and not slow" -n 2 --dist loadfile
 
-test: .venv/installed-dev
-	$(BIN)/python -m pytest
+test: quick
+	$(BIN)/python -m pytest -m "engine or launch or slow" -n 2 --dist loadfile
 
 # Damaged inputs of every kind: none ends in a traceback, and nothing inconsistent is accepted. About twenty minutes.
 fuzz: .venv/installed-dev

@@ -172,7 +172,8 @@ def test_a_model_starts_without_chatter(work: Path, tmp_path: Path) -> None:
     silenced = ("TORCH_CPP_LOG_LEVEL", "VLLM_LOGGING_LEVEL")
     environment = {name: value for name, value in os.environ.items() if name not in silenced}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0 and done.stderr == ""
+    said = [line for line in done.stderr.splitlines() if "% after " not in line]  # progress, if it takes long
+    assert done.returncode == 0 and said == []
     assert json.loads(done.stdout)["metrics"]["models"]["vllm:tiny-base"]["counts"]["full"]["answered"] == 40
 
 

@@ -51,11 +51,11 @@ def check_scenes(scenes: pl.DataFrame) -> None:
 
 
 def check_pairs(rows: Sequence[Mapping[str, Any]], answers: Sequence[str]) -> None:
-    """Every row is a conversation of roles and texts, or counted as withheld later."""
+    """Every row is a conversation of roles and texts, or one that training drops and counts."""
     for number, row in enumerate(rows):
         for column in ("prompt", *answers):
-            holds(isinstance(row[column], list), f"row {number}: {column} is {row[column]!r}")
-            for message in row[column]:
+            holds(isinstance(row[column], list | None), f"row {number}: {column} is {row[column]!r}")
+            for message in row[column] or []:
                 holds(set(message) == {"role", "content"}, f"row {number}: a message of {sorted(message)}")
                 holds(all(isinstance(value, str | None) for value in message.values()), f"row {number}: no text")
 

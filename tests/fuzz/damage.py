@@ -7,7 +7,9 @@ import json
 import math
 import random
 import shutil
+import zlib
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +143,7 @@ def _text(path: Path) -> bytes:
     content = path.read_bytes()
     try:
         return gzip.decompress(content) if path.suffix == ".gz" else content
-    except (OSError, EOFError):
+    except (OSError, EOFError, zlib.error):
         return content
 
 
@@ -263,7 +265,7 @@ def odd_value(rng: random.Random) -> Any:
         for _ in range(400):
             deep = [deep] if rng.random() < 0.5 else {"a": deep}
         return deep
-    return rng.choice(ODD_VALUES)
+    return deepcopy(rng.choice(ODD_VALUES))
 
 
 def changed(rng: random.Random, value: Any) -> Any:

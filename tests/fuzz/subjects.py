@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import gzip
 import json
+import math
 import random
 import shutil
 import tempfile
@@ -14,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import raw_amazon
 import raw_goodreads
@@ -64,6 +66,7 @@ from usermirrorer.llm.execution import BatchSession
 from usermirrorer.llm.paths import model_digest
 from usermirrorer.llm.protocol import Output
 from usermirrorer.llm.scripted import load_scripted
+from usermirrorer.llm.servers import replies
 from usermirrorer.settings import plain, read_mapping
 from usermirrorer.shipped import ACCELERATE, DATA, shipped
 from usermirrorer.simulate.calibration import read_calibration
@@ -507,6 +510,47 @@ def _model(place: Path, rng: random.Random) -> None:
     holds(len(model_digest(spec)) == 16, "digest")
 
 
+def _make_replies(place: Path) -> None:
+    weights = {"C": 0.2, "A": 0.5, "B": 0.3}
+    entries = [{"token": f"token_id:{ord(letter)}", "logprob": math.log(p)} for letter, p in weights.items()]
+    message = {"role": "assistant", "content": "I like tea.\nBehavior: [A]"}
+    usage = {"prompt_tokens": 9, "completion_tokens": 4, "prompt_tokens_details": {"cached_tokens": 3}}
+    choice = {"index": 0, "finish_reason": "stop", "message": message}
+    logprobs = {"content": [{**entries[0], "top_logprobs": entries}]}
+    vectors = [{"index": index, "embedding": [0.1, 0.2, index + 0.5]} for index in range(3)]
+    for name, reply in {
+        "outputs": {"id": "1", "choices": [choice, choice | {"index": 1}], "usage": usage},
+        "probs": {"id": "2", "choices": [choice | {"logprobs": logprobs}], "usage": usage},
+        "tokens": {"tokens": [1, 2, 3], "count": 3},
+        "vectors": {"data": vectors, "usage": usage},
+    }.items():
+        (place / f"{name}.json").write_text(json.dumps(reply))
+
+
+def _replies(place: Path, rng: random.Random) -> None:
+    """What a server replies, as `Servers.ask` reads it."""
+    for name in ("outputs", "probs", "tokens", "vectors"):
+        try:
+            content = (place / f"{name}.json").read_bytes().decode(errors="replace")
+            read: dict[str, Callable[[Any], Any]] = {
+                "outputs": lambda reply: (replies.read_outputs(reply), replies.read_usage(reply)),
+                "probs": lambda reply: (replies.read_probs(reply, [65, 66, 67]), replies.read_usage(reply)),
+                "tokens": replies.read_tokens,
+                "vectors": lambda reply: replies.read_vectors(reply, 3),
+            }
+            found = read[name](json.loads(content))
+        except (*replies.UNUSABLE, OSError):
+            continue
+        if name == "outputs":
+            holds(all(output.text.encode() or output.text == "" for output in found[0]), "text")
+        if name == "probs":
+            holds(found[0].shape == (3,) and abs(found[0].sum() - 1) < 1e-9 and bool((found[0] >= 0).all()), "probs")
+        if name in ("outputs", "probs"):
+            holds(all(0 <= count < 2**40 for count in found[1]), "usage")
+        if name == "vectors":
+            holds(bool(np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-4)), "vectors")
+
+
 SUBJECTS: dict[str, Subject] = {
     "ml-100k": _log("ml-100k", lambda raw: write_small_log(raw, users=40, items=50)),
     "ml-1m": _log("ml-1m", raw_ml_1m.write),
@@ -538,6 +582,7 @@ SUBJECTS: dict[str, Subject] = {
     "requests": Subject(_make_requests, _requests, _parts("requests.jsonl"), share=2),
     "state": Subject(_make_state, _state, _parts("out", ".out")),
     "model": Subject(_make_model, _model, share=4),
+    "replies": Subject(_make_replies, _replies, share=2),
 }
 
 

@@ -70,6 +70,7 @@ def test_refusals_that_pass_are_retried(server: Server, model: OpenAIModel, stat
         (Reply(501, b""), r"refuses a request \(501\)", 1),
         (completion({}, [None]), "the content is missing, not text", SOON.attempts),
         (completion({}, [7]), "the content is 7, not text", SOON.attempts),  # type: ignore[list-item]
+        (Reply(200, b"[" * 100_000), "gave an unusable reply", SOON.attempts),
     ],
 )
 def test_a_request_that_fails_costs_only_itself(

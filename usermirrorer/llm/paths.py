@@ -51,7 +51,10 @@ def training_record(spec: str) -> dict[str, Any] | None:
         return None
     record = read_record(path, "copy the model's directory again")
     bases, data, prompt = record.get("bases", []), record.get("data") or {}, record.get("prompt")
-    if not (isinstance(bases, list) and isinstance(data, dict) and isinstance(prompt, str | None)):
+    named = isinstance(bases, list) and all(isinstance(base, str) for base in bases)
+    if not (named and isinstance(data, dict) and isinstance(prompt, str | None)) or (
+        not isinstance(data.get("evidence"), bool | None)
+    ):
         raise UserError(f"{path} is not a model's record; copy the model's directory again")
     return record
 

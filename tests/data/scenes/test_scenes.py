@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from usermirrorer.data.artefacts.store import MANIFEST, directory_of, read_manifest, read_parts
+from usermirrorer.data.artefacts.store import MANIFEST, directory_of, manifest_path, read_manifest, read_parts
 from usermirrorer.data.log.choices import MIN_OCCASIONS
 from usermirrorer.data.scenes import draw as draw_module
 from usermirrorer.data.scenes import make as scenes_module
@@ -291,3 +291,13 @@ def test_the_first_scenes_are_a_fair_sample_of_all(ml_100k) -> None:
     crowd -= log.by_user.count(choices.user, log.position(choices.time))
     for numbers in (crowd, np.bincount(choices.user)[choices.user]):
         assert stats.mannwhitneyu(numbers[:half], numbers[half:]).pvalue > 0.01
+
+
+def test_test_scenes_wait_for_train_scenes_that_are_not_finished(toy, tmp_path: Path) -> None:
+    """Their probe and baselines would be fitted on something else."""
+    work = copy_work(toy, tmp_path)
+    make_scenes("toy", work, SceneSettings("train", 60, "logged"))
+    manifest_path(work / "features/toy/train").unlink()
+    with pytest.raises(UserError, match="features/toy/train is not finished: run .*--split train` again"):
+        make_scenes("toy", work, SceneSettings("test", 20, "logged"))
+    assert not (work / "scenes/toy/test").exists()

@@ -49,7 +49,7 @@ from usermirrorer.data.scenes.scores import RECENT, fit_half_lives, score_all
 from usermirrorer.data.scenes.trees import import_lightgbm
 from usermirrorer.data.scenes.window import Window, open_window
 from usermirrorer.data.sources import load_domain
-from usermirrorer.errors import StepFailed
+from usermirrorer.errors import StepFailed, UserError
 from usermirrorer.steps import SceneSettings
 from usermirrorer.wording import list_counts
 
@@ -137,6 +137,11 @@ def make_scenes(
     }  # fmt: skip
     train_directory = work / "features" / name / "train"
     train_content = finished_manifest(train_directory) if settings.split == "test" else None
+    if train_content is None and settings.split == "test" and any(train_directory.glob("*.parquet")):
+        raise UserError(
+            f"{train_directory} is not finished: run `usermirrorer scenes {name} --work {work} --split train` again "
+            "before those of test, or delete it"
+        )
     if train_content is not None:
         # The probe and the baselines of test scenes are fitted on these features.
         recipe["train_features"] = fingerprint(train_directory)

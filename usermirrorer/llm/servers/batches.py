@@ -14,7 +14,7 @@ from usermirrorer.llm.protocol import Output
 from usermirrorer.llm.requests import Usage
 from usermirrorer.llm.servers.background import wait
 from usermirrorer.llm.servers.refusals import RequestFailed, clean
-from usermirrorer.llm.servers.replies import read_outputs, read_usage
+from usermirrorer.llm.servers.replies import UNUSABLE, read_outputs, read_usage
 from usermirrorer.llm.servers.server import Servers, Upload
 
 
@@ -157,7 +157,7 @@ def result_of(line: str, usage: Usage) -> tuple[str, list[Output] | RequestFaile
             return digest, outputs
         if isinstance(status, int) and 400 <= status < 500 and status not in (408, 409, 429):
             return digest, RequestFailed(f"a request was refused ({status}: {clean(str(body))})", status)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+    except UNUSABLE:
         pass
     return None
 

@@ -1,6 +1,6 @@
 """What servers reply, read strictly: each reader takes decoded JSON and raises ValueError for what can't be used.
 
-It may also raise what Python does if a part is missing or of another type; `Servers.ask` treats that the same.
+It may also raise what Python does if a part is missing, of another type or out of range, all of it in `UNUSABLE`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import numpy as np
 
 from usermirrorer.llm.protocol import Output
 
+
+UNUSABLE = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError)
 
 WITHOUT_TEXT = ("length", "content_filter")
 """Finish reasons with which an answer may have no text: the model thought too long, or the server kept it back."""
@@ -30,6 +32,7 @@ def read_outputs(reply: Any) -> list[Output]:
             text = ""
         if not isinstance(text, str):
             raise ValueError(f"the content is {_shown(text)}, not text")
+        text = text.encode(errors="replace").decode()  # half of a surrogate pair is no text
         outputs.append(Output(text, "length" if reason == "length" else "stop"))
     return outputs
 
@@ -61,7 +64,7 @@ def read_usage(reply: Any) -> tuple[int, int, int]:
         (usage.get("prompt_tokens_details") or {}).get("cached_tokens"),
         usage.get("completion_tokens"),
     )
-    prompt, cached, completion = (count if isinstance(count, int) else 0 for count in counts)
+    prompt, cached, completion = (count if type(count) is int and 0 <= count < 2**40 else 0 for count in counts)
     return prompt, cached, completion
 
 

@@ -17,6 +17,7 @@ from usermirrorer.errors import UserError
 from usermirrorer.llm.servers.background import client
 from usermirrorer.llm.servers.balance import Balance, Server
 from usermirrorer.llm.servers.refusals import Fault, RequestFailed, ServerLost, check_status, clean
+from usermirrorer.llm.servers.replies import UNUSABLE
 
 
 T = TypeVar("T")
@@ -116,8 +117,8 @@ class Servers:
     ) -> T:
         """What `read` makes of the JSON (or `plain` text) that a server answers to a POST of `body`, else to a GET.
 
-        `path` follows the base URL, with `root` the base URL without its `/v1`. `read` raises ValueError, TypeError,
-        KeyError, IndexError or AttributeError for an unusable reply. With `optional`, a refusal (4xx) or an unusable
+        `path` follows the base URL, with `root` the base URL without its `/v1`. `read` raises one of
+        `UNUSABLE` for an unusable reply. With `optional`, a refusal (4xx) or an unusable
         reply is final at once, and says nothing of other requests. Raises RequestFailed, or ServerLost or UserError if
         others would fare no better.
         """
@@ -128,7 +129,7 @@ class Servers:
             check_status(*reply, server.host, self.model, optional)
             try:
                 return read(reply.text if plain else json.loads(reply.text))
-            except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+            except UNUSABLE as error:
                 reason = f"gave an unusable reply ({_named(error)})"
             if optional:
                 raise RequestFailed(f"{server.host} {reason}", reply.status)

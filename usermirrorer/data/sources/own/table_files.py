@@ -11,6 +11,8 @@ import json
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from usermirrorer.data.sources.own.values import as_whole
 from usermirrorer.data.sources.readers.csv_files import read_records
@@ -82,8 +84,11 @@ def _not_objects(path: Path, first_line: int, chunk: bytes, error: Exception) ->
 
 def _parquet(path: Path) -> pl.DataFrame:
     try:
-        table = pl.read_parquet(path, glob=False)
-    except (pl.exceptions.PolarsError, OSError) as error:
+        # Polars' own reader panics at some damaged files.
+        read = pq.ParquetFile(path).read()
+        read.validate(full=True)
+        table = pl.DataFrame(read)
+    except (pa.ArrowException, pl.exceptions.PolarsError, OSError, ValueError, OverflowError) as error:
         raise UserError(f"{path}: not a Parquet file ({str(error).splitlines()[0]}); export it again") from None
     _refuse_line(path, table.columns)
     return table.with_row_index("line", offset=1).cast({"line": pl.Int64})
