@@ -225,16 +225,16 @@ def test_a_log_gets_a_line_now_and_then(capsys: pytest.CaptureFixture[str], monk
     monkeypatch.setattr(console, "LOG_EVERY_SECONDS", 0.0)
     now = 100.0
     monkeypatch.setattr(console.time, "monotonic", lambda: now)
-    with console.progress("decide shop") as report:
+    with console.progress("decide shop", prices=[10.0, 100.0]) as report:
         now += 1
         report(20, 100)  # of an earlier run
         now += 9
-        report(50, 100, 12_345)
-        report(100, 100, 99_999)
+        report(50, 100, 10_000, 2_345)
+        report(100, 100, 90_000, 9_999)
     out = capsys.readouterr().out
     assert out.splitlines() == [
-        "decide shop: 20% after 1 s, 0/s",
-        "decide shop: 50% after 10 s, 3/s, 1,234 tokens/s, about 17 s left",
+        "decide shop: 20% after 1 s, 0/s, $0.00",
+        "decide shop: 50% after 10 s, 3/s, 1,234 tokens/s, $0.33, about 17 s left",
     ]
 
 

@@ -79,7 +79,7 @@ def test_a_killed_evaluation_goes_on_after_the_scenes_that_were_answered(engine,
     first = Journal(tmp_path)
     done: list[int] = []
 
-    def killed(count: int, total: int, tokens: int) -> None:
+    def killed(count: int, total: int, read: int, written: int) -> None:
         done.append(count)
         if count == 4:
             raise KeyboardInterrupt

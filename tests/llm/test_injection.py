@@ -148,6 +148,16 @@ def test_no_text_becomes_a_control_token_in_serving_or_in_training(family: str, 
     assert trained[0][: len(scored[0])] == scored[0]
 
 
+@pytest.mark.parametrize("family", ["smollm2", "tiny-base", "qwen2_5"])
+def test_what_a_vocabulary_lacks_is_no_control_token(family: str) -> None:
+    """SmolLM2's names six control characters by `<|endoftext|>`."""
+    served = model(family)
+    text: SceneText = {"profile": "x", "history": "x", "action_list": ["x", "x"]}
+    every = "".join(map(chr, (*range(0x20), 0x7F, *range(0x80, 0xA0))))
+    asked = served.tokens([opened(conversation(text, "plain"), f"I {said} x") for said in (every, "x")])
+    assert controls(family, asked[0]) == controls(family, asked[1])
+
+
 @pytest.mark.parametrize("family", ["qwen2_5", "mistral"])
 @given(st.data())
 def test_no_text_adds_a_line_that_reads_as_the_layout(family: str, data: st.DataObject) -> None:

@@ -10,7 +10,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -128,26 +128,31 @@ def _print(line: str, style: str = "") -> None:
 
 
 @contextmanager
-def progress(what: str) -> Iterator[Callable[..., None]]:
-    """A function (done, total, tokens) that reports progress: a bar on a terminal, a line every few seconds in a log.
+def progress(what: str, prices: Sequence[float] | None = None) -> Iterator[Callable[..., None]]:
+    """A function (done, total, read, written) that reports progress: a bar on a terminal, lines now and then in a log.
 
-    `tokens` are those that models have read and written so far. What was done before the first report counts for
-    neither rate nor time left.
+    `read` and `written` are the tokens of models so far; `prices` are dollars for a million of each. What was done
+    before the first report counts for neither rate nor time left.
     """
     if _output.quiet:
-        yield lambda done, total, tokens=0: None
+        yield lambda done, total, read=0, written=0: None
         return
     console = terminal()
     started = reported = time.monotonic()
     before: list[int] = []
 
-    def rates(done: int, tokens: int) -> tuple[float, str]:
-        """Done per second, in words with the tokens per second."""
+    def rates(done: int, read: int, written: int) -> tuple[float, str]:
+        """Done per second, in words with the tokens per second and what they have cost."""
         if not before:
             before.append(done)
         seconds = max(time.monotonic() - started, 1e-9)
         rate = (done - before[0]) / seconds
-        return rate, f"{rate:,.3g}/s" + (f", {tokens / seconds:,.0f} tokens/s" if tokens else "")
+        parts = [f"{rate:,.3g}/s"]
+        if read + written:
+            parts.append(f"{(read + written) / seconds:,.0f} tokens/s")
+        if prices:
+            parts.append(f"${(read * prices[0] + written * prices[1]) / 1e6:,.2f}")
+        return rate, ", ".join(parts)
 
     if sys.stdout.isatty() and not console.is_dumb_terminal:
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -158,14 +163,14 @@ def progress(what: str) -> Iterator[Callable[..., None]]:
         )  # fmt: skip
         with Progress(*columns, console=console, transient=True) as bar:
             task = bar.add_task(what, total=None, rate="")
-            yield lambda done, total, tokens=0: bar.update(
-                task, completed=done, total=total, rate=rates(done, tokens)[1]
+            yield lambda done, total, read=0, written=0: bar.update(
+                task, completed=done, total=total, rate=rates(done, read, written)[1]
             )
         return
 
-    def write(done: int, total: int, tokens: int = 0) -> None:
+    def write(done: int, total: int, read: int = 0, written: int = 0) -> None:
         nonlocal reported
-        rate, told = rates(done, tokens)
+        rate, told = rates(done, read, written)
         now = time.monotonic()
         if now - reported > LOG_EVERY_SECONDS and done < total:
             reported = now

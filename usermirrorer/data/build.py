@@ -56,12 +56,14 @@ def build(
         chosen = writer.settings(recipe.prompt, recipe.seed)
         for name in domains:
             answer = partial(decide, name, work, variant, models[variant], chosen)
+            place = f"decisions/{name}/{variant}"
             reports += run_step(
-                f"decide {name} {variant}", answer, work, [f"decisions/{name}/{variant}"], resumes=True
+                f"decide {name} {variant}", answer, work, [place], resumes=True, prices=writer.dollars_per_million
             )
     for name in domains:
         places = [f"predictions/{name}/{variant}" for variant in recipe.writers]
-        reports += run_step(f"score {name}", partial(score, name, work, predictor), work, places, resumes=True)
+        weigh, prices = partial(score, name, work, predictor), recipe.predictor.dollars_per_million
+        reports += run_step(f"score {name}", weigh, work, places, resumes=True, prices=prices)
     select = partial(distill, work, domains, recipe.distill_settings)
     reports += run_step(f"distill {recipe.name}", lambda progress: select(), work, [f"pairs/{recipe.name}"])
     show_build(recipe.name, reports)

@@ -65,7 +65,7 @@ class Writer(Sampling):
     base_url: str | list[str] | None = None
     concurrency: int | None = None
     engine: EngineSettings = field(default_factory=EngineSettings)
-    dollars_per_million: list[float] | None = None  # prompt and completion tokens, for --dry-run
+    dollars_per_million: list[float] | None = None  # prompt and completion tokens, for --dry-run and progress
     tokens_per_second: float | None = None  # of all engines together, for --dry-run
 
     def settings(self, prompt: str, seed: int) -> DecideSettings:
@@ -80,7 +80,7 @@ class Predictor:
     base_url: str | list[str] | None = None
     concurrency: int | None = None
     engine: EngineSettings = field(default_factory=EngineSettings)
-    dollars_per_million: list[float] | None = None  # prompt and completion tokens, for --dry-run
+    dollars_per_million: list[float] | None = None  # prompt and completion tokens, for --dry-run and progress
     tokens_per_second: float | None = None  # of all engines together, for --dry-run
 
 

@@ -66,7 +66,7 @@ def predict(
 
     def keep(number: int, rows: list[dict[str, object]], usage: Usage) -> None:
         journal.put(number, rows)
-        progress(journal.units, len(scenes), usage.tokens)
+        progress(journal.units, len(scenes), usage.prompt_tokens, usage.completion_tokens)
 
     asked = enumerate(scenes.select("scene_id", "text").iter_rows())
     answer_scenes(model, ((number, answered(*scene)) for number, scene in asked if number not in journal), keep)

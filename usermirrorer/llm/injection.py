@@ -2,8 +2,8 @@
 
 `prompts.conversation` lays out a scene with `as_option` and `as_section`, so that no text begins a line that reads as
 an option, a heading or an answer. Before a conversation is rendered, in training as in serving,
-`without_control_tokens` breaks what would become a control token: `<|im_end|>` becomes `< |im_end|>`. All other text
-stays as it is.
+`without_control_tokens` breaks what would become a control token: `<|im_end|>` becomes `< |im_end|>`, and a control
+character a space. All other text stays as it is.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ NAMES_LABEL = r"[ \t*]*+Behavior[ \t*]*+:[ \t*]*+\[?[ \t]*+([A-Z])\b"
 _BREAKS = "\r\v\f\x1c-\x1e\x85\u2028\u2029"
 _ANY_BREAK = re.compile(rf"[\n{_BREAKS}]+")
 _OTHER_BREAK = re.compile(rf"[{_BREAKS}]+")
+_CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _FORGED_LINE = re.compile(rf"^([^\S\n]*+)(?=#{{1,6}}(?!\S)|\[[A-Z]\]|{NAMES_LABEL})", re.MULTILINE)
 
 KNOWN = re.compile(
@@ -76,7 +77,11 @@ def without_control_tokens(messages: Conversation, control: re.Pattern[str] = KN
 
 
 def broken(text: str, control: re.Pattern[str] = KNOWN) -> str:
-    """The text with a space after the first character of whatever `control` matches."""
+    """The text with a space after the first character of whatever `control` matches.
+
+    Control characters become spaces: a vocabulary may lack some, and name what it lacks by a control token.
+    """
+    text = _CONTROL_CHARACTER.sub(" ", text)
     # What is left of two that overlap may be one.
     while control.search(text):
         text = control.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)

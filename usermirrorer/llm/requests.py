@@ -51,11 +51,6 @@ class Usage:
     cached_tokens: int = 0
     completion_tokens: int = 0
 
-    @property
-    def tokens(self) -> int:
-        """Tokens read and written."""
-        return self.prompt_tokens + self.completion_tokens
-
     def add(self, prompt: int, cached: int, completion: int) -> None:
         """Count an answer."""
         self.requests += 1

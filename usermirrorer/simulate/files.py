@@ -184,7 +184,7 @@ def _answer(user: Simulator, requests: Path, written: _Written, total: int, prog
         else:
             row = {"line": number, "error": str(answer), "request": line.decode("utf-8", "replace")}
         journal.put(unit, [row])
-        progress(journal.units, total, usage.tokens)
+        progress(journal.units, total, usage.prompt_tokens, usage.completion_tokens)
 
     try:
         user.answer_each(offers(), keep)

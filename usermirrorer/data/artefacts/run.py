@@ -12,11 +12,17 @@ from usermirrorer.data.artefacts.store import Progress, read_manifest, rows_writ
 
 
 def run_step(
-    name: str, run: Callable[[Progress], Any], work: Path, places: Sequence[str], resumes: bool = False
+    name: str,
+    run: Callable[[Progress], Any],
+    work: Path,
+    places: Sequence[str],
+    resumes: bool = False,
+    prices: Sequence[float] | None = None,
 ) -> list[StepReport]:
     """Run a step and show what is then in `places`, its directories under `work`: a report for each.
 
-    `resumes` says whether the step goes on after the rows that an interrupted run has left.
+    `resumes` says whether the step goes on after the rows that an interrupted run has left; with `prices`, progress
+    tells what the models' tokens have cost.
     """
     directories = {place: work / place for place in places}
     before = {place: read_manifest(directory) for place, directory in directories.items()}
@@ -25,7 +31,7 @@ def run_step(
     for place, rows in left.items():
         if rows:
             say(f"{name}: resumes after {rows:,} rows in {directories[place]}")
-    with progress(name) as report:
+    with progress(name, prices) as report:
         run(report)
     reports = []
     for place, directory in directories.items():

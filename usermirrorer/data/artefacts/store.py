@@ -39,10 +39,10 @@ LOCK = ".lock"
 class Progress(Protocol):
     """Reports how far a running step is, and how many tokens its models have read and written so far."""
 
-    def __call__(self, done: int, total: int, tokens: int = 0) -> None: ...
+    def __call__(self, done: int, total: int, read: int = 0, written: int = 0) -> None: ...
 
 
-def unseen(done: int, total: int, tokens: int = 0) -> None:
+def unseen(done: int, total: int, read: int = 0, written: int = 0) -> None:
     """Progress that nobody watches."""
 
 

@@ -83,7 +83,7 @@ def decide(
 
         def keep(number: int, result: Rows, usage: Usage) -> None:
             step.put(number, *result)
-            progress(step.journal.units, rows, usage.tokens)
+            progress(step.journal.units, rows, usage.prompt_tokens, usage.completion_tokens)
 
         answer_scenes(model, tasks(), keep)
         notes = step.journal.notes.values()

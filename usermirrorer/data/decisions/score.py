@@ -78,7 +78,8 @@ def score(name: str, work: Path, predictor: LanguageModel, progress: Progress = 
         def keep(number: int, result: Mapping[str, Rows], usage: Usage) -> None:
             for variant, (rows, note) in result.items():
                 missing[variant].put(number, rows, note)
-            progress(sum(step.journal.units for step in missing.values()), total, usage.tokens)
+            done = sum(step.journal.units for step in missing.values())
+            progress(done, total, usage.prompt_tokens, usage.completion_tokens)
 
         answer_scenes(predictor, tasks, keep)
         for step in missing.values():
