@@ -15,7 +15,6 @@ from usermirrorer.data.decisions.score import score
 from usermirrorer.errors import UserError
 from usermirrorer.llm import load_model
 from usermirrorer.llm.engines.engine import close
-from usermirrorer.llm.engines.pools import _pools
 from usermirrorer.llm.engines.ray_pool import RayPool
 from usermirrorer.llm.engines.vllm import VLLMModel
 from usermirrorer.steps import DecideSettings, EngineSettings
@@ -55,14 +54,16 @@ def test_two_nodes_of_which_one_is_killed_give_the_bytes_of_one_engine(
     decide("toy", one, "strong", engine, SETTINGS)
     score("toy", one, engine)
     both = load_model(engine.name, engine=EngineSettings(runner="ray", address=started.address, data_parallel_size=2))
+    pool = both.session()
+    assert isinstance(pool, RayPool)
+    while not all(actor.slots for actor in pool.actors):  # so that either node has work when one is killed
+        pool._receive()
     lost: list[object] = []
 
     def kill_one_at_work() -> None:
         directory = two / "decisions/toy/strong"
         while not journal_rows(directory):
             time.sleep(0.005)
-        [pool] = _pools.values()
-        assert isinstance(pool, RayPool) and sum(actor.slots > 0 for actor in pool.actors) >= 1
         started.remove_node(nodes[0], allow_graceful=False)
         lost.append(nodes[0])
 
