@@ -76,6 +76,11 @@ def build(work: Path, name: str, raw: Path | None = None, train: int = 400, test
     return work
 
 
+def shards(directory: Path) -> dict[str, bytes]:
+    """What a step has written."""
+    return {path.name: path.read_bytes() for path in sorted(directory.glob("*.parquet"))}
+
+
 def toy_scenes(work: Path, train: int) -> None:
     """The toy domain with so many train scenes."""
     prepare("toy", None, work)

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from built import toy_scenes
+from built import shards, toy_scenes
 
 from usermirrorer.data.artefacts.store import journal_rows
 from usermirrorer.data.decisions.decide import decide
@@ -37,10 +37,6 @@ def cluster():
     close()
     ray.shutdown()
     started.shutdown()
-
-
-def shards(directory: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(directory.glob("*.parquet"))}
 
 
 def test_two_nodes_of_which_one_is_killed_give_the_bytes_of_one_engine(

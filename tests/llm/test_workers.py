@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from built import toy_scenes
+from built import shards, toy_scenes
 
 from usermirrorer.data.artefacts.store import journal_rows
 from usermirrorer.data.decisions.decide import decide
@@ -26,10 +26,6 @@ from usermirrorer.steps import DecideSettings, EngineSettings
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
 SETTINGS = DecideSettings(n=2, prompt="plain", max_tokens=24)
-
-
-def shards(directory: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(directory.glob("*.parquet"))}
 
 
 def kill_one_at_work(directory: Path, killed: list[int]) -> None:

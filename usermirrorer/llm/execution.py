@@ -94,19 +94,21 @@ def run(session: Session, tasks: Iterable[Task[T]]) -> Iterator[tuple[int, T | S
         session.close()
 
 
-def run_all(session: Session, tasks: Sequence[Task[T]]) -> list[T | StepFailed]:
-    """The results of some tasks, in their order."""
-    results: dict[int, T | StepFailed] = dict(run(session, tasks))
-    return [results[index] for index in range(len(tasks))]
+def run_all(session: Session, tasks: Sequence[Task[T]]) -> list[T]:
+    """The results of some tasks, in their order. Raises the first failure once the others are in."""
+    found = dict(run(session, tasks))
+    results: list[T] = []
+    for index in range(len(tasks)):
+        result = found[index]
+        if isinstance(result, StepFailed):
+            raise result
+        results.append(result)
+    return results
 
 
 def ask_all(session: Session, requests: Sequence[Request]) -> list[Any]:
     """The answers to some requests, in their order. Raises the first failure once the others are in."""
-    answers = run_all(session, [_one(request) for request in requests])
-    for answer in answers:
-        if isinstance(answer, StepFailed):
-            raise answer
-    return answers
+    return run_all(session, [_one(request) for request in requests])
 
 
 def answer_scenes(

@@ -9,7 +9,7 @@ from typing import Any, TypedDict, TypeVar, Unpack
 
 from usermirrorer.data.log.tables import load_tables
 from usermirrorer.data.sources import is_own, load_domain
-from usermirrorer.errors import StepFailed, UserError, closest
+from usermirrorer.errors import UserError, closest
 from usermirrorer.llm import as_spec, load_model
 from usermirrorer.llm.choose import MODES, choose, prompt_limit, trained_mode, trained_prompt, trained_with_evidence
 from usermirrorer.llm.execution import answer_scenes, run_all
@@ -168,11 +168,7 @@ class Simulator:
         if all(isinstance(offer, UserError) for offer in offers):
             return [offer for offer in offers if isinstance(offer, UserError)]
         with _MODELS:
-            answers = run_all(self.model.session(), [self._task(offer) for offer in offers])
-        for answer in answers:
-            if isinstance(answer, StepFailed):
-                raise answer
-        return [answer for answer in answers if not isinstance(answer, StepFailed)]
+            return run_all(self.model.session(), [self._task(offer) for offer in offers])
 
     def answer_each(
         self, offers: Iterator[tuple[int, Offer | UserError]], keep: Callable[[int, Choice | UserError, Usage], None]
