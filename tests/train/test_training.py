@@ -13,17 +13,18 @@ from usermirrorer.data.artefacts.store import manifest_path
 from usermirrorer.errors import StepFailed, UserError
 from usermirrorer.llm.engines.local import LocalModel
 from usermirrorer.llm.prompts import answered, conversation, opened
-from usermirrorer.train import dpo, model, sft
+from usermirrorer.train import dpo, grpo, kto, model, sft
 
 
 pytestmark = pytest.mark.launch
 
+METHODS = {"sft": sft, "dpo": dpo, "kto": kto, "grpo": grpo}
 LORA = {"use_peft": True, "lora_target_modules": ["q_proj", "v_proj"], "lora_r": 4, "lora_dropout": 0.1}
 
 
 def train(method, path: Path, settings: dict, *flags: str) -> Path:
     recipe = write_yaml(path / f"{method}.yaml", settings)
-    {"sft": sft, "dpo": dpo}[method].main(["--config", str(recipe), *flags])
+    METHODS[method].main(["--config", str(recipe), *flags])
     return Path(settings["output_dir"])
 
 

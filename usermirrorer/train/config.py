@@ -1,7 +1,7 @@
 """Settings of a training run: one recipe file over TRL's own keys, read strictly.
 
-A recipe sets the fields of TRL's `SFTConfig` or `DPOConfig`, of `ModelConfig` and of `PairsArguments`; command-line
-flags override the file. An unknown name is refused with its line and the closest match before any model is loaded:
+A recipe sets the fields of TRL's configuration of the method (`SFTConfig`, `DPOConfig` …), of `ModelConfig`,
+`PairsArguments` and `WatchArguments`; command-line flags override the file. An unknown name is refused with its line and the closest match before any model is loaded:
 TRL's own scripts would train to the end with a misspelt learning rate.
 """
 
@@ -18,18 +18,23 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import yaml
 
 from usermirrorer.console.printable import printable
-from usermirrorer.errors import UserError, told
+from usermirrorer.errors import StepFailed, UserError, told
 from usermirrorer.extras import need
 from usermirrorer.secrets import is_secret, redact
 from usermirrorer.settings import Places, closest, plain, read_mapping
 from usermirrorer.steps import required, setting
 from usermirrorer.train.lifetime import end_with_launcher
+from usermirrorer.train.objective import check_objective
 
 
 if TYPE_CHECKING:
-    from trl import DPOConfig, ModelConfig, SFTConfig, TrlParser
+    from trl import ModelConfig, TrlParser
 
-METHODS = ("sft", "dpo")
+METHODS = {"sft": "SFTConfig", "dpo": "DPOConfig", "kto": "KTOConfig", "grpo": "GRPOConfig"}
+"""Training methods, and TRL's configuration of each."""
+
+FRESH = "--fresh"
+"""The flag that starts a run over; a recipe that held it would delete its own work."""
 
 # Keys of older recipes, and what replaces them in the pinned TRL and transformers.
 REMOVED = {
@@ -38,7 +43,7 @@ REMOVED = {
     "max_seq_length": "write max_length",
     "max_prompt_length": "write max_length, which limits prompt and answer together",
     "max_completion_length": "write max_length, which limits prompt and answer together",
-    "overwrite_output_dir": "leave it out and name another output_dir; a run resumes from its last checkpoint",
+    "overwrite_output_dir": "leave it out; a run resumes from its last checkpoint, and --fresh starts it over",
     "dataset_mixture": "write dataset_name; pairs are mixed by `usermirrorer distill`",
     "dataset_mixer": "write dataset_name; pairs are mixed by `usermirrorer distill`",
     "datasets": "write dataset_name; pairs are mixed by `usermirrorer distill`",
@@ -64,14 +69,35 @@ class PairsArguments:
 
 
 @dataclass
+class WatchArguments:
+    """What is measured while a model trains."""
+
+    watch_steps: int = setting(0, "Measure on the watched scenes and pairs every so many steps; 0 for never.")
+    watch_scenes: str = setting("", "Directory of test scenes, of which `watch_num` are answered each time.")
+    watch_num: int = setting(64, "Scenes, and pairs of either kind, to watch.")
+    held_out_pairs: int = setting(0, "Pairs that are watched and not trained on.")
+
+
+@dataclass
 class Run:
-    """A parsed run. `recipe` holds the settings of file and command line, without secrets."""
+    """A parsed run. `recipe` holds the settings of file and command line, without secrets.
+
+    `training` is TRL's configuration of the method. With `fresh`, what its output_dir holds is deleted first.
+    """
 
     method: str
     pairs: PairsArguments
-    training: SFTConfig | DPOConfig
+    watch: WatchArguments
+    training: Any
     model: ModelConfig
     recipe: dict[str, Any]
+    fresh: bool = False
+
+    @property
+    def global_batch(self) -> int:
+        """Rows per optimiser step over all processes."""
+        training = self.training
+        return int(training.per_device_train_batch_size * training.gradient_accumulation_steps * training.world_size)
 
 
 def parse(method: str, args: Sequence[str]) -> Run:
@@ -80,9 +106,10 @@ def parse(method: str, args: Sequence[str]) -> Run:
     A Hub token in the recipe moves to the environment variable HF_TOKEN, so that the Hub client finds it but trainer
     and trackers never write it down.
     """
+    fresh, args = FRESH in args, [arg for arg in args if arg != FRESH]
     parser, recipe = check(method, args)
     try:
-        pairs, training, model = parser.parse_args_and_config(list(args))
+        pairs, watch, training, model = parser.parse_args_and_config(list(args))
     except ValueError as error:
         raise UserError(f"{_config_path(args) or 'command line'}: {error}") from None
     if training.hub_token:
@@ -97,7 +124,9 @@ def parse(method: str, args: Sequence[str]) -> Run:
         raise UserError(
             f"push_to_hub: leave it out, and upload the finished model with `hf upload NAME {training.output_dir}`"
         )
-    return Run(method, pairs, training, model, redact(recipe))
+    run = Run(method, pairs, watch, training, model, redact(recipe), fresh)
+    check_objective(method, training)
+    return run
 
 
 def check(method: str, args: Sequence[str]) -> tuple[TrlParser, dict[str, Any]]:
@@ -140,11 +169,11 @@ def check(method: str, args: Sequence[str]) -> tuple[TrlParser, dict[str, Any]]:
 
 
 def _parser(method: str) -> TrlParser:
-    from trl import DPOConfig, ModelConfig, SFTConfig, TrlParser
+    import trl
 
     # Names must be spelled out: argparse would accept --learning_rat for --learning_rate.
-    return TrlParser(
-        (PairsArguments, {"sft": SFTConfig, "dpo": DPOConfig}[method], ModelConfig),
+    return trl.TrlParser(
+        (PairsArguments, WatchArguments, getattr(trl, METHODS[method]), trl.ModelConfig),
         prog=f"python -m usermirrorer.train.{method}",
         allow_abbrev=False,
     )
@@ -193,15 +222,25 @@ def _refuse_value(message: str, places: Places) -> NoReturn:
     raise UserError(f"{places.of(named.group(1)) if named else places.source}: {message}")
 
 
-def exit_status(main: Any) -> int:
+def exit_status(method: str, main: Any) -> int:
     """Run a script's `main(args)` on the command line's arguments: 0, or 1 or 2 after one sentence on stderr."""
     end_with_launcher()
     try:
         main(sys.argv[1:])
     except Exception as error:
-        known = told(error)
+        known = told(error) or _out_of_memory(error, method)
         if known is None:
             raise
         print(f"error: {printable(str(known))}", file=sys.stderr)
         return 2 if isinstance(known, UserError) else 1
     return 0
+
+
+def _out_of_memory(error: Exception, method: str) -> StepFailed | None:
+    """What to do about a device without memory: the settings that need less, with their present values."""
+    if type(error).__name__ != "OutOfMemoryError" and "can't allocate memory" not in str(error):
+        return None
+    from usermirrorer.train.preflight import knobs
+
+    ways = "; ".join(f"{number}. {knob}" for number, knob in enumerate(knobs(parse(method, sys.argv[1:])), start=1))
+    return StepFailed(f"out of memory, in this order: {ways}")

@@ -13,7 +13,7 @@ Continuing the adapter of a LoRA SFT, on one GPU:
         --config recipes/qwen2.5-3b-instruct/dpo/config_lora.yaml --learning_rate 1e-5
 
 `usermirrorer train dpo --config … [--accelerate …] [--learning_rate …]` does the same. The same command
-resumes an interrupted run from its last checkpoint.
+goes on with an interrupted run from its last checkpoint; `--fresh` starts it over.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from usermirrorer.train import config, model, provenance, resume, rows, tracking
+from usermirrorer.train import config, model, preflight, provenance, resume, rows, tracking
 
 
 def main(args: Sequence[str]) -> None:
     from trl import DPOTrainer
+
+    from usermirrorer.train import interrupt
 
     #######
     # Setup
@@ -38,9 +40,10 @@ def main(args: Sequence[str]) -> None:
     ######
     tokenizer = model.load_tokenizer(run)
     dataset, data = rows.prepare(run, tokenizer)
-    tracking.announce(run, data)
+    tracking.announce(run, data, len(dataset))
     record = provenance.record(run, data)
     checkpoint = resume.start(run, record)
+    preflight.check_room(run, data)
     tracking.start_wandb(run, record, resumed=checkpoint is not None)
 
     #######
@@ -48,19 +51,20 @@ def main(args: Sequence[str]) -> None:
     #######
     trainer = DPOTrainer(args=run.training, train_dataset=dataset, processing_class=tokenizer, **model.load(run))
     model.keep_masters(trainer)
+    preflight.show_samples(trainer, tokenizer)
     model.drop_reference(trainer)
 
     #######
     # Train
     #######
-    result = trainer.train(resume_from_checkpoint=checkpoint)
+    metrics = interrupt.train(trainer, checkpoint)
 
     ######
     # Save
     ######
     model.save(trainer, tokenizer, run.training.output_dir)
-    tracking.finish(trainer, run, record, result.metrics)
+    tracking.finish(trainer, run, record, metrics)
 
 
 if __name__ == "__main__":
-    sys.exit(config.exit_status(main))
+    sys.exit(config.exit_status("dpo", main))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from usermirrorer.errors import StepFailed, UserError
-from usermirrorer.llm.engines.local import adapter_base
+from usermirrorer.llm.engines.local import adapter_base, model_config
 from usermirrorer.llm.paths import model_path
 from usermirrorer.llm.prompts import PROMPT_DATE
 from usermirrorer.records import read_record
@@ -40,6 +40,15 @@ def load_tokenizer(run: Run) -> PreTrainedTokenizerBase:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = _LLAMA_PAD if _LLAMA_PAD in tokenizer.get_vocab() else tokenizer.eos_token
     return tokenizer
+
+
+def most_tokens(run: Run) -> int | None:
+    """Most tokens of a row: `max_length`; for GRPO, whose answers are still to be written, what they leave of it."""
+    if run.method != "grpo":
+        return cast("int | None", run.training.max_length)
+    name = model_path(str(run.model.model_name_or_path))
+    longest = getattr(model_config(adapter_base(name) or name).get_text_config(), "max_position_embeddings", None)
+    return None if longest is None else longest - run.training.max_completion_length
 
 
 def load(run: Run) -> dict[str, Any]:
@@ -163,10 +172,15 @@ def _check_adapter(run: Run, name: str, settings: dict[str, Any]) -> None:
         raise UserError(
             f"{name} is a LoRA adapter: set use_peft: true to continue training it, or merge it into its base"
         )
-    if run.method == "dpo" and not run.training.precompute_ref_log_probs:
+    if run.method == "grpo":
+        without = "beta: 0, which needs no reference" if run.training.beta else ""
+    else:
+        precomputed = run.method == "sft" or run.training.precompute_ref_log_probs
+        without = "" if precomputed else "precompute_ref_log_probs: true"
+    if without:
         raise UserError(
-            f"{name} is a LoRA adapter: set precompute_ref_log_probs: true; a run that holds both the adapter and its "
-            "reference copy cannot be resumed"
+            f"{name} is a LoRA adapter: set {without}; a run that holds both the adapter and its reference copy cannot "
+            "be resumed"
         )
     for ours, theirs in (("lora_r", "r"), ("lora_alpha", "lora_alpha")):
         has = settings.get(theirs)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from usermirrorer.data.artefacts.store import write_bytes
-from usermirrorer.errors import UserError
 from usermirrorer.records import read_record, sealed
 from usermirrorer.secrets import redact
 from usermirrorer.train.config import Run
@@ -27,8 +26,7 @@ def record(run: Run, data: Mapping[str, Any]) -> dict[str, Any]:
     `data` is what `rows.prepare` says of the pairs; `bases` are the models behind this one, oldest first.
     """
     base = str(run.model.model_name_or_path)
-    earlier = Path(base) / RECORD
-    bases = read_record(earlier, "copy the model's directory again").get("bases", []) if earlier.is_file() else []
+    bases = read(base).get("bases", [])
     return redact(
         {
             "prompt": data["prompt"],
@@ -37,35 +35,17 @@ def record(run: Run, data: Mapping[str, Any]) -> dict[str, Any]:
             "bases": [*bases, base],
             "data": {key: value for key, value in data.items() if key != "prompt"},
             "recipe": run.recipe,
+            "global_batch": run.global_batch,
             "git_revision": git_revision(),
             "versions": versions(),
         }
     )
 
 
-def check_same_run(output_dir: str, now: Mapping[str, Any]) -> list[str]:
-    """The settings that differ from the run in output_dir. Raises UserError if it holds a different run.
-
-    A run is the same if method, base and data are: otherwise a checkpoint of other data would be resumed silently.
-    """
-    path = Path(output_dir) / RECORD
-    if not path.is_file():
-        return []
-    before = read_record(path, f"delete {output_dir} or name another output_dir")
-    for name in ("method", "base"):
-        if before[name] != now[name]:
-            raise UserError(
-                f"{output_dir} holds another run ({name}: {before[name]} → {now[name]}); name another output_dir or "
-                "delete it"
-            )
-    if before["data"]["fingerprint"] != now["data"]["fingerprint"]:
-        raise UserError(
-            f"{output_dir} holds a run on other pairs ({before['data']['path']}, fingerprint "
-            f"{before['data']['fingerprint']} → {now['data']['fingerprint']}); name another output_dir or delete it"
-        )
-    old, new = before["recipe"], now["recipe"]
-    changed = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
-    return [f"{key}: {old.get(key)} → {new.get(key)}" for key in changed]
+def read(directory: str | Path) -> dict[str, Any]:
+    """The record of a model that was trained here; empty for any other model."""
+    path = Path(directory) / RECORD
+    return read_record(path, "copy the model's directory again") if path.is_file() else {}
 
 
 def write(output_dir: str, content: Mapping[str, Any]) -> None:

@@ -1,47 +1,61 @@
-"""Resuming an interrupted run."""
+"""Whether a run starts, goes on or is over: what its output_dir holds already."""
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import re
+import shutil
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from usermirrorer.errors import UserError
 from usermirrorer.train import lifetime, provenance
 from usermirrorer.train.config import Run
+from usermirrorer.train.processes import agreed
 
 
 logger = logging.getLogger("usermirrorer.train")
 
+# Settings that may change while a run goes on: they bear on speed, on what is logged and on what is kept.
+_FREE = re.compile(
+    r"logging_.*|log_level.*|log_on_each_node|report_to|run_name|project|disable_tqdm|include_num_input_tokens_seen"
+    r"|save_.*|output_dir|resume_from_checkpoint|restore_callback_states_from_checkpoint|hub_.*|push_to_hub"
+    r"|watch_.*|max_over_length|env|dataset_num_proc|dataloader_(num_workers|pin_memory|prefetch_factor|persistent_workers)"
+    r"|gradient_checkpointing(_kwargs)?|activation_offloading|ddp_.*|fsdp.*|deepspeed|use_cpu"
+    r"|per_device_(train|eval)_batch_size|gradient_accumulation_steps|precompute_ref_batch_size|attn_implementation"
+    r"|skip_memory_metrics|torch_empty_cache_steps"
+)
+
+# What a training writes into its output_dir, beside its checkpoints.
+_WRITTEN = (
+    "*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "adapter_config.json",
+    "chat_template.jinja", "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt",
+    "training_args.bin", "trainer_state.json", "train_results.json", "all_results.json", "wandb_run_id", "README.md",
+    "watched.jsonl", provenance.RECORD,
+)  # fmt: skip
+
 
 def start(run: Run, record: dict[str, Any]) -> str | None:
-    """The checkpoint to resume from, or None for a fresh start; writes the run's record to output_dir and locks it.
+    """The checkpoint to go on from, or None for a start; locks output_dir and writes the run's record there.
 
-    Without `resume_from_checkpoint` it is the last complete one in output_dir. Raises UserError if another process
-    trains there, if it holds another run, or if the requested checkpoint does not exist.
+    Without `resume_from_checkpoint` it is the last complete one in output_dir. Ends the process with status 0 if the
+    run is complete. Raises UserError if another process trains there, if output_dir holds another run or the same one
+    with other settings, or if the requested checkpoint does not exist.
     """
-    output_dir, given = run.training.output_dir, run.training.resume_from_checkpoint
-    with run.training.main_process_first(local=False, desc="looking for checkpoints"):
-        if run.training.process_index == 0:
-            lifetime.hold(Path(output_dir))
-            changed = provenance.check_same_run(output_dir, record)
-            if changed:
-                logger.warning(f"resuming with changed settings: {'; '.join(changed)}")
-            provenance.write(output_dir, record)
-    if given and str(given).lower() != "true":
-        if not (Path(given) / "trainer_state.json").is_file():
-            raise UserError(
-                f"resume_from_checkpoint: {given} is not a checkpoint; leave it out to resume from the last one"
-            )
-        return str(given)
-    checkpoint = last_checkpoint(output_dir)
+    complete, checkpoint = agreed(run.training, lambda: _begin(run, record))
+    if complete:
+        logger.info(f"already trained: {complete}; --fresh trains it again")
+        lifetime.release(Path(run.training.output_dir))
+        sys.exit(0)
     if checkpoint:
         logger.info(f"resuming from {checkpoint}")
-    return checkpoint
+    return str(checkpoint) if checkpoint else None
 
 
-def last_checkpoint(output_dir: str) -> str | None:
+def last_checkpoint(output_dir: str | Path) -> str | None:
     """The latest complete checkpoint: the trainer writes its state last."""
     folders = {
         int(match.group(1)): path
@@ -49,3 +63,73 @@ def last_checkpoint(output_dir: str) -> str | None:
         if (match := re.fullmatch(r"checkpoint-(\d+)", path.name)) and (path / "trainer_state.json").is_file()
     }
     return str(folders[max(folders)]) if folders else None
+
+
+def _begin(run: Run, record: dict[str, Any]) -> tuple[str, str | None]:
+    """What says that the run is complete (or an empty text), and the checkpoint to go on from."""
+    output_dir, given = run.training.output_dir, run.training.resume_from_checkpoint
+    named = str(given) if given and str(given).lower() != "true" else None
+    lifetime.hold(Path(output_dir))
+    if run.fresh:
+        _clear(Path(output_dir))
+    before = provenance.read(output_dir)
+    if before:
+        _check_same_run(run, before, record)
+        if "run" in before and not named:
+            return f"{output_dir}, {before['run']['steps']:,} steps", None
+    if named and not (Path(named) / "trainer_state.json").is_file():
+        raise UserError(
+            f"resume_from_checkpoint: {named} is not a checkpoint; leave it out to resume from the last one"
+        )
+    provenance.write(output_dir, record)
+    return "", named or last_checkpoint(output_dir)
+
+
+def _clear(output_dir: Path) -> None:
+    """Delete what an earlier run wrote. Raises UserError if the directory holds no run of ours."""
+    checkpoints = [path for path in output_dir.glob("checkpoint-*") if path.is_dir()]
+    if not checkpoints and not any(output_dir.glob("*")):
+        return
+    if not (output_dir / provenance.RECORD).is_file():
+        raise UserError(f"--fresh: {output_dir} holds no training run, so nothing in it is deleted; name another one")
+    for path in checkpoints:
+        shutil.rmtree(path)
+    for pattern in _WRITTEN:
+        for path in output_dir.glob(pattern):
+            path.unlink()
+    logger.info(f"--fresh: deleted the run in {output_dir}")
+
+
+def _check_same_run(run: Run, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise UserError unless the record `before` is of the run that `now` describes.
+
+    A checkpoint of other data would be resumed silently, and the card would tell of settings that trained nothing.
+    """
+    output_dir, remedy = run.training.output_dir, "name another output_dir, or start over with --fresh"
+    for name in ("method", "base"):
+        if before[name] != now[name]:
+            raise UserError(f"{output_dir} holds another run ({name}: {before[name]} → {now[name]}); {remedy}")
+    if before["data"]["fingerprint"] != now["data"]["fingerprint"]:
+        raise UserError(
+            f"{output_dir} holds a run on other pairs ({before['data']['path']}, fingerprint "
+            f"{before['data']['fingerprint']} → {now['data']['fingerprint']}); {remedy}"
+        )
+    changed = changed_settings(run, before["recipe"], now["recipe"])
+    if before["global_batch"] != now["global_batch"]:
+        changed.append(f"rows per step: {before['global_batch']} → {now['global_batch']}")
+    if changed:
+        raise UserError(f"{output_dir} holds a run with other settings ({'; '.join(changed)}); {remedy}")
+
+
+def changed_settings(run: Run, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Settings that bear on what is learnt and differ between two recipes, a setting left out having its default."""
+    defaults = {
+        field.name: field.default for part in (run.pairs, run.watch, run.training, run.model)
+        for field in dataclasses.fields(part)
+    }  # fmt: skip
+    changed = []
+    for name in sorted({*before, *now}):
+        old, new = before.get(name, defaults.get(name)), now.get(name, defaults.get(name))
+        if old != new and not _FREE.fullmatch(name):
+            changed.append(f"{name}: {old} → {new}")
+    return changed

@@ -11,7 +11,7 @@ A LoRA adapter on one GPU:
         --config recipes/qwen2.5-3b-instruct/sft/config_lora.yaml --per_device_train_batch_size 2
 
 `usermirrorer train sft --config … [--accelerate …] [--learning_rate …]` does the same. The same command
-resumes an interrupted run from its last checkpoint.
+goes on with an interrupted run from its last checkpoint; `--fresh` starts it over.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from usermirrorer.train import config, model, provenance, resume, rows, tracking
+from usermirrorer.train import config, model, preflight, provenance, resume, rows, tracking
 
 
 def main(args: Sequence[str]) -> None:
     from trl import SFTTrainer
+
+    from usermirrorer.train import interrupt
 
     #######
     # Setup
@@ -36,9 +38,10 @@ def main(args: Sequence[str]) -> None:
     ######
     tokenizer = model.load_tokenizer(run)
     dataset, data = rows.prepare(run, tokenizer)
-    tracking.announce(run, data)
+    tracking.announce(run, data, len(dataset))
     record = provenance.record(run, data)
     checkpoint = resume.start(run, record)
+    preflight.check_room(run, data)
     tracking.start_wandb(run, record, resumed=checkpoint is not None)
 
     #######
@@ -46,18 +49,19 @@ def main(args: Sequence[str]) -> None:
     #######
     trainer = SFTTrainer(args=run.training, train_dataset=dataset, processing_class=tokenizer, **model.load(run))
     model.keep_masters(trainer)
+    preflight.show_samples(trainer, tokenizer)
 
     #######
     # Train
     #######
-    result = trainer.train(resume_from_checkpoint=checkpoint)
+    metrics = interrupt.train(trainer, checkpoint)
 
     ######
     # Save
     ######
     model.save(trainer, tokenizer, run.training.output_dir)
-    tracking.finish(trainer, run, record, result.metrics)
+    tracking.finish(trainer, run, record, metrics)
 
 
 if __name__ == "__main__":
-    sys.exit(config.exit_status(main))
+    sys.exit(config.exit_status("sft", main))

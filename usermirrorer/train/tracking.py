@@ -26,14 +26,17 @@ def start_log(run: Run) -> None:
     logger.setLevel(logging.INFO if run.training.process_index == 0 else logging.WARNING)
 
 
-def announce(run: Run, data: Mapping[str, Any]) -> None:
-    """Log what the run will do: tokens, the arithmetic of the global batch, steps."""
+def announce(run: Run, data: Mapping[str, Any], samples: int) -> None:
+    """Log what the run will do: tokens, the arithmetic of the global batch, steps.
+
+    `samples` are seen in an epoch: rows, or for GRPO the answers to them.
+    """
     training = run.training
-    per_process = math.ceil(data["kept"] / (training.per_device_train_batch_size * training.world_size))
+    per_process = math.ceil(samples / (training.per_device_train_batch_size * training.world_size))
     per_epoch = math.ceil(per_process / training.gradient_accumulation_steps)
     steps = training.max_steps if training.max_steps > 0 else math.ceil(per_epoch * training.num_train_epochs)
     logger.info(
-        f"batch: {batch_arithmetic(run)} = {global_batch(run)} rows per step; {steps:,} steps of "
+        f"batch: {batch_arithmetic(run)} = {run.global_batch} rows per step; {steps:,} steps of "
         f"{per_epoch:,} per epoch, {data['tokens']:,} tokens per epoch"
     )
     plugin = training.deepspeed_plugin
@@ -49,12 +52,6 @@ def batch_arithmetic(run: Run) -> str:
         f"{training.per_device_train_batch_size} per device x {training.gradient_accumulation_steps} accumulated x "
         f"{training.world_size} process{'es' if training.world_size > 1 else ''}"
     )
-
-
-def global_batch(run: Run) -> int:
-    """Rows per optimiser step over all processes."""
-    training = run.training
-    return training.per_device_train_batch_size * training.gradient_accumulation_steps * training.world_size
 
 
 def start_wandb(run: Run, record: Mapping[str, Any], resumed: bool) -> None:
@@ -96,7 +93,7 @@ def finish(trainer: Trainer, run: Run, record: Mapping[str, Any], metrics: dict[
             "distributed": type(trainer.model_wrapped).__name__,
             "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
             "batch": batch_arithmetic(run),
-            "global_batch": global_batch(run),
+            "global_batch": run.global_batch,
             "steps": trainer.state.global_step,
             "last_loss": losses[-1] if losses else None,
             "seconds": round(metrics["train_runtime"], 1),

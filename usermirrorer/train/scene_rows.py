@@ -1,0 +1,56 @@
+"""Scenes as training rows: what a person was shown, and the label of the choice alone, without a decision process."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+from usermirrorer.errors import UserError
+from usermirrorer.llm.prompts import INSTRUCTIONS, answered_directly, conversation
+from usermirrorer.train import provenance
+from usermirrorer.train.config import Run
+
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+COLUMNS = ("text", "item_pos")
+
+
+def are_scenes(columns: Collection[str]) -> bool:
+    """Whether a data set with these columns holds scenes and not pairs."""
+    return set(COLUMNS) <= set(columns)
+
+
+def instruction_of(run: Run) -> str:
+    """The instruction under which scenes are asked: SFT trains the label alone; GRPO goes on as its model was trained.
+
+    Raises UserError if that is not known.
+    """
+    if run.method == "sft":
+        return "direct"
+    base = str(run.model.model_name_or_path)
+    instruction = provenance.read(base).get("prompt")
+    if instruction not in INSTRUCTIONS:
+        raise UserError(
+            f"{run.pairs.dataset_name}: these are scenes, and {base} does not say under which instruction it was "
+            "trained; start from a model that `usermirrorer train sft` saved, or train on pairs"
+        )
+    return str(instruction)
+
+
+def rows_of_scenes(scenes: Dataset, place: str, instruction: str) -> Dataset:
+    """One row for each scene: its prompt under the instruction, and the choice's label as `chosen`.
+
+    Raises UserError if the texts were withheld for their licence.
+    """
+
+    def row(scene: dict[str, Any]) -> dict[str, Any]:
+        if not scene["text"]["action_list"]:
+            raise UserError(f"{place}: the texts of these scenes are withheld; build the scenes from the raw files")
+        answer = {"role": "assistant", "content": answered_directly(scene["item_pos"])}
+        return {"prompt": conversation(scene["text"], instruction), "chosen": [answer]}
+
+    kept = [name for name in ("scene_id",) if name in scenes.column_names]
+    removed = [name for name in scenes.column_names if name not in kept]
+    return scenes.map(row, remove_columns=removed, desc="Writing rows of scenes")
