@@ -83,7 +83,7 @@ def test_a_misspelt_setting_is_named_with_its_line(settings, tmp_path):
         ("warmup_ratio", "warmup_steps: 0.1"),
         ("max_seq_length", "max_length"),
         ("max_prompt_length", "max_length"),
-        ("overwrite_output_dir", "output_dir"),
+        ("overwrite_output_dir", "--fresh"),
         ("dataset_mixture", "dataset_name"),
     ],
 )
@@ -121,12 +121,14 @@ def test_other_wrong_recipes(settings, tmp_path):
         config.parse("dpo", ["--config", "no.yaml"])
 
 
-@pytest.mark.parametrize("method", ["sft", "dpo"])
+@pytest.mark.parametrize("method", ["sft", "dpo", "kto", "grpo"])
 def test_bad_input_ends_in_one_sentence_and_status_2(method, settings, tmp_path, monkeypatch, capsys):
+    if method == "grpo":
+        settings.pop("max_length")
     path = write_yaml(tmp_path / "r.yaml", {**settings, "learning_rat": 1})
     monkeypatch.setattr(sys, "argv", [method, "--config", str(path)])
     module = __import__(f"usermirrorer.train.{method}", fromlist=["main"])
-    assert config.exit_status(module.main) == 2
+    assert config.exit_status(method, module.main) == 2
     out, err = capsys.readouterr()
     assert err.startswith("error: ") and err.count("\n") == 1 and "learning_rate" in err and not out
 

@@ -108,7 +108,39 @@ def test_rows_whose_text_is_null_are_dropped(prepare, tmp_path):
     withheld[0]["prompt"] = None
     withheld[1]["chosen"][0]["content"] = None
     dropped = prepare(dataset_name=str(write_pairs(tmp_path / "withheld", withheld)))[1]["dropped"]
-    assert dropped == {"blanked for licence": 1, "not a user's turn and one answer": 1}
+    assert dropped == {"blanked for licence": 1, "without a prompt": 1}
+
+
+def test_bad_rows_are_counted_by_what_is_wrong_with_them(prepare, tmp_path, caplog):
+    bad = pair_rows(8)
+    bad[1]["rejected"] = bad[1]["chosen"]
+    bad[2]["chosen"] = [{"role": "assistant", "content": "I like tea."}]
+    bad[3]["prompt"][0]["content"] = "You are a helpful assistant."
+    bad[4]["chosen"] = [{"role": "user", "content": "Behavior: [A]"}]
+    with caplog.at_level("INFO", logger="usermirrorer.train"):
+        dataset, data = prepare(dataset_name=str(write_pairs(tmp_path / "bad", bad)))
+    assert data["dropped"] == {
+        "chosen and rejected alike": 1,
+        "with an answer that names no option (Behavior: [X])": 1,
+        "under another instruction than `plain`": 1,
+        "not a user's turn and one answer": 1,
+    }
+    assert data["kept"] == len(dataset) == 4
+    assert "dropped: 1 chosen and rejected alike" in caplog.text
+    # For SFT the rejected answer does not matter.
+    assert prepare("sft", dataset_name=str(tmp_path / "bad"))[1]["kept"] == 5
+
+
+def test_plain_strings_are_refused_by_name(prepare, tmp_path):
+    lines = [{"prompt": "What do you choose?", "chosen": "Behavior: [A]", "rejected": "Behavior: [B]"}] * 3
+    (tmp_path / "plain.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(UserError, match=r"plain.jsonl.*no row is left|plain.jsonl.*messages"):
+        prepare(dataset_name=str(tmp_path / "plain.jsonl"))
+
+
+def test_an_empty_split_is_one_sentence(prepare, tmp_path):
+    with pytest.raises(UserError, match=r"no row is left to train on \(it has no rows\)"):
+        prepare(dataset_name=str(write_pairs(tmp_path / "empty", [])))
 
 
 def test_options_on_several_lines_are_not_blank(prepare, tmp_path):

@@ -13,7 +13,7 @@ from usermirrorer.data.artefacts.store import manifest_path
 from usermirrorer.errors import StepFailed, UserError
 from usermirrorer.llm.engines.local import LocalModel
 from usermirrorer.llm.prompts import answered, conversation, opened
-from usermirrorer.train import dpo, grpo, kto, model, sft
+from usermirrorer.train import dpo, grpo, kto, model, provenance, sft
 
 
 pytestmark = pytest.mark.launch
@@ -44,7 +44,8 @@ def same(a: dict, b: dict) -> bool:
 def interrupted(whole: Path, at: int, path: Path) -> Path:
     """The directory of a run that was stopped after step `at`, while it wrote the next checkpoint."""
     path.mkdir()
-    for name in ("usermirrorer.json", f"checkpoint-{at}", "wandb_run_id"):
+    provenance.write(str(path), {key: value for key, value in provenance.read(whole).items() if key != "run"})
+    for name in (f"checkpoint-{at}", "wandb_run_id"):
         source = whole / name
         if source.is_dir():
             shutil.copytree(source, path / name)
@@ -109,7 +110,7 @@ def test_hostile_titles_are_trained_as_they_are_served(method, settings, tiny, t
     for row in pairs:
         row["prompt"] = conversation(text, "plain")
         for side in ("chosen", "rejected"):
-            row[side][0]["content"] = answered(f"I like {HOSTILE}.", 1)
+            row[side][0]["content"] = answered(f"I like {HOSTILE}.", 1 if side == "chosen" else 2)
     recipe = {**settings, "dataset_name": str(write_pairs(tmp_path / "hostile", pairs)), "max_length": 2048}
     run = config.parse(method, ["--config", str(write_yaml(tmp_path / "r.yaml", recipe))])
     tokenizer = model.load_tokenizer(run)

@@ -1,8 +1,9 @@
 """Settings of a training run: one recipe file over TRL's own keys, read strictly.
 
 A recipe sets the fields of TRL's configuration of the method (`SFTConfig`, `DPOConfig` …), of `ModelConfig`,
-`PairsArguments` and `WatchArguments`; command-line flags override the file. An unknown name is refused with its line and the closest match before any model is loaded:
-TRL's own scripts would train to the end with a misspelt learning rate.
+`PairsArguments` and `WatchArguments`; command-line flags override the file. An unknown name is refused with its line
+and the closest match before any model is loaded: TRL's own scripts would train to the end with a misspelt learning
+rate.
 """
 
 from __future__ import annotations
@@ -231,7 +232,9 @@ def exit_status(method: str, main: Any) -> int:
         known = told(error) or _out_of_memory(error, method)
         if known is None:
             raise
-        print(f"error: {printable(str(known))}", file=sys.stderr)
+        # A run that failed on its way may have left a progress bar on the line.
+        start = "" if isinstance(known, UserError) else "\n"
+        print(f"{start}error: {printable(str(known))}", file=sys.stderr)
         return 2 if isinstance(known, UserError) else 1
     return 0
 

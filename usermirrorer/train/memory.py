@@ -18,7 +18,7 @@ from usermirrorer.train.config import Run
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "auto": 2}
 
 # Optimiser -> bytes of its state for each trained weight.
-_STATE = {"adafactor": 1, "adamw_bnb_8bit": 2, "adamw_8bit": 2, "paged_adamw_8bit": 2, "lion_8bit": 1, "sgd": 0}
+_STATE = {"adamw_bnb_8bit": 2, "adamw_8bit": 2, "paged_adamw_8bit": 2, "adamw_torch_8bit": 2, "lion_8bit": 1, "sgd": 0}
 _ADAM_STATE = 8
 
 # Bytes of a 4-bit weight, with its share of the scales of blocks of 64.
@@ -30,7 +30,7 @@ _TILE = (4096, 32768)
 
 @dataclass(frozen=True)
 class Shape:
-    """What of a model's shape its memory depends on. Weights are counted as they are trained: `trained` of `weights`."""
+    """What of a model's shape its memory depends on: `trained` of its `weights`, and its widths."""
 
     weights: int
     trained: int
@@ -93,7 +93,7 @@ def needed(run: Run, shape: Shape, longest: int) -> dict[str, float]:
     base = _FOUR_BIT if run.model.load_in_4bit else 1 if run.model.load_in_8bit else held
     weights = (frozen * base + shape.trained * own) / shared["weight"]
     masters = 4 if own == 2 else 0
-    state = _STATE.get(str(training.optim), _ADAM_STATE)
+    state = _state(training)
     sequences = training.per_device_train_batch_size * {"dpo": 2, "kto": 2}.get(run.method, 1)
     tokens = sequences * longest
     found = {
@@ -121,7 +121,7 @@ def checkpoint_bytes(run: Run, shape: Shape) -> float:
     if run.training.deepspeed_plugin is not None and run.training.bf16:
         wide = 2
     masters = 4 if wide == 2 else 0
-    return shape.trained * (wide + masters + _STATE.get(str(run.training.optim), _ADAM_STATE))
+    return shape.trained * (wide + masters + _state(run.training))
 
 
 def disk_needed(run: Run, shape: Shape) -> float:
@@ -132,6 +132,10 @@ def disk_needed(run: Run, shape: Shape) -> float:
         return final
     kept = training.save_total_limit or 10
     return final + (kept + 1) * checkpoint_bytes(run, shape)
+
+
+def _state(training: Any) -> int:
+    return _STATE.get(str(getattr(training.optim, "value", training.optim)), _ADAM_STATE)
 
 
 def _activations(shape: Shape, tokens: int, training: Any) -> float:

@@ -179,8 +179,8 @@ def _check_adapter(run: Run, name: str, settings: dict[str, Any]) -> None:
         without = "" if precomputed else "precompute_ref_log_probs: true"
     if without:
         raise UserError(
-            f"{name} is a LoRA adapter: set {without}; a run that holds both the adapter and its reference copy cannot "
-            "be resumed"
+            f"{name} is a LoRA adapter: set {without}; a run that holds both the adapter and its reference copy "
+            "cannot be resumed"
         )
     for ours, theirs in (("lora_r", "r"), ("lora_alpha", "lora_alpha")):
         has = settings.get(theirs)

@@ -46,7 +46,8 @@ def _check_room(run: Run, data: Mapping[str, Any]) -> None:
     parts = memory.needed(run, shape, longest)
     device, has = memory.device_bytes()
     logger.info(
-        f"memory: about {memory.in_gib(parts)} a process at {longest:,} tokens a row; {device} has {has / 2**30:.2f} GiB"
+        f"memory: about {memory.in_gib(parts)} a process at {longest:,} tokens a row; {device} has "
+        f"{has / 2**30:.2f} GiB"
     )
     processes = training.world_size if device == "CPU" else 1
     if sum(parts.values()) * processes > has:

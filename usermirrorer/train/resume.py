@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import re
 import shutil
 import sys
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError, safe_open
 
 from usermirrorer.errors import UserError
 from usermirrorer.train import lifetime, provenance
@@ -56,13 +60,30 @@ def start(run: Run, record: dict[str, Any]) -> str | None:
 
 
 def last_checkpoint(output_dir: str | Path) -> str | None:
-    """The latest complete checkpoint: the trainer writes its state last."""
-    folders = {
+    """The latest complete checkpoint; one that was cut short is skipped, with a warning."""
+    numbered = {
         int(match.group(1)): path
         for path in Path(output_dir).glob("checkpoint-*")
-        if (match := re.fullmatch(r"checkpoint-(\d+)", path.name)) and (path / "trainer_state.json").is_file()
+        if (match := re.fullmatch(r"checkpoint-(\d+)", path.name))
     }
-    return str(folders[max(folders)]) if folders else None
+    for _, path in sorted(numbered.items(), reverse=True):
+        if not (missing := incomplete(path)):
+            return str(path)
+        logger.warning(f"skipped {path}: {missing}")
+    return None
+
+
+def incomplete(checkpoint: Path) -> str:
+    """What is wrong with a checkpoint that was cut short; empty for a whole one. The trainer writes its state last."""
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text())
+        for path in checkpoint.rglob("*.safetensors"):
+            with safe_open(path, framework="numpy"):
+                pass
+    except (OSError, ValueError, SafetensorError) as error:
+        return " ".join(str(error).split()) or type(error).__name__
+    archives = [path for path in checkpoint.rglob("*.pt") if not zipfile.is_zipfile(path)]
+    return f"{archives[0].name} is cut short" if archives else ""
 
 
 def _begin(run: Run, record: dict[str, Any]) -> tuple[str, str | None]:

@@ -84,7 +84,7 @@ def survey(
             lengths = [len(texts[column][k]) for column in answers]
             for column in answers:
                 _check_prefix(tokenizer, prompts[k], texts[column][k], f"{name}: {ids[start + i]}")
-                labels.add(_label(batch[column][i]))
+                labels.add(_label(batch[column][i]) or 0)
             evidence += any(_EVIDENCE.search(m["content"]) for m in batch["prompt"][i] if m["role"] == "user")
             systems[_system(batch["prompt"][i])] += 1
             totals.append(max(lengths))

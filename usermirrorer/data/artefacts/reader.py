@@ -146,7 +146,7 @@ def load_rows(source: str, split: str, remedy: str) -> Dataset:
 
     Raises UserError if there are none (with `remedy`, see `files_at`) or they can't be loaded.
     """
-    from datasets import load_dataset
+    from datasets import Dataset, load_dataset
 
     files = None if is_hub_id(source) else files_at(source, remedy)
     try:
@@ -155,6 +155,8 @@ def load_rows(source: str, split: str, remedy: str) -> Dataset:
         kind = "parquet" if files[0].suffix == PARQUET else "json"
         for path in files if kind == "json" else ():
             deque(read_lines(path), maxlen=0)
+        if kind == "parquet" and not any(pq.ParquetFile(path).metadata.num_rows for path in files):
+            return Dataset(pq.read_table(files[0]))  # the library reads no rows in batches of none
         return load_dataset(kind, data_files=[str(path) for path in files], split="train")
     except UserError:
         raise
