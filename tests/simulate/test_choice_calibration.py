@@ -13,8 +13,8 @@ import pytest
 from built import build
 
 from usermirrorer import Request, Simulator, UserError
+from usermirrorer.calibration import calibrate, fit_calibration
 from usermirrorer.eval import run as evaluation
-from usermirrorer.eval.calibration import calibrate, fit_calibration
 from usermirrorer.eval.scene_predictions import per_scene
 from usermirrorer.eval.scenes import load_scenes
 from usermirrorer.llm.prompts import conversation

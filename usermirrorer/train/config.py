@@ -126,7 +126,7 @@ def parse(method: str, args: Sequence[str]) -> Run:
             f"push_to_hub: leave it out, and upload the finished model with `hf upload NAME {training.output_dir}`"
         )
     run = Run(method, pairs, watch, training, model, redact(recipe), fresh)
-    check_objective(method, training)
+    check_objective(method, training, watch)
     return run
 
 

@@ -21,13 +21,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from usermirrorer.train import config, model, preflight, provenance, resume, rows, tracking
+from usermirrorer.train import config, model, preflight, provenance, resume, rows, tracking, watched_pairs
 
 
 def main(args: Sequence[str]) -> None:
     from trl import DPOTrainer
 
-    from usermirrorer.train import interrupt
+    from usermirrorer.train import interrupt, watch
 
     #######
     # Setup
@@ -40,6 +40,7 @@ def main(args: Sequence[str]) -> None:
     ######
     tokenizer = model.load_tokenizer(run)
     dataset, data = rows.prepare(run, tokenizer)
+    dataset, pairs = watched_pairs.hold_out(run, dataset)
     tracking.announce(run, data, len(dataset))
     record = provenance.record(run, data)
     checkpoint = resume.start(run, record)
@@ -52,6 +53,7 @@ def main(args: Sequence[str]) -> None:
     trainer = DPOTrainer(args=run.training, train_dataset=dataset, processing_class=tokenizer, **model.load(run))
     model.keep_masters(trainer)
     preflight.show_samples(trainer, tokenizer)
+    watch.start(trainer, run, tokenizer, data, pairs)
     model.drop_reference(trainer)
 
     #######

@@ -28,7 +28,7 @@ from usermirrorer.train import config, model, preflight, provenance, resume, row
 def main(args: Sequence[str]) -> None:
     from trl import GRPOTrainer
 
-    from usermirrorer.train import interrupt
+    from usermirrorer.train import interrupt, watch
     from usermirrorer.train.rewards import REWARDS
 
     #######
@@ -60,6 +60,7 @@ def main(args: Sequence[str]) -> None:
     )
     model.keep_masters(trainer)
     preflight.show_samples(trainer, tokenizer)
+    watch.start(trainer, run, tokenizer, data)
     model.drop_reference(trainer)
 
     #######

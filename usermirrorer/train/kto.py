@@ -28,7 +28,7 @@ from usermirrorer.train import config, model, preflight, provenance, resume, row
 def main(args: Sequence[str]) -> None:
     from trl import KTOTrainer
 
-    from usermirrorer.train import interrupt
+    from usermirrorer.train import interrupt, watch
 
     #######
     # Setup
@@ -53,6 +53,7 @@ def main(args: Sequence[str]) -> None:
     trainer = KTOTrainer(args=run.training, train_dataset=dataset, processing_class=tokenizer, **model.load(run))
     model.keep_masters(trainer)
     preflight.show_samples(trainer, tokenizer)
+    watch.start(trainer, run, tokenizer, data)
     model.drop_reference(trainer)
 
     #######

@@ -29,8 +29,8 @@ _REFUSED_IN: Mapping[str, Mapping[str, tuple[Callable[[Any], bool], str]]] = {
 }
 
 
-def check_objective(method: str, training: Any) -> None:
-    """Raise UserError for the first setting of `training` that changes or ignores the objective of `method`."""
+def check_objective(method: str, training: Any, watch: Any) -> None:
+    """Raise UserError for the first setting that changes the objective of `method`, or does nothing for it."""
     for name, (refused, reason) in {**_REFUSED, **_REFUSED_IN.get(method, {})}.items():
         value = getattr(training, name, None)
         if value is not None and refused(value):
@@ -38,6 +38,8 @@ def check_objective(method: str, training: Any) -> None:
     for name, value in (getattr(training, "dataset_kwargs", None) or {}).items():
         if name == "skip_prepare_dataset" and value:
             raise UserError(f"dataset_kwargs: {name}: {value} is refused: {_REFUSED[name][1]}")
+    if method != "dpo" and watch.held_out_pairs:
+        raise UserError(f"held_out_pairs: {watch.held_out_pairs} is refused: only DPO watches pairs; leave it out")
     if method == "kto" and training.per_device_train_batch_size < 2:
         raise UserError(
             "per_device_train_batch_size: KTO compares answers within a batch and needs at least 2; for a smaller "

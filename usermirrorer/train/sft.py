@@ -25,7 +25,7 @@ from usermirrorer.train import config, model, preflight, provenance, resume, row
 def main(args: Sequence[str]) -> None:
     from trl import SFTTrainer
 
-    from usermirrorer.train import interrupt
+    from usermirrorer.train import interrupt, watch
 
     #######
     # Setup
@@ -50,6 +50,7 @@ def main(args: Sequence[str]) -> None:
     trainer = SFTTrainer(args=run.training, train_dataset=dataset, processing_class=tokenizer, **model.load(run))
     model.keep_masters(trainer)
     preflight.show_samples(trainer, tokenizer)
+    watch.start(trainer, run, tokenizer, data)
 
     #######
     # Train

@@ -110,6 +110,7 @@ def survey(
         "dropped": dict(dropped),
         "tokens": tokens,
         "longest": longest,
+        "longest_answer": max(answer_lengths, default=0),
         "evidence": 2 * evidence > len(totals),
         "probe": probe,
     }

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from usermirrorer import measures
-from usermirrorer.eval.calibration import calibrate, cross_calibrated, fit_calibration, prior_corrected
+from usermirrorer.calibration import calibrate, cross_calibrated, fit_calibration, prior_corrected
 
 
 def drawn(rng: np.random.Generator, probs: np.ndarray) -> np.ndarray:
