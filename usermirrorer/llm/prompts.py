@@ -57,6 +57,9 @@ Behavior: [X]""",
 PROMPT_DATE = "26 Jul 2024"
 """Given to chat templates that write today's date, so that the prompt is the same every day."""
 
+EXPOSURE_LIST = "# Exposure List\n"
+"""What stands before the options."""
+
 BEHAVIOR = "Behavior: ["
 
 # The last line that names a label counts.
@@ -120,7 +123,7 @@ def conversation(text: SceneText, instruction: str) -> Conversation:
     if text["history"].strip():
         sections.append("## History\n" + as_section(text["history"]))
     options = [f"[{LABELS[i]}] {as_option(option)}" for i, option in enumerate(text["action_list"])]
-    sections.append("# Exposure List\n" + "\n".join(options))
+    sections.append(EXPOSURE_LIST + "\n".join(options))
     return [
         {"role": "system", "content": INSTRUCTIONS[instruction]},
         {"role": "user", "content": "\n\n".join(sections)},

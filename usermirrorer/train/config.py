@@ -80,6 +80,17 @@ class WatchArguments:
 
 
 @dataclass
+class GroupArguments:
+    """What is made of people who were shown one list (exposure matched or hard)."""
+
+    group_batches: bool = setting(False, "Put all members of a group into one batch of a device.")
+    group_contrast: float = setting(
+        0.0, "SFT: weight of the question who of the group took an option; group_batches is then on."
+    )
+    rejected_from: str = setting("pair", "DPO, KTO: the rejected answer is that of the pair, or of a mate: group.")
+
+
+@dataclass
 class Run:
     """A parsed run. `recipe` holds the settings of file and command line, without secrets.
 
@@ -89,6 +100,7 @@ class Run:
     method: str
     pairs: PairsArguments
     watch: WatchArguments
+    groups: GroupArguments
     training: Any
     model: ModelConfig
     recipe: dict[str, Any]
@@ -110,7 +122,7 @@ def parse(method: str, args: Sequence[str]) -> Run:
     fresh, args = FRESH in args, [arg for arg in args if arg != FRESH]
     parser, recipe = check(method, args)
     try:
-        pairs, watch, training, model = parser.parse_args_and_config(list(args))
+        pairs, watch, groups, training, model = parser.parse_args_and_config(list(args))
     except ValueError as error:
         raise UserError(f"{_config_path(args) or 'command line'}: {error}") from None
     if training.hub_token:
@@ -125,8 +137,8 @@ def parse(method: str, args: Sequence[str]) -> Run:
         raise UserError(
             f"push_to_hub: leave it out, and upload the finished model with `hf upload NAME {training.output_dir}`"
         )
-    run = Run(method, pairs, watch, training, model, redact(recipe), fresh)
-    check_objective(method, training, watch)
+    run = Run(method, pairs, watch, groups, training, model, redact(recipe), fresh)
+    check_objective(run)
     return run
 
 
@@ -174,7 +186,7 @@ def _parser(method: str) -> TrlParser:
 
     # Names must be spelled out: argparse would accept --learning_rat for --learning_rate.
     return trl.TrlParser(
-        (PairsArguments, WatchArguments, getattr(trl, METHODS[method]), trl.ModelConfig),
+        (PairsArguments, WatchArguments, GroupArguments, getattr(trl, METHODS[method]), trl.ModelConfig),
         prog=f"python -m usermirrorer.train.{method}",
         allow_abbrev=False,
     )

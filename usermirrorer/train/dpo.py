@@ -28,6 +28,7 @@ def main(args: Sequence[str]) -> None:
     from trl import DPOTrainer
 
     from usermirrorer.train import interrupt, watch
+    from usermirrorer.train.groups import batch_by_group, groups_of
 
     #######
     # Setup
@@ -51,6 +52,8 @@ def main(args: Sequence[str]) -> None:
     # Model
     #######
     trainer = DPOTrainer(args=run.training, train_dataset=dataset, processing_class=tokenizer, **model.load(run))
+    if run.groups.group_batches:
+        batch_by_group(trainer, groups_of(dataset["prompt"]))
     model.keep_masters(trainer)
     preflight.show_samples(trainer, tokenizer)
     watch.start(trainer, run, tokenizer, data, pairs)

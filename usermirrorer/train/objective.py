@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from usermirrorer.errors import UserError
+from usermirrorer.errors import UserError, unknown_name
 
+
+if TYPE_CHECKING:
+    from usermirrorer.train.config import Run
+
+
+REJECTED_FROM = ("pair", "group")
 
 _WHOLE_TEXT = "the loss would be on the prompt as well, most of which no model is asked to write; leave it out"
 
@@ -29,8 +35,9 @@ _REFUSED_IN: Mapping[str, Mapping[str, tuple[Callable[[Any], bool], str]]] = {
 }
 
 
-def check_objective(method: str, training: Any, watch: Any) -> None:
-    """Raise UserError for the first setting that changes the objective of `method`, or does nothing for it."""
+def check_objective(run: Run) -> None:
+    """Raise UserError for the first setting that changes the objective of the run's method, or does nothing for it."""
+    method, training = run.method, run.training
     for name, (refused, reason) in {**_REFUSED, **_REFUSED_IN.get(method, {})}.items():
         value = getattr(training, name, None)
         if value is not None and refused(value):
@@ -38,10 +45,28 @@ def check_objective(method: str, training: Any, watch: Any) -> None:
     for name, value in (getattr(training, "dataset_kwargs", None) or {}).items():
         if name == "skip_prepare_dataset" and value:
             raise UserError(f"dataset_kwargs: {name}: {value} is refused: {_REFUSED[name][1]}")
-    if method != "dpo" and watch.held_out_pairs:
-        raise UserError(f"held_out_pairs: {watch.held_out_pairs} is refused: only DPO watches pairs; leave it out")
+    if method != "dpo" and run.watch.held_out_pairs:
+        raise UserError(f"held_out_pairs: {run.watch.held_out_pairs} is refused: only DPO watches pairs; leave it out")
+    _check_groups(run)
     if method == "kto" and training.per_device_train_batch_size < 2:
         raise UserError(
             "per_device_train_batch_size: KTO compares answers within a batch and needs at least 2; for a smaller "
             "step lower gradient_accumulation_steps"
         )
+
+
+def _check_groups(run: Run) -> None:
+    groups, method = run.groups, run.method
+    if groups.rejected_from not in REJECTED_FROM:
+        raise unknown_name("rejected_from", groups.rejected_from, REJECTED_FROM)
+    if groups.rejected_from == "group" and method not in ("dpo", "kto"):
+        raise UserError(f"rejected_from: group is refused: {method} reads no rejected answers; leave it out")
+    if groups.group_contrast and method != "sft":
+        raise UserError(
+            f"group_contrast: {groups.group_contrast} is refused: it is an objective of sft; for {method}, "
+            "rejected_from: group sets the members of a group against each other"
+        )
+    if (groups.group_batches or groups.group_contrast) and (
+        method not in ("sft", "dpo") or getattr(run.training, "packing", False)
+    ):
+        raise UserError("group_batches is refused: kto, grpo and packing make batches of their own; leave it out")

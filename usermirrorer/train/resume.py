@@ -145,7 +145,7 @@ def _check_same_run(run: Run, before: Mapping[str, Any], now: Mapping[str, Any])
 def changed_settings(run: Run, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Settings that bear on what is learnt and differ between two recipes, a setting left out having its default."""
     defaults = {
-        field.name: field.default for part in (run.pairs, run.watch, run.training, run.model)
+        field.name: field.default for part in (run.pairs, run.watch, run.groups, run.training, run.model)
         for field in dataclasses.fields(part)
     }  # fmt: skip
     changed = []

@@ -16,6 +16,7 @@ from usermirrorer.errors import UserError
 from usermirrorer.llm.injection import control_tokens, without_control_tokens
 from usermirrorer.llm.prompts import LABELS, parse
 from usermirrorer.train.config import Run
+from usermirrorer.train.groups import rejected_from_group
 from usermirrorer.train.model import most_tokens
 from usermirrorer.train.processes import agreed
 from usermirrorer.train.scene_rows import are_scenes, instruction_of, rows_of_scenes
@@ -50,6 +51,8 @@ def prepare(run: Run, tokenizer: PreTrainedTokenizerBase) -> tuple[Dataset, dict
     limit = most_tokens(run)
     kept, counts = agreed(training, lambda: survey(rows, tokenizer, limit, run.pairs.max_over_length, name))
     rows = rows.select_columns(list(COLUMNS[run.method])).select(kept)
+    if run.groups.rejected_from == "group":
+        rows = rejected_from_group(rows)
     return _shaped(rows, run.method, training.seed), {"path": name, **counts}
 
 

@@ -26,6 +26,8 @@ def main(args: Sequence[str]) -> None:
     from trl import SFTTrainer
 
     from usermirrorer.train import interrupt, watch
+    from usermirrorer.train.group_contrast import GroupContrastTrainer
+    from usermirrorer.train.groups import batch_by_group, groups_of
 
     #######
     # Setup
@@ -47,7 +49,14 @@ def main(args: Sequence[str]) -> None:
     #######
     # Model
     #######
-    trainer = SFTTrainer(args=run.training, train_dataset=dataset, processing_class=tokenizer, **model.load(run))
+    options = {"args": run.training, "train_dataset": dataset, "processing_class": tokenizer, **model.load(run)}
+    if run.groups.group_contrast:
+        shared = groups_of(dataset["prompt"])
+        trainer = GroupContrastTrainer(**options, groups=shared, weight=run.groups.group_contrast)
+    else:
+        trainer = SFTTrainer(**options)
+        if run.groups.group_batches:
+            batch_by_group(trainer, groups_of(dataset["prompt"]))
     model.keep_masters(trainer)
     preflight.show_samples(trainer, tokenizer)
     watch.start(trainer, run, tokenizer, data)
