@@ -8,6 +8,7 @@ rate.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -182,6 +183,8 @@ def check(method: str, args: Sequence[str]) -> tuple[TrlParser, dict[str, Any]]:
 
 
 def _parser(method: str) -> TrlParser:
+    # PEFT imports it where it is installed, and on a CPU it then says what it lacks, whatever is trained.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     import trl
 
     # Names must be spelled out: argparse would accept --learning_rat for --learning_rate.

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from usermirrorer.console.printable import printable
 from usermirrorer.errors import StepFailed
 from usermirrorer.train import memory
+from usermirrorer.train.agreement import agreed
 from usermirrorer.train.config import Run
-from usermirrorer.train.processes import agreed
 
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from safetensors import SafetensorError, safe_open
 
 from usermirrorer.errors import UserError
 from usermirrorer.train import lifetime, provenance
+from usermirrorer.train.agreement import agreed
 from usermirrorer.train.config import Run
-from usermirrorer.train.processes import agreed
 
 
 logger = logging.getLogger("usermirrorer.train")

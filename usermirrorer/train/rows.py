@@ -13,12 +13,13 @@ from usermirrorer.data.artefacts.convert import PUBLISHED, as_schema, polars_typ
 from usermirrorer.data.artefacts.reader import columns_of, files_at, is_hub_id, load_rows
 from usermirrorer.data.artefacts.schema import PAIRS
 from usermirrorer.errors import UserError
+from usermirrorer.llm.engines.rendering import template_options
 from usermirrorer.llm.injection import control_tokens, without_control_tokens
 from usermirrorer.llm.prompts import LABELS, parse
+from usermirrorer.train.agreement import agreed
 from usermirrorer.train.config import Run
 from usermirrorer.train.groups import rejected_from_group
 from usermirrorer.train.model import most_tokens
-from usermirrorer.train.processes import agreed
 from usermirrorer.train.scene_rows import are_scenes, instruction_of, rows_of_scenes
 from usermirrorer.train.survey import survey
 
@@ -53,7 +54,13 @@ def prepare(run: Run, tokenizer: PreTrainedTokenizerBase) -> tuple[Dataset, dict
     rows = rows.select_columns(list(COLUMNS[run.method])).select(kept)
     if run.groups.rejected_from == "group":
         rows = rejected_from_group(rows)
-    return _shaped(rows, run.method, training.seed), {"path": name, **counts}
+    rows = _shaped(rows, run.method, training.seed)
+    if options := template_options(tokenizer):
+        if run.method == "grpo":
+            training.chat_template_kwargs = options
+        else:
+            rows = rows.add_column("chat_template_kwargs", [options] * len(rows))
+    return rows, {"path": name, **counts}
 
 
 def check_columns(name: str, method: str) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 from usermirrorer.console.printable import printable
 from usermirrorer.data.artefacts import store
 from usermirrorer.errors import UserError
+from usermirrorer.llm.engines.rendering import template_options
 from usermirrorer.llm.labels import label_tokens
 from usermirrorer.llm.prompts import EVIDENCE_PATTERN, INSTRUCTIONS, LABELS, parse
 from usermirrorer.llm.readability import describe_unreadable, words_of
@@ -183,7 +184,8 @@ def _check_prefix(tokenizer: PreTrainedTokenizerBase, prompt: list[int], text: l
 
 
 def _render(tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Any], **options: Any) -> list[list[int]]:
-    return tokenizer.apply_chat_template(list(conversations), tokenize=True, return_dict=True, **options)["input_ids"]
+    options |= {"tokenize": True, "return_dict": True, **template_options(tokenizer)}
+    return tokenizer.apply_chat_template(list(conversations), **options)["input_ids"]
 
 
 def _instruction(systems: Counter[str]) -> str | None:

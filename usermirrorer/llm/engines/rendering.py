@@ -40,6 +40,14 @@ class _Frame:
     unchecked: int = CHECKED
 
 
+def template_options(tokenizer: Any) -> dict[str, bool]:
+    """What a chat template is told besides the date: thinking models (Qwen3) get no thought of their own.
+
+    Their templates then put an empty thought into the prompt, and our decision process takes its place.
+    """
+    return {"enable_thinking": False} if "enable_thinking" in tokenizer.chat_template else {}
+
+
 class Renderer:
     """The chat template and the tokenizer of the model called `name`."""
 
@@ -84,8 +92,6 @@ class Renderer:
         from jinja2 import TemplateError
 
         is_open = messages[-1]["role"] == "assistant"
-        # Templates of thinking models (Qwen3) write an empty thought: our decision process replaces it.
-        thinking = {"enable_thinking": False} if "enable_thinking" in self.tokenizer.chat_template else {}
         try:
             return self.tokenizer.apply_chat_template(
                 messages,
@@ -93,7 +99,7 @@ class Renderer:
                 date_string=PROMPT_DATE,
                 add_generation_prompt=not is_open,
                 continue_final_message=is_open,
-                **thinking,
+                **template_options(self.tokenizer),
             )
         except TemplateError as error:
             raise UserError(f"the chat template of {self.name} refuses a conversation: {error}") from error
