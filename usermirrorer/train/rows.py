@@ -155,7 +155,7 @@ def _survey(
         for k, i in enumerate(trainable):
             lengths = [len(texts[column][k]) for column in answers]
             for column in answers:
-                _check_prefix(tokenizer, prompts[k], texts[column][k], f"{name}: {ids[start + i]}")
+                check_prefix(tokenizer, prompts[k], texts[column][k], f"{name}: {ids[start + i]}")
                 label = parse(batch[column][i][-1]["content"], len(LABELS))[1]
                 labels |= set() if label is None else {label}
             evidence += any(_EVIDENCE.search(m["content"]) for m in batch["prompt"][i] if m["role"] == "user")
@@ -225,7 +225,7 @@ def _reason_to_drop(batch: dict[str, list[Any]], answers: Sequence[str], i: int)
     return None
 
 
-def _check_prefix(tokenizer: PreTrainedTokenizerBase, prompt: list[int], text: list[int], place: str) -> None:
+def check_prefix(tokenizer: PreTrainedTokenizerBase, prompt: list[int], text: list[int], place: str) -> None:
     """Raise UserError if the tokens of the prompt alone are not the first tokens of prompt and answer."""
     if text[: len(prompt)] == prompt:
         return
