@@ -98,6 +98,8 @@ def test_keys_are_found_and_never_shown(
     netrc.write_text("machine api.wandb.ai login user password SECRETsecretSECRET03\n")
     netrc.chmod(0o600)
     assert access.keys()["WANDB_API_KEY"] == "saved by `wandb login`"
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://user:SECRETsecret@host/v1")
+    assert access.settings()["OPENAI_BASE_URL"] == "http://user:***@host/v1"
     for flags in ((), ("--json",), ("--model", "tiny-base")):
         done = call("doctor", *flags)
         assert "in the environment" in done.stdout and "SECRET" not in done.stdout + done.stderr

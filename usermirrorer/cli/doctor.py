@@ -49,7 +49,7 @@ def doctor(
 
 
 def _versions(libraries: dict[str, Any]) -> list[tuple[str, ...]]:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name, one in libraries.items():
         missing = f"pip install 'usermirrorer[{one['extra']}]'" if one["extra"] else "MISSING"
         rows.append((name, one["installed"] or "–", one["tested"] or "–", "" if one["installed"] else missing))
@@ -75,8 +75,9 @@ def _access(access: dict[str, Any]) -> list[tuple[str, str]]:
     keys = [
         (name, f"set {place}" if place else f"not set; for {USES[name]}") for name, place in access["keys"].items()
     ]
+    keys += access["settings"].items()
     hub = access["hub"]
-    if not hub:
+    if not hub:  # its client is not installed
         return keys
     reach = "offline (HF_HUB_OFFLINE), only what is in the cache" if hub["offline"] else f"online, {hub['endpoint']}"
     return [*keys, ("Hub", reach), ("its cache", str(hub["cache"]))]

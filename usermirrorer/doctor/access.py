@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from usermirrorer.secrets import without_passwords
+from usermirrorer.secrets import redact
 
 
 USES = {
@@ -17,6 +17,9 @@ USES = {
     "OPENAI_API_KEY": "openai:MODEL, if the server asks for a key",
 }
 """Keys -> what asks for them."""
+
+SETTINGS = ("WANDB_MODE", "OPENAI_BASE_URL")
+"""Environment variables that say which servers are asked, beside those of the Hub."""
 
 WANDB_HOST = "api.wandb.ai"
 
@@ -35,9 +38,14 @@ def keys() -> dict[str, str | None]:
     return found
 
 
+def settings() -> dict[str, str]:
+    """Those of SETTINGS that are set, without passwords."""
+    return {name: redact(os.environ[name]) for name in SETTINGS if os.environ.get(name)}
+
+
 def hub() -> dict[str, Any]:
     """Whether the Hub may be asked, at which address, and where its files are kept."""
     from huggingface_hub import constants
 
-    endpoint = without_passwords(constants.ENDPOINT)
+    endpoint = redact(constants.ENDPOINT)
     return {"offline": constants.is_offline_mode(), "endpoint": endpoint, "cache": Path(constants.HF_HUB_CACHE)}

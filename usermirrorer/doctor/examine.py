@@ -37,7 +37,7 @@ def examine() -> dict[str, Any]:
             "free_disk_gib": {place: machine.free_disk(path) for place, path in _places(hub).items()},
             "compiler": compiler,
         },
-        "access": {"keys": keys, "hub": hub},
+        "access": {"keys": keys, "hub": hub, "settings": access.settings()},
         "runs": runs({one.name: one for one in libraries if one.installed}, gpus, processor["bfloat16"]),
     }
     return {**facts, "warnings": _warnings(libraries, gpus, compiler), "problems": _problems(libraries, broken)}
