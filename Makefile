@@ -56,7 +56,7 @@ lint: .venv/installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/hadolint Dockerfile
-	$(BIN)/shellcheck .ci/run examples/slurm.sh
+	$(BIN)/shellcheck .ci/run examples/slurm.sh examples/train.slurm
 	$(BIN)/kubernetes-validate --quiet --strict examples/kubernetes.yaml
 
 docs: .venv/installed-dev

@@ -17,7 +17,7 @@ set -euo pipefail
 
 recipe=$1
 work=$2
-head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed -n 1p)
 address=$head:6379
 
 srun --nodes=1 --ntasks=1 --nodelist="$head" ray start --head --node-ip-address="$head" --port=6379 --block &

@@ -56,6 +56,10 @@ def test_a_shown_command_is_one_the_product_has(page: str, command: str) -> None
     name, *args = shlex.split(command)[1:]
     known = get_command(app).commands[name]
     options = {option for parameter in known.params for option in parameter.opts}
+    if name == "train":
+        from usermirrorer.train import config, processes
+
+        options |= {f"--{setting}" for setting in config.names(args[0]) | processes.names()}
     for arg, value in pairwise([*args, ""]):
         if arg.startswith("--"):
             assert arg in options

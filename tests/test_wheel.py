@@ -17,8 +17,17 @@ from packaging.requirements import Requirement
 
 
 ROOT = Path(__file__).parent.parent
-SOURCES = ["usermirrorer", "recipes", "accelerate_configs", "pyproject.toml", "setup.py", "README.md", "LICENSE"]
-SHIPPED = ("recipes", "accelerate_configs")
+SOURCES = [
+    "usermirrorer",
+    "recipes",
+    "accelerate_configs",
+    "requirements",
+    "pyproject.toml",
+    "setup.py",
+    "README.md",
+    "LICENSE",
+]
+SHIPPED = {"recipes": "*.yaml", "accelerate_configs": "*.yaml", "requirements": "*.txt"}
 EXTRAS = ("vllm", "deepspeed", "bitsandbytes", "wandb")
 
 pytestmark = pytest.mark.slow
@@ -94,8 +103,8 @@ def test_the_wheel_holds_the_whole_package_and_nothing_else(wheel: Path, metadat
         licences = [name for name in archive.namelist() if name.endswith(".dist-info/licenses/LICENSE")]
     package = [path for path in (ROOT / "usermirrorer").rglob("*") if "__pycache__" not in path.parts]
     files = {str(path.relative_to(ROOT)) for path in package if path.is_file()}
-    for top in SHIPPED:
-        files |= {f"usermirrorer/{path.relative_to(ROOT)}" for path in (ROOT / top).rglob("*.yaml")}
+    for top, pattern in SHIPPED.items():
+        files |= {f"usermirrorer/{path.relative_to(ROOT)}" for path in (ROOT / top).rglob(pattern)}
     assert names == files
     assert "usermirrorer/py.typed" in names and len(licences) == 1
     extras = {"gpu", "deepspeed", "quantization", "wandb"}
@@ -104,7 +113,7 @@ def test_the_wheel_holds_the_whole_package_and_nothing_else(wheel: Path, metadat
 
 def test_images_are_built_from_the_same_sources() -> None:
     sent = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
-    assert sent == {*SOURCES, "requirements"}
+    assert sent == set(SOURCES)
 
 
 def test_it_is_the_wheel_that_runs(fresh: Path, tmp_path: Path) -> None:
@@ -134,6 +143,14 @@ def test_a_missing_extra_is_one_sentence(fresh: Path, tmp_path: Path) -> None:
     done = run(*train, cwd=tmp_path, status=2)
     assert done.stderr.startswith("usermirrorer: zero2 ") and done.stderr.count("\n") == 1
     assert "pip install 'usermirrorer[deepspeed]'" in done.stderr
+
+
+def test_the_doctor_knows_the_tested_versions_and_what_is_missing(fresh: Path, tmp_path: Path) -> None:
+    found = json.loads(run(fresh / "usermirrorer", "doctor", "--json", cwd=tmp_path).stdout)
+    assert found["problems"] == [] and found["libraries"]["transformers"]["tested"]
+    assert {name for name, one in found["libraries"].items() if one["extra"]} == {*EXTRAS, "ray"}
+    assert all(found["libraries"][name]["installed"] is None for name in EXTRAS)
+    assert found["runs"]["decide, score, eval, simulate"].endswith("because vLLM is not installed")
 
 
 def test_types_are_shipped(fresh: Path, tmp_path: Path) -> None:

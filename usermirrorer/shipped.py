@@ -1,4 +1,4 @@
-"""The recipes and accelerate configurations that come with the package, by name.
+"""The recipes and accelerate configurations that come with the package, by name, and the versions it is tested with.
 
 A name is the file's path without what every file of its kind has: `recipes/data/toy.yaml` is `toy`,
 `recipes/tiny-base/sft/config_toy.yaml` is `tiny-base/sft/toy`, `accelerate_configs/cpu.yaml` is `cpu`.
@@ -6,6 +6,7 @@ A name is the file's path without what every file of its kind has: `recipes/data
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from usermirrorer.errors import UserError, closest
@@ -36,6 +37,12 @@ def find_file(given: str | Path, kind: str) -> Path:
     what = "accelerate configuration" if kind == ACCELERATE else f"{kind} recipe"
     hint = closest(_name(Path(given)), known, "`usermirrorer recipes` lists the names")
     raise UserError(f"'{given}' is neither a file nor the name of a shipped {what}; {hint}")
+
+
+def pins(environment: str) -> dict[str, str]:
+    """Library -> version in requirements/ENVIRONMENT.txt: `cpu`, `gpu`, or `dev`, what tests need on top of it."""
+    text = (_ROOT / "requirements" / f"{environment}.txt").read_text(encoding="utf-8")
+    return dict(re.findall(r"^([\w.-]+)==([\w.]+)", text, re.M))
 
 
 def headline(path: Path) -> str:

@@ -40,7 +40,7 @@ def test_published_settings(model):
     assert (dpo.training.beta, dpo.training.weight_decay) == (0.1, 0.05)
     for run in (sft, dpo):
         training = run.training
-        assert (training.per_device_train_batch_size, training.gradient_accumulation_steps) == (1, 4)
+        assert (training.per_device_train_batch_size, run.pairs.global_batch_size) == (1, 32)
         assert (training.lr_scheduler_type, training.warmup_steps, training.max_length) == ("cosine", 10, 8192)
         assert (run.model.dtype, training.bf16) == ("float32", True)
     assert dpo.model.model_name_or_path == sft.training.output_dir

@@ -9,6 +9,7 @@ import typer
 
 from usermirrorer.cli.artefacts import push, show, validate
 from usermirrorer.cli.data import build, decide, distill, domains, prepare, scenes, score
+from usermirrorer.cli.doctor import doctor
 from usermirrorer.cli.models import evaluate, report, simulate, train
 from usermirrorer.cli.options import Version
 from usermirrorer.cli.own import init
@@ -40,6 +41,7 @@ app.command()(score)
 app.command()(distill)
 app.command()(build)
 app.command()(recipes)
+app.command()(doctor)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(train)
 app.command("eval")(evaluate)
 app.command()(simulate)

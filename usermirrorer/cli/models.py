@@ -24,7 +24,7 @@ def train(
         str | None, typer.Option(metavar="NAME|FILE", help="cpu, single_gpu, ddp, zero2, zero3, fsdp or your own.")
     ] = None,
 ) -> None:
-    """Pairs → a fine-tuned model, by `accelerate launch`. Further flags override the recipe's keys.
+    """Pairs → a fine-tuned model, by `accelerate launch`. Further flags are its own or override the recipe's keys.
 
     Example: usermirrorer train sft --config tiny-base/sft/toy --accelerate cpu --max_steps 10
     """

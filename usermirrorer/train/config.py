@@ -25,6 +25,7 @@ from usermirrorer.extras import need
 from usermirrorer.secrets import is_secret, redact
 from usermirrorer.settings import Places, closest, plain, read_mapping
 from usermirrorer.steps import required, setting
+from usermirrorer.train import batch
 from usermirrorer.train.lifetime import end_with_launcher
 from usermirrorer.train.objective import check_objective
 
@@ -67,6 +68,9 @@ class PairsArguments:
     dataset_split: str = setting("train", "Split of a Hub dataset.")
     max_over_length: float = setting(
         0.05, "Share of rows that may be over max_length (dropped and counted); with more, the run is refused."
+    )
+    global_batch_size: int | None = setting(
+        None, "Rows of an optimiser step over all processes; gradient_accumulation_steps follows from it."
     )
 
 
@@ -143,8 +147,19 @@ def parse(method: str, args: Sequence[str]) -> Run:
     return run
 
 
-def check(method: str, args: Sequence[str]) -> tuple[TrlParser, dict[str, Any]]:
-    """Check every name and value of recipe and flags. Returns the parser, and the recipe with the flags applied."""
+def names(method: str) -> set[str]:
+    """The settings of a method."""
+    return {action.dest for action in _parser(method)._actions}
+
+
+def check(
+    method: str, args: Sequence[str], world_size: int | None = None, also: Set[str] = frozenset()
+) -> tuple[TrlParser, dict[str, Any]]:
+    """Check every name and value of recipe and flags. Returns the parser, and the recipe with the flags applied.
+
+    `world_size` is the number of processes to come; without it, that of the present ones. A wrong flag may be meant
+    for one of `also`, which are somebody else's.
+    """
     recipe: dict[str, Any] = {}
     places = Places("command line", {})
     if path := _config_path(args):
@@ -161,7 +176,7 @@ def check(method: str, args: Sequence[str]) -> tuple[TrlParser, dict[str, Any]]:
     flags = _flags(args)
     _check_names({name: places.of(name) for name in settings}, known, method)
     options = {option.lstrip("-") for option in parser._option_string_actions} | {"config"}
-    _check_names({name: f"--{name}" for name in flags}, options, method)
+    _check_names({name: f"--{name}" for name in flags}, options, method, also)
     for name in flags:
         if is_secret(name):
             raise UserError(f"--{name}: command lines are visible to others and end up in logs; set HF_TOKEN instead")
@@ -179,6 +194,17 @@ def check(method: str, args: Sequence[str]) -> tuple[TrlParser, dict[str, Any]]:
     for name in ("load_in_4bit", "load_in_8bit"):
         if getattr(given, name):
             need("bitsandbytes", "quantization", f"{places.of(name)}: {name}")
+    if given.global_batch_size is not None:
+        named = "gradient_accumulation_steps" in {name.replace("-", "_") for name in (*settings, *flags)}
+        steps = batch.accumulation_steps(
+            given.global_batch_size,
+            given.per_device_train_batch_size,
+            world_size or batch.world_size(),
+            given.gradient_accumulation_steps if named else None,
+            places,
+        )
+        # Before the trainer's arguments are made: DeepSpeed's settings are derived from them.
+        parser.set_defaults(gradient_accumulation_steps=steps)
     return parser, {**recipe, **{name: value for name, value in flags.items() if name != "config"}}
 
 
@@ -223,13 +249,13 @@ def _flags(args: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _check_names(places: Mapping[str, str], known: Set[str], method: str) -> None:
+def _check_names(places: Mapping[str, str], known: Set[str], method: str, also: Set[str] = frozenset()) -> None:
     for name, place in places.items():
         if name in known:
             continue
         if name in REMOVED:
             raise UserError(f"{place}: '{name}' is no longer a setting; {REMOVED[name]}")
-        hint = closest(name, known, f"`python -m usermirrorer.train.{method} --help` lists all settings")
+        hint = closest(name, known | also, f"`python -m usermirrorer.train.{method} --help` lists all settings")
         raise UserError(f"{place}: '{name}' is not a setting of {method} training; {hint}")
 
 

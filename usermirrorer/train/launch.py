@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from usermirrorer.data.artefacts.store import locked
 from usermirrorer.errors import unknown_name
@@ -14,35 +15,57 @@ from usermirrorer.extras import need
 from usermirrorer.llm.paths import model_path
 from usermirrorer.settings import plain, read_mapping
 from usermirrorer.shipped import ACCELERATE, find_file
-from usermirrorer.train import config, rows
+from usermirrorer.train import config, processes, rows
 from usermirrorer.train.lifetime import LAUNCHER, lock_of
 
 
-def launch(method: str, recipe: str | Path, accelerate: str | Path | None, overrides: Sequence[str] = ()) -> int:
-    """Run `accelerate launch … -m usermirrorer.train.METHOD --config RECIPE OVERRIDES`; its exit status.
+def launch(method: str, recipe: str | Path, accelerate: str | Path | None, flags: Sequence[str] = ()) -> int:
+    """Run the training that `command` describes; its exit status."""
+    environment = {**os.environ, LAUNCHER: str(os.getpid())}
+    return subprocess.call(command(method, recipe, accelerate, flags), env=environment)
+
+
+def command(method: str, recipe: str | Path, accelerate: str | Path | None, flags: Sequence[str] = ()) -> list[str]:
+    """`accelerate launch … -m usermirrorer.train.METHOD --config RECIPE …`, checked.
 
     `recipe` and `accelerate` are files or the names of shipped ones; without `accelerate`, the default of `accelerate
-    config` holds. Raises UserError for a wrong name or value, missing pairs, a missing model, a missing library or an
-    `output_dir` in use before any process starts.
+    config` holds. `flags` are accelerate's own and settings of the recipe, in any order. Raises UserError for a wrong
+    name or value, missing pairs, a missing model, a missing library or an `output_dir` in use before any process
+    starts.
     """
     if method not in config.METHODS:
         raise unknown_name("training method", method, config.METHODS)
-    options = [] if accelerate is None else ["--config_file", str(_checked(find_file(accelerate, ACCELERATE)))]
-    args = ["--config", str(find_file(recipe, method)), *overrides]
-    given = config.check(method, args)[1]
+    passed, settings = processes.split(flags, config.names(method))
+    path = _default() if accelerate is None else find_file(accelerate, ACCELERATE)
+    configuration, source = _read(path), path.stem if path else "accelerate's default"
+    args = ["--config", str(find_file(recipe, method)), *settings]
+    plan = processes.plan(passed, configuration, source)
+    if plan.distributed_type == "DEEPSPEED":
+        need("deepspeed", "deepspeed", f"{source} (distributed_type: DEEPSPEED)")
+    given = config.check(method, args, plan.processes, processes.names())[1]
+    if not given.get("use_cpu"):
+        plan.check_gpus()
     rows.check_columns(str(given["dataset_name"]), method)
     model_path(str(given["model_name_or_path"]))
     output_dir = Path(str(given["output_dir"]))
-    with locked(lock_of(output_dir), output_dir):
-        pass  # the training takes the lock itself
-    command = [sys.executable, "-m", "accelerate.commands.launch", *options]
-    environment = {**os.environ, LAUNCHER: str(os.getpid())}
-    return subprocess.call([*command, "-m", f"usermirrorer.train.{method}", *args], env=environment)
+    if plan.rank == 0:  # machines share the directory, and several launchers would meet at its lock
+        with locked(lock_of(output_dir), output_dir):
+            pass  # the training takes the lock itself
+    options = [] if accelerate is None else ["--config_file", str(path)]
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", *options, *passed]
+    return [*launcher, "-m", f"usermirrorer.train.{method}", *args]
 
 
-def _checked(path: Path) -> Path:
-    """An accelerate configuration whose library is installed."""
+def _default() -> Path | None:
+    """The file that `accelerate config` wrote, if it did."""
+    from accelerate.commands.config import default_config_file
+
+    return Path(default_config_file) if Path(default_config_file).is_file() else None
+
+
+def _read(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
     node, _ = read_mapping(path, "accelerate configuration")
-    if plain(node, str(path)).get("distributed_type") == "DEEPSPEED":
-        need("deepspeed", "deepspeed", f"{path.stem} (distributed_type: DEEPSPEED)")
-    return path
+    found: dict[str, Any] = plain(node, str(path))
+    return found

@@ -84,7 +84,7 @@ def survey(
         for k, i in enumerate(trainable):
             lengths = [len(texts[column][k]) for column in answers]
             for column in answers:
-                _check_prefix(tokenizer, prompts[k], texts[column][k], f"{name}: {ids[start + i]}")
+                check_prefix(tokenizer, prompts[k], texts[column][k], f"{name}: {ids[start + i]}")
                 labels.add(_label(batch[column][i]) or 0)
             evidence += any(_EVIDENCE.search(m["content"]) for m in batch["prompt"][i] if m["role"] == "user")
             systems[_system(batch["prompt"][i])] += 1
@@ -170,7 +170,7 @@ def _system(prompt: Sequence[dict[str, str]]) -> str:
     return next((turn["content"] for turn in prompt if turn["role"] == "system"), "")
 
 
-def _check_prefix(tokenizer: PreTrainedTokenizerBase, prompt: list[int], text: list[int], place: str) -> None:
+def check_prefix(tokenizer: PreTrainedTokenizerBase, prompt: list[int], text: list[int], place: str) -> None:
     """Raise UserError if the tokens of the prompt alone are not the first tokens of prompt and answer."""
     if text[: len(prompt)] == prompt:
         return
