@@ -9,7 +9,7 @@ from usermirrorer.llm.identity import EXAMPLE
 from usermirrorer.llm.labels import label_tokens
 from usermirrorer.llm.prompts import LABELS, answered, conversation
 from usermirrorer.train.model import end_of_turn
-from usermirrorer.train.rows import check_prefix
+from usermirrorer.train.survey import check_prefix
 
 
 def check_model(name: str) -> tuple[dict[str, Any], list[str]]:

@@ -160,6 +160,7 @@ def check(
     `world_size` is the number of processes to come; without it, that of the present ones. A wrong flag may be meant
     for one of `also`, which are somebody else's.
     """
+    args = [arg for arg in args if arg != FRESH]
     recipe: dict[str, Any] = {}
     places = Places("command line", {})
     if path := _config_path(args):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
+import time
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -21,9 +23,12 @@ logger = logging.getLogger("usermirrorer.train")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
+SAME_SECONDS = 3.0
+"""A signal so soon after the first is the same one: a terminal gives it to every process, and launchers pass it on."""
+
 
 class StopInOrder(TrainerCallback):
-    """At the first signal, saves a checkpoint after the step at hand and stops; at the second, ends at once.
+    """At the first signal, saves a checkpoint after the step at hand and stops; at a later one, ends at once.
 
     The processes ask each other after every step, so that all stop after the same one.
     """
@@ -31,6 +36,7 @@ class StopInOrder(TrainerCallback):
     def __init__(self, trainer: Trainer) -> None:
         self.accelerator = trainer.accelerator
         self.received = 0
+        self.at = 0.0
         self.before: dict[int, Any] = {}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -45,8 +51,10 @@ class StopInOrder(TrainerCallback):
         self._restore()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.received = number
-        self._restore()
+        if not self.received:
+            self.received, self.at = number, time.monotonic()
+        elif time.monotonic() - self.at > SAME_SECONDS:
+            os._exit(128 + number)
 
     def _restore(self) -> None:
         for number, handler in self.before.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,14 +14,14 @@ from usermirrorer.extras import need
 from usermirrorer.llm.paths import model_path
 from usermirrorer.settings import plain, read_mapping
 from usermirrorer.shipped import ACCELERATE, find_file
-from usermirrorer.train import config, processes, rows
+from usermirrorer.train import config, processes, rows, start
 from usermirrorer.train.lifetime import LAUNCHER, lock_of
 
 
 def launch(method: str, recipe: str | Path, accelerate: str | Path | None, flags: Sequence[str] = ()) -> int:
     """Run the training that `command` describes; its exit status."""
     environment = {**os.environ, LAUNCHER: str(os.getpid())}
-    return subprocess.call(command(method, recipe, accelerate, flags), env=environment)
+    return start.run(command(method, recipe, accelerate, flags), environment)
 
 
 def command(method: str, recipe: str | Path, accelerate: str | Path | None, flags: Sequence[str] = ()) -> list[str]:
@@ -52,7 +51,7 @@ def command(method: str, recipe: str | Path, accelerate: str | Path | None, flag
         with locked(lock_of(output_dir), output_dir):
             pass  # the training takes the lock itself
     options = [] if accelerate is None else ["--config_file", str(path)]
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", *options, *passed]
+    launcher = [sys.executable, "-m", "usermirrorer.train.start", *options, *passed]
     return [*launcher, "-m", f"usermirrorer.train.{method}", *args]
 
 
