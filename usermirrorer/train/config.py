@@ -95,7 +95,8 @@ def parse(method: str, args: Sequence[str]) -> Run:
         )
     if training.push_to_hub:
         raise UserError(
-            f"push_to_hub: leave it out, and upload the finished model with `hf upload NAME {training.output_dir}`"
+            "push_to_hub: leave it out, and publish the finished model with "
+            f"`usermirrorer push {training.output_dir} OWNER/NAME`"
         )
     return Run(method, pairs, training, model, redact(recipe))
 

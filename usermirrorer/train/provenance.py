@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from usermirrorer.data.artefacts.find import find_artefacts
 from usermirrorer.data.artefacts.store import write_bytes
 from usermirrorer.errors import UserError
 from usermirrorer.records import read_record, sealed
@@ -35,12 +36,27 @@ def record(run: Run, data: Mapping[str, Any]) -> dict[str, Any]:
             "method": run.method,
             "base": base,
             "bases": [*bases, base],
-            "data": {key: value for key, value in data.items() if key != "prompt"},
+            "data": {key: value for key, value in data.items() if key != "prompt"}
+            | {"windows": windows(data["path"])},
             "recipe": run.recipe,
             "git_revision": git_revision(),
             "versions": versions(),
         }
     )
+
+
+def windows(path: str) -> dict[str, dict[str, int]]:
+    """Domain -> split -> when its window begins (ms), for pairs or scenes that lie in a --work with their tables."""
+    found: dict[str, dict[str, int]] = {}
+    if not Path(path).expanduser().is_dir():
+        return found
+    with suppress(UserError):  # files of another's making
+        for artefact in find_artefacts(Path(path).expanduser()):
+            for domain in artefact.domains:
+                tables = artefact.beside("tables", "", domain)
+                if tables and "cuts" in tables.content:
+                    found[domain] = dict(tables.content["cuts"])
+    return found
 
 
 def check_same_run(output_dir: str, now: Mapping[str, Any]) -> list[str]:

@@ -217,7 +217,7 @@ def test_private_data_does_not_go_to_a_public_place(work: Path, hub: Hub, push: 
 
 
 def test_a_hub_that_refuses_or_is_not_there(work: Path, hub: Hub, push: Callable) -> None:
-    hub.refuse = True
+    hub.refuse = 403
     for endpoint in (hub.url, "http://127.0.0.1:9"):
         error = push(work / "scenes", "me/films", endpoint=endpoint, status=1)
         [sentence] = [line for line in error.splitlines() if line.startswith("usermirrorer: ")]
