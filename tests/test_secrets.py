@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from usermirrorer.secrets import is_secret, leaked_variable, redact
+from usermirrorer.secrets import is_secret, leak, leaked_variable, redact
 
 
 SECRETS = """HF_TOKEN WANDB_API_KEY OPENAI_API_KEY OPENAI_APIKEY MYSQL_PASSWD DB_PASSWORD DB_CREDENTIALS SSH_KEY
@@ -50,3 +50,18 @@ def test_a_short_value_would_match_ordinary_text(monkeypatch: pytest.MonkeyPatch
 def test_passwords_of_urls_are_replaced():
     told = "--base-url http://me:hush@h:8000/v1,https://u:p%40ss@h2 see http://h:80/a@b"
     assert redact(told) == "--base-url http://me:***@h:8000/v1,https://u:***@h2 see http://h:80/a@b"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("see hf_" + "aB3" * 12, "a token (hf_aB…)"),
+        ('"sk-proj-' + "x" * 30 + '"', "a token (sk-pr…)"),
+        ("https://me:hush@host", "the password of a URL"),
+        ("the value is hunter2-hunter2", "the value of DB_PASSWORD"),
+        ("hf_hub_download(repo_id) of https://host:80/a@b, task-" + "y" * 30, None),
+    ],
+)
+def test_a_leak_is_named_and_not_repeated(text: str, found: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DB_PASSWORD", "hunter2-hunter2")
+    assert leak(text) == found

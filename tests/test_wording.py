@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from usermirrorer.wording import describe_exposure, describe_probe, format_estimate
+from usermirrorer.wording import describe_exposure, describe_probe, format_bytes, format_estimate
 
 
 def estimate(value: float, low: float | None = None, high: float | None = None) -> dict[str, float | int | None]:
@@ -22,6 +22,17 @@ def estimate(value: float, low: float | None = None, high: float | None = None) 
 )
 def test_an_estimate_has_its_interval_if_there_is_one(value: dict | None, signed: bool, text: str) -> None:
     assert format_estimate(value, signed) == text
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (999_949, "999.9 kB"), (999_950, "1.0 MB"),
+        (269_060_552, "269.1 MB"), (6_200_000_000, "6.2 GB"), (1_234_567_000_000, "1,234.6 GB"),
+    ],
+)  # fmt: skip
+def test_sizes_are_in_powers_of_a_thousand(size: int, text: str) -> None:
+    assert format_bytes(size) == text
 
 
 def test_the_probe_says_whether_it_is_measured_or_follows() -> None:

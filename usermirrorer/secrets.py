@@ -14,6 +14,7 @@ _NAME = re.compile(
 )
 _PUBLIC = {"eos_token", "pad_token"}  # settings with "token" in their names that hold no secret
 _PASSWORD = re.compile(r"(://[^\s/:@]*):[^\s/@]+@")
+_TOKEN = re.compile(r"(?<![A-Za-z0-9])(hf_[A-Za-z0-9]{30}|sk-[\w-]{20}|gh[pousr]_[A-Za-z0-9]{36})")
 _SHORTEST = 8
 """Characters: a shorter value would match ordinary text."""
 
@@ -44,6 +45,15 @@ def without_passwords(text: str) -> str:
 def leaked_variable(text: str) -> str | None:
     """The environment variable whose secret value appears in the text, if any."""
     return next((name for name, secret in _environment().items() if secret in text), None)
+
+
+def leak(text: str) -> str | None:
+    """The first secret in a text, in words: a variable's value, a token or the password of a URL."""
+    if name := leaked_variable(text):
+        return f"the value of {name}"
+    if found := _TOKEN.search(text):
+        return f"a token ({found[1][:5]}…)"
+    return "the password of a URL" if _PASSWORD.search(text) else None
 
 
 def _environment() -> dict[str, str]:

@@ -128,6 +128,14 @@ def format_seconds(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
+def format_bytes(size: int) -> str:
+    """`512 B`, `3.5 MB` or `6.2 GB`: in powers of 1,000, as disks and the Hub count."""
+    amount, units = float(size), ["B", "kB", "MB", "GB"]
+    while amount >= 999.95 and len(units) > 1:
+        amount, units = amount / 1000, units[1:]
+    return f"{size} B" if units[0] == "B" else f"{amount:,.1f} {units[0]}"
+
+
 def format_estimate(estimate: Mapping[str, Any] | None, signed: bool = False) -> str:
     """`0.512 [0.480, 0.544]`, only the value if it has no interval, or a dash for None."""
     if estimate is None:

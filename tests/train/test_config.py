@@ -107,7 +107,7 @@ def test_other_wrong_recipes(settings, tmp_path):
     assert "model_name_or_path" in refusal("sft", {**settings, "model_name_or_path": None}, tmp_path)[0]
     assert "dataset_name" in refusal("sft", {k: v for k, v in settings.items() if k != "dataset_name"}, tmp_path)[0]
     assert "usermirrorer eval" in refusal("sft", {**settings, "eval_strategy": "steps"}, tmp_path)[0]
-    assert "hf upload" in refusal("sft", {**settings, "push_to_hub": True}, tmp_path)[0]
+    assert "`usermirrorer push" in refusal("sft", {**settings, "push_to_hub": True}, tmp_path)[0]
     assert "HF_TOKEN" in refusal("sft", settings, tmp_path, "--hub_token", "hf_abcdefgh")[0]
     assert "name another" in refusal("sft", {**settings, "output_dir": settings["model_name_or_path"]}, tmp_path)[0]
     twice = tmp_path / "twice.yaml"

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
-from usermirrorer.train.card import write_card
+from usermirrorer.data.artefacts.schema import PAIRS
+from usermirrorer.data.artefacts.store import open_step
+from usermirrorer.train.card import model_card, write_card
+from usermirrorer.train.provenance import windows
+from usermirrorer.train.tracking import wandb_url
 
 
 RECORD = {
@@ -47,6 +52,54 @@ def test_every_entry_of_the_record_is_in_the_card(tmp_path: Path) -> None:
         "Rows dropped: 1,300 too long, 45 blanked.\n", "\n````yaml\nlearning_rate: 0.001\n", "é",
     ):  # fmt: skip
         assert words in text, words
+
+
+def test_windows_curves_and_evaluation_are_in_the_card_if_there_are_any() -> None:
+    record = RECORD | {
+        "data": RECORD["data"] | {"windows": {"toy": {"train": 878963305000, "test": 891382267000}}},
+        "run": RECORD["run"] | {"wandb": "https://wandb.ai/me/usermirrorer/runs/1"},
+    }
+    evaluation = {
+        "scenes": "9 scenes", "asked": "Asked well", "headings": ["a", "b"], "remarks": ["mind this"],
+        "rows": [("this model", "0.5", ""), ("a | <b>", "0.1", "x")],
+    }  # fmt: skip
+    text = model_card("m", record, False, evaluation)
+    for words in (
+        "- Windows of `toy`: train from 1997-11-08 04:28 UTC, test from 1998-03-31 22:11 UTC\n",
+        "\n- Curves: <https://wandb.ai/me/usermirrorer/runs/1>\n",
+        "## Evaluation\n\n9 scenes. Asked well. Means over domains with 95 % intervals.\n\n",
+        "\n\n| | a | b |\n|---|---:|---:|\n| this model | 0.5 |  |\n| a \\| \\<b> | 0.1 | x |\n",
+        "\n* mind this\n\n## What the exposure",
+    ):  # fmt: skip
+        assert words in text, text
+    bare = model_card("m", RECORD, False)
+    assert "## Evaluation" not in bare and "Curves" not in bare and "Windows" not in bare
+
+
+def test_the_base_is_the_nearest_model_on_the_hub(tmp_path: Path) -> None:
+    record = RECORD | {"base": "./models/sft", "bases": ["a/older", "Qwen/Qwen2.5-3B-Instruct", "./models/sft"]}
+    assert written(tmp_path / "m", record, peft=False)[0]["base_model"] == "Qwen/Qwen2.5-3B-Instruct"
+
+
+def test_windows_are_read_from_the_tables_beside_the_pairs(tmp_path: Path) -> None:
+    cuts = {"train": 5, "test": 7}
+    with open_step(tmp_path / "tables" / "toy", {"step": "prepare", "domain": "toy"}) as step:
+        step.finish(cuts=cuts)
+    recipe = {"step": "distill", "domains": ["toy", "gone"], "name": "x"}
+    with open_step(tmp_path / "pairs" / "x", recipe, PAIRS) as step:
+        step.finish(rows=0)
+    assert windows(str(tmp_path / "pairs" / "x")) == {"toy": cuts}
+    assert windows("owner/name") == {} and windows(str(tmp_path / "nowhere")) == {}
+
+
+@pytest.mark.parametrize(("tracked", "url"), [("online", "https://wandb.ai/r"), ("offline", None), (None, None)])
+def test_only_a_run_tracked_online_has_an_address(tracked: str | None, url: str | None, monkeypatch) -> None:
+    import wandb
+
+    open_run = SimpleNamespace(offline=tracked == "offline", url="https://wandb.ai/r")
+    monkeypatch.setattr(wandb, "run", open_run if tracked else None)
+    assert wandb_url(SimpleNamespace(training=SimpleNamespace(report_to=["wandb"]))) == url
+    assert wandb_url(SimpleNamespace(training=SimpleNamespace(report_to=[]))) is None
 
 
 def test_what_is_unknown_is_said(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import typer
 from usermirrorer.cli.artefacts import push, show, validate
 from usermirrorer.cli.data import build, decide, distill, domains, prepare, scenes, score
 from usermirrorer.cli.doctor import doctor
-from usermirrorer.cli.models import evaluate, report, simulate, train
+from usermirrorer.cli.models import evaluate, merge, report, simulate, train
 from usermirrorer.cli.options import Version
 from usermirrorer.cli.own import init
 from usermirrorer.cli.recipes import recipes
@@ -43,6 +43,7 @@ app.command()(build)
 app.command()(recipes)
 app.command()(doctor)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(train)
+app.command()(merge)
 app.command("eval")(evaluate)
 app.command()(simulate)
 app.command()(report)

@@ -62,23 +62,44 @@ def show(
 
 @reports
 def push(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH…", help="Scenes, pairs …, or a whole --work.")],
-    repo_id: Annotated[str, typer.Argument(metavar="REPO_ID", help="OWNER/NAME of the data set on the Hub.")],
-    private: Annotated[bool, typer.Option("--private", help="Make the data set private.")] = False,
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH…", help="Scenes, pairs …, a whole --work; or one model's directory.")
+    ],
+    repo_id: Annotated[str, typer.Argument(metavar="REPO_ID", help="OWNER/NAME of the data set or model on the Hub.")],
+    private: Annotated[bool, typer.Option("--private", help="Make the repository private.")] = False,
     include_text: Annotated[
         bool, typer.Option("--include-text", help="Send text even if its publisher forbids redistribution.")
     ] = False,
+    evaluation: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Of a model: put what `eval` measured in DIR on its card.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be sent, and send nothing.")] = False,
     token_env: Annotated[
         str, typer.Option(metavar="VARIABLE", help="Environment variable that holds the token.")
     ] = "HF_TOKEN",
 ) -> None:
-    """Publish a data set with its card: checked first, staged in WORK/publish, then sent.
+    """Publish a data set or a model with its card. What must not or need not leave this machine is withheld.
 
     Example: usermirrorer push runs/toy/scenes/toy runs/toy/pairs/toy you/toy-scenes --private
     """
     from usermirrorer.console import headline, report
-    from usermirrorer.data.audit.publish import push as run
+    from usermirrorer.data.audit.publish import Published
+    from usermirrorer.data.audit.publish import push as push_data_set
+    from usermirrorer.eval.of_model import evaluation_of
+    from usermirrorer.train.publish import PublishedModel, is_model, push_model
 
-    published = run(paths, repo_id, private, include_text, token_env)
-    headline(f"push: {published.url}")
+    published: Published | PublishedModel
+    models = [path for path in paths if is_model(path)]
+    if not models:
+        if evaluation is not None:
+            raise UserError(f"--evaluation {evaluation} belongs on the card of a model, and {paths[0]} is none")
+        published = push_data_set(paths, repo_id, private, include_text, token_env, dry_run)
+    elif len(paths) > 1:
+        raise UserError(f"{models[0]} is a model, which has a repository of its own: push it by itself")
+    elif include_text:
+        raise UserError(f"--include-text is about data sets, and {models[0]} is a model: leave it out")
+    else:
+        measured = None if evaluation is None else evaluation_of(evaluation, models[0])
+        published = push_model(models[0], repo_id, private, token_env, dry_run, measured)
+    headline(f"push: {published.url or f'nothing was sent to {repo_id} (dry run)'}")
     report(asdict(published))

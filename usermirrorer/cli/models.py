@@ -34,6 +34,22 @@ def train(
 
 
 @reports
+def merge(
+    adapter: Annotated[str, typer.Argument(metavar="ADAPTER", help="Directory of a LoRA adapter.")],
+    out: Annotated[Path, typer.Option(help="Directory for the whole model.")],
+) -> None:
+    """A LoRA adapter → a whole model, in bfloat16, kept only if it answers as the adapter does.
+
+    Example: usermirrorer merge runs/ml-100k/models/sft-lora --out runs/ml-100k/models/sft-merged
+    """
+    from usermirrorer import console
+    from usermirrorer.train.merge import merge as run
+
+    record = run(adapter, out)
+    console.report({"directory": str(out), "merge": record["merge"]})
+
+
+@reports
 @with_settings
 def evaluate(
     model: Annotated[list[str], typer.Option(metavar="[NAME=]MODEL", help="Directory, Hub id or SPEC; repeatable.")],

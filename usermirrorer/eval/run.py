@@ -96,6 +96,7 @@ def run_eval(
             **recorded,
             "contexts": contexts,
             "models": dict(models),
+            "digests": {name: model_digest(spec) for name, spec in models.items()},
             "modes": modes,
             "repeats": repeats,
             "prompts": prompts,

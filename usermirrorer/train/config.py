@@ -140,7 +140,8 @@ def parse(method: str, args: Sequence[str]) -> Run:
         )
     if training.push_to_hub:
         raise UserError(
-            f"push_to_hub: leave it out, and upload the finished model with `hf upload NAME {training.output_dir}`"
+            "push_to_hub: leave it out, and publish the finished model with "
+            f"`usermirrorer push {training.output_dir} OWNER/NAME`"
         )
     run = Run(method, pairs, watch, groups, training, model, redact(recipe), fresh)
     check_objective(run)

@@ -14,7 +14,7 @@ from usermirrorer.train.config import Run
 
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase, Trainer
+    from transformers import GenerationConfig, PreTrainedTokenizerBase, Trainer
 
 # The Llama 3.2 template writes the current date into every prompt, so what is trained today would not be what is
 # served tomorrow.
@@ -134,17 +134,35 @@ def save(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, output_dir: str) 
 
     model: Any = trainer.model
     base = model.get_base_model() if isinstance(model, PeftModel) else model
-    stops = base.generation_config.eos_token_id
-    stops = [] if stops is None else [stops] if isinstance(stops, int) else list(stops)
-    # The end of a turn comes first, for engines that take only one stop token.
-    base.generation_config.eos_token_id = list(dict.fromkeys([end_of_turn(tokenizer), *stops]))
-    base.generation_config.pad_token_id = tokenizer.pad_token_id
+    base.generation_config = generation_settings(base.generation_config, tokenizer)
     base.config.use_cache = True
     trainer.save_model(output_dir)
     if trainer.is_world_process_zero():
         base.generation_config.save_pretrained(output_dir)
         if isinstance(model, PeftModel):
             check_saved_adapter(output_dir)
+
+
+def generation_settings(base: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:
+    """What a server reads beside the weights: the stop tokens, the end of a turn first, and no change to sampling.
+
+    The base's temperature, top-p, penalties and the like suited the base: a server that took them over would not
+    sample what was trained. They are left out, and what libraries would fill in themselves is set to do nothing.
+    """
+    from transformers import GenerationConfig
+
+    stops = base.eos_token_id
+    stops = [] if stops is None else [stops] if isinstance(stops, int) else list(stops)
+    return GenerationConfig(
+        # The end of a turn comes first, for engines that take only one stop token.
+        eos_token_id=list(dict.fromkeys([end_of_turn(tokenizer), *stops])),
+        bos_token_id=base.bos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        do_sample=True,
+        temperature=1.0,
+        top_p=1.0,
+        top_k=0,
+    )
 
 
 def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int:
@@ -170,7 +188,8 @@ def check_saved_adapter(output_dir: str) -> None:
 def _check_adapter(run: Run, name: str, settings: dict[str, Any]) -> None:
     if not run.model.use_peft:
         raise UserError(
-            f"{name} is a LoRA adapter: set use_peft: true to continue training it, or merge it into its base"
+            f"{name} is a LoRA adapter: set use_peft: true to continue training it, or merge it into its base with "
+            f"`usermirrorer merge {name} --out DIR`"
         )
     if run.method == "grpo":
         without = "beta: 0, which needs no reference" if run.training.beta else ""

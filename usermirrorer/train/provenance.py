@@ -9,7 +9,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from usermirrorer.data.artefacts.find import find_artefacts
 from usermirrorer.data.artefacts.store import write_bytes
+from usermirrorer.errors import UserError
 from usermirrorer.records import read_record, sealed
 from usermirrorer.secrets import redact
 from usermirrorer.train.config import Run
@@ -33,7 +35,8 @@ def record(run: Run, data: Mapping[str, Any]) -> dict[str, Any]:
             "method": run.method,
             "base": base,
             "bases": [*bases, base],
-            "data": {key: value for key, value in data.items() if key != "prompt"},
+            "data": {key: value for key, value in data.items() if key != "prompt"}
+            | {"windows": windows(data["path"])},
             "recipe": run.recipe,
             "global_batch": run.global_batch,
             "git_revision": git_revision(),
@@ -46,6 +49,20 @@ def read(directory: str | Path) -> dict[str, Any]:
     """The record of a model that was trained here; empty for any other model."""
     path = Path(directory) / RECORD
     return read_record(path, "copy the model's directory again") if path.is_file() else {}
+
+
+def windows(path: str) -> dict[str, dict[str, int]]:
+    """Domain -> split -> when its window begins (ms), for pairs or scenes that lie in a --work with their tables."""
+    found: dict[str, dict[str, int]] = {}
+    if not Path(path).expanduser().is_dir():
+        return found
+    with suppress(UserError):  # files of another's making
+        for artefact in find_artefacts(Path(path).expanduser()):
+            for domain in artefact.domains:
+                tables = artefact.beside("tables", "", domain)
+                if tables and "cuts" in tables.content:
+                    found[domain] = dict(tables.content["cuts"])
+    return found
 
 
 def write(output_dir: str, content: Mapping[str, Any]) -> None:

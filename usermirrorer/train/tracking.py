@@ -79,6 +79,15 @@ def start_wandb(run: Run, record: Mapping[str, Any], resumed: bool) -> None:
     path.write_text(tracked.id + "\n")
 
 
+def wandb_url(run: Run) -> str | None:
+    """Where the open wandb run is shown; None for a run that is not tracked, or offline."""
+    if "wandb" not in run.training.report_to:
+        return None
+    import wandb
+
+    return None if wandb.run is None or wandb.run.offline else wandb.run.url
+
+
 def finish(trainer: Trainer, run: Run, record: Mapping[str, Any], metrics: dict[str, float]) -> None:
     """Save metrics and trainer state, complete the record, write the card; close trackers, lock and processes."""
     import torch
@@ -97,6 +106,7 @@ def finish(trainer: Trainer, run: Run, record: Mapping[str, Any], metrics: dict[
             "steps": trainer.state.global_step,
             "last_loss": losses[-1] if losses else None,
             "seconds": round(metrics["train_runtime"], 1),
+            "wandb": wandb_url(run),
         }
         content = {**record, "run": outcome}
         provenance.write(run.training.output_dir, content)

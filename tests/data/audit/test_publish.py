@@ -22,6 +22,7 @@ from huggingface_hub import constants
 from loopback_hub import Hub, loopback_hub
 from markdown_it import MarkdownIt
 
+from usermirrorer.data.artefacts import hub as sending
 from usermirrorer.data.artefacts.find import find_artefacts
 from usermirrorer.data.artefacts.store import file_digest, manifest_path
 from usermirrorer.data.audit.card import dataset_card, source_of
@@ -42,6 +43,7 @@ def hub() -> Iterator[Hub]:
 def push(hub: Hub, command: Callable, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """`push` to the hub of the test in this process, expected to end with `status`; what it printed."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(sending, "WAIT_SECONDS", 0.001)
 
     def run(*args: str | Path, endpoint: str = hub.url, status: int = 0, **environment: str) -> str:
         monkeypatch.setattr(constants, "ENDPOINT", endpoint)
@@ -165,6 +167,17 @@ def test_the_commands_of_the_card_rebuild_the_same_files(
         assert file_digest(work / "publish/me--films" / name) == digest
 
 
+def test_a_dry_run_stages_and_shows_but_sends_nothing(work: Path, hub: Hub, push: Callable) -> None:
+    said = push(work / "scenes", "me/films", "--dry-run")
+    folder = work / "publish/me--films"
+    staged = {str(path.relative_to(folder)): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+    assert {"README.md", "rebuild.yaml"} < set(staged) and all(name in said for name in staged)
+    assert f"the texts of {NAME} are withheld" in " ".join(said.split())
+    assert said.splitlines()[-1] == "push: nothing was sent to me/films (dry run)"
+    facts = json.loads(push(work / "scenes", "me/films", "--dry-run", "--json"))
+    assert facts["url"] is None and facts["files"] == staged and hub.calls == []
+
+
 def test_text_is_sent_if_it_may_be_or_on_request(
     work: Path, built_toy: Path, hub: Hub, push: Callable, tmp_path: Path
 ) -> None:
@@ -217,11 +230,15 @@ def test_private_data_does_not_go_to_a_public_place(work: Path, hub: Hub, push: 
 
 
 def test_a_hub_that_refuses_or_is_not_there(work: Path, hub: Hub, push: Callable) -> None:
-    hub.refuse = True
-    for endpoint in (hub.url, "http://127.0.0.1:9"):
+    for status, endpoint, words in (
+        (403, hub.url, "the token may not write to me (403)"),
+        (401, hub.url, "the Hub knows no such token (401)"),
+        (0, "http://127.0.0.1:9", "no connection to http://127.0.0.1:9 in 4 attempts"),
+    ):
+        hub.refuse = status
         error = push(work / "scenes", "me/films", endpoint=endpoint, status=1)
         [sentence] = [line for line in error.splitlines() if line.startswith("usermirrorer: ")]
-        assert "could not be published" in sentence and TOKEN not in error
+        assert f"me/films could not be published: {words}" in sentence and TOKEN not in error
         assert (work / "publish/me--films/README.md").is_file()
 
 

@@ -6,8 +6,6 @@ commands and digests to rebuild them from the raw files.
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ import yaml
 
 from usermirrorer.console import say, warn
 from usermirrorer.data.artefacts.find import SCHEMAS, Artefact, find_artefacts
+from usermirrorer.data.artefacts.hub import check_repo_id, send, show_files, sizes, token_of
 from usermirrorer.data.artefacts.store import file_digest, write_bytes, write_parquet
 from usermirrorer.data.audit.card import SPLITS, dataset_card, place_in_repo, source_of
 from usermirrorer.data.audit.checks.result import Check, show_checks
@@ -28,7 +27,7 @@ from usermirrorer.data.audit.rebuild import own_yaml, rebuild_plan
 from usermirrorer.data.audit.validate import validate
 from usermirrorer.data.sources import OWN
 from usermirrorer.errors import StepFailed, UserError
-from usermirrorer.secrets import leaked_variable
+from usermirrorer.secrets import leak
 
 
 BLANK: dict[str, dict[str, Any]] = {
@@ -47,8 +46,11 @@ BLANK: dict[str, dict[str, Any]] = {
 class Published:
     """What `push` sent, and where it is."""
 
-    url: str
+    url: str | None
+    """None for a dry run"""
     folder: Path
+    files: dict[str, int]
+    """Name in the data set -> bytes"""
     withheld: list[str]
     """Domains whose text was not sent"""
     warnings: list[str]
@@ -56,18 +58,21 @@ class Published:
 
 
 def push(
-    paths: Sequence[Path], repo_id: str, private: bool = False, include_text: bool = False, token_env: str = "HF_TOKEN"
+    paths: Sequence[Path],
+    repo_id: str,
+    private: bool = False,
+    include_text: bool = False,
+    token_env: str = "HF_TOKEN",
+    dry_run: bool = False,
 ) -> Published:
     """Publish the artefacts at `paths` as the Hub data set `repo_id`; shows the checks and what is withheld.
 
-    Everything is staged in a folder first, and stays there. Raises UserError for what can't be published, StepFailed
-    if a check fails (then nothing is sent) or the Hub refuses.
+    Everything is staged in a folder first, and stays there; with `dry_run` that is all, and what would be sent is
+    shown. Raises UserError for what can't be published, StepFailed if a check fails (then nothing is sent) or the Hub
+    refuses.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", repo_id):
-        raise UserError(f"{repo_id} is not the name of a data set: write OWNER/NAME")
-    token = os.environ.get(token_env) or None
-    if token is None and token_env != "HF_TOKEN":
-        raise UserError(f"--token-env {token_env}: this environment variable is not set; set it or use HF_TOKEN")
+    check_repo_id(repo_id, "data set")
+    token = token_of(token_env)
     artefacts = _publishable(paths)
     checks = [check for artefact in artefacts for check in validate(artefact.path)]
     show_checks(checks)
@@ -80,7 +85,14 @@ def push(
     warnings = [_on_withheld(withheld, private)] if withheld else []
     for warning in warnings:
         warn(warning)
-    return Published(_upload(folder, repo_id, private, token), folder, withheld, warnings, checks)
+    files = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    if dry_run:
+        show_files(files, repo_id)
+        url = None
+    else:
+        # An earlier version may have shards that this one lacks.
+        url = send(files, repo_id, "dataset", private, token, lambda name: name.startswith("data/"))
+    return Published(url, folder, sizes(files), withheld, warnings, checks)
 
 
 def stage(
@@ -120,8 +132,8 @@ def stage(
         if own.is_file():
             text[own_yaml(source.domain)] = own.read_text(encoding="utf-8")
     for name, content in text.items():
-        if leaked := leaked_variable(content):
-            raise UserError(f"{name} would contain the value of {leaked}: remove it from the recipe; nothing was sent")
+        if leaked := leak(content):
+            raise UserError(f"{name} would contain {leaked}: remove it from the recipe; nothing was sent")
         (folder / name).parent.mkdir(exist_ok=True)
         write_bytes(folder / name, content.encode())
     return folder, withheld
@@ -163,25 +175,3 @@ def _without_text(artefact: Artefact, file: Path, withheld: Sequence[str]) -> pa
         for name, value in BLANK[artefact.kind].items()
     )
     return emptied.to_arrow().cast(SCHEMAS[artefact.kind])
-
-
-def _upload(folder: Path, repo_id: str, private: bool, token: str | None) -> str:
-    """Send the staged folder in one commit, which also deletes the shards of an earlier version that it lacks."""
-    import httpx
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
-
-    api = HfApi(token=token)
-    staged = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}
-    try:
-        url = api.create_repo(repo_id, repo_type="dataset", private=private or None, exist_ok=True)
-        if private and not api.repo_info(repo_id, repo_type="dataset").private:
-            raise StepFailed(f"{repo_id} already exists and is public, so nothing was sent; {folder} is kept")
-        present = api.list_repo_files(repo_id, repo_type="dataset")
-        stale = [name for name in present if name.startswith("data/") and name not in staged]
-        changes: list[Any] = [CommitOperationDelete(path_in_repo=name) for name in stale]
-        changes += [CommitOperationAdd(path_in_repo=name, path_or_fileobj=path) for name, path in staged.items()]
-        api.create_commit(repo_id, changes, repo_type="dataset", commit_message="Published by usermirrorer")
-    except (httpx.HTTPError, OSError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-        raise StepFailed(f"{repo_id} could not be published ({reason}); {folder} is kept, push again") from None
-    return str(url)
