@@ -42,7 +42,7 @@ def median_step(model: str, name: str) -> float:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from usermirrorer.train.masters import MasterAdamW
+    from usermirrorer.train.weights.masters import MasterAdamW
 
     whole = name in ("fp32", "autocast")
     learner = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32 if whole else torch.bfloat16)

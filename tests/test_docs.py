@@ -57,7 +57,8 @@ def test_a_shown_command_is_one_the_product_has(page: str, command: str) -> None
     known = get_command(app).commands[name]
     options = {option for parameter in known.params for option in parameter.opts}
     if name == "train":
-        from usermirrorer.train import config, processes
+        from usermirrorer.train import config
+        from usermirrorer.train.launching import processes
 
         options |= {f"--{setting}" for setting in config.names(args[0]) | processes.names()}
     for arg, value in pairwise([*args, ""]):

@@ -31,7 +31,7 @@ def test_the_package_keeps_to_the_contracts() -> None:
     ("file", "imported"),
     [
         ("data/log/events.py", "usermirrorer.data.scenes.render"),  # from below
-        ("eval/run.py", "usermirrorer.train.model"),  # from the room next door
+        ("eval/run.py", "usermirrorer.train.weights.model"),  # from the room next door
         ("data/sources/readers/files.py", "usermirrorer.data.sources.templates"),  # a reader that knows its source
         ("eval/predict.py", "vllm"),  # a model behind the back of llm
     ],

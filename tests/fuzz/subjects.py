@@ -398,7 +398,7 @@ def _make_pairs(place: Path) -> None:
 
 
 def _pairs(place: Path, rng: random.Random) -> None:
-    from usermirrorer.train.rows import check_columns, read
+    from usermirrorer.train.input.rows import check_columns, read
 
     for source in (place / "pairs.parquet", place / "pairs.jsonl", place / "work" / "pairs" / "toy"):
         validate(source)

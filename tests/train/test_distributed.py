@@ -19,7 +19,7 @@ import pytest
 from handmade_pairs import write_yaml
 from safetensors.numpy import load_file
 
-from usermirrorer.train.launch import command, launch
+from usermirrorer.train.launching.launch import command, launch
 
 
 ROOT = Path(__file__).parents[2]

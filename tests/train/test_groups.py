@@ -12,8 +12,10 @@ from test_training import interrupted, same, train, weights
 
 from usermirrorer.errors import UserError
 from usermirrorer.llm.prompts import LABELS, answered, conversation
-from usermirrorer.train import config, model, rows
-from usermirrorer.train.groups import GroupSampler, groups_of, members_of, rejected_from_group
+from usermirrorer.train import config
+from usermirrorer.train.input import rows
+from usermirrorer.train.input.groups import GroupSampler, groups_of, members_of, rejected_from_group
+from usermirrorer.train.weights import model
 
 
 def grouped_rows(groups: int, size: int = 3, evidence: bool = False) -> list[dict]:
@@ -95,7 +97,7 @@ def test_the_contrast_is_the_softmax_over_people():
 
     import torch
 
-    from usermirrorer.train.group_contrast import contrast_of
+    from usermirrorer.train.weights.group_contrast import contrast_of
 
     logs = torch.tensor([[0.0, 1.0, 9.0], [2.0, 1.0, 9.0], [9.0, 9.0, 0.0]])
     groups = torch.tensor([0, 0, 1])

@@ -17,8 +17,8 @@ from handmade_pairs import write_yaml
 
 from usermirrorer.data.artefacts.store import locked
 from usermirrorer.errors import UserError
-from usermirrorer.train import lifetime
-from usermirrorer.train.launch import launch
+from usermirrorer.train.launching import lifetime
+from usermirrorer.train.launching.launch import launch
 
 
 ROOT = Path(__file__).parents[2]

@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from usermirrorer.train.masters import MasterAdamW
+from usermirrorer.train.weights.masters import MasterAdamW
 
 
 pytestmark = pytest.mark.engine

@@ -13,8 +13,8 @@ from usermirrorer.errors import StepFailed, UserError
 from usermirrorer.llm.engines.transformers import TransformersModel
 from usermirrorer.llm.prompts import conversation, opened
 from usermirrorer.steps import EngineSettings
-from usermirrorer.train import merge as merging
-from usermirrorer.train.merge import merge
+from usermirrorer.train.weights import merge as merging
+from usermirrorer.train.weights.merge import merge
 
 
 SCENE = {"profile": "", "history": "chose tea", "action_list": ["milk", "pie", "tea"]}

@@ -10,8 +10,10 @@ from test_training import same, train, weights
 
 from usermirrorer.errors import UserError
 from usermirrorer.llm.prompts import answered
-from usermirrorer.train import config, model, rows
-from usermirrorer.train.rewards import choice_reward, format_reward
+from usermirrorer.train import config
+from usermirrorer.train.input import rows
+from usermirrorer.train.weights import model
+from usermirrorer.train.weights.rewards import choice_reward, format_reward
 
 
 def prepared(method: str, settings: dict, path: Path):

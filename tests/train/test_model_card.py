@@ -10,9 +10,9 @@ import yaml
 
 from usermirrorer.data.artefacts.schema import PAIRS
 from usermirrorer.data.artefacts.store import open_step
-from usermirrorer.train.card import model_card, write_card
-from usermirrorer.train.provenance import windows
-from usermirrorer.train.tracking import wandb_url
+from usermirrorer.train.records.card import model_card, write_card
+from usermirrorer.train.records.provenance import windows
+from usermirrorer.train.records.tracking import wandb_url
 
 
 RECORD = {

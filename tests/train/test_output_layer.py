@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 from trl.kernels import chunked_logprob
 from trl.trainer import utils
 
-from usermirrorer.train.model import score_answers_alone
+from usermirrorer.train.weights.model import score_answers_alone
 
 
 pytestmark = pytest.mark.engine

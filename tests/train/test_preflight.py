@@ -9,7 +9,8 @@ from handmade_pairs import write_yaml
 from test_training import LORA, train
 
 from usermirrorer.errors import StepFailed, UserError
-from usermirrorer.train import config, memory, preflight
+from usermirrorer.train import config, preflight
+from usermirrorer.train.weights import memory
 
 
 def parsed(settings: dict, path: Path, method: str = "dpo") -> config.Run:

@@ -10,7 +10,8 @@ from handmade_pairs import write_yaml
 
 from usermirrorer.errors import UserError
 from usermirrorer.settings import Places
-from usermirrorer.train import batch, config, launch, processes
+from usermirrorer.train import config
+from usermirrorer.train.launching import batch, launch, processes
 
 
 SETTINGS = {"learning_rate", "max_steps", "gradient_accumulation_steps", "debug"}

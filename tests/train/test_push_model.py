@@ -13,7 +13,7 @@ from loopback_hub import Hub, loopback_hub
 
 from usermirrorer.cli import main
 from usermirrorer.data.artefacts import hub as sending
-from usermirrorer.train.publish import split_files
+from usermirrorer.train.records.publish import split_files
 
 
 TOKEN = "hf_" + "tokenofthetests" * 2

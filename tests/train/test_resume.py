@@ -14,7 +14,7 @@ from handmade_pairs import write_yaml
 from test_training import interrupted, same, train, weights
 
 from usermirrorer.errors import UserError
-from usermirrorer.train.resume import last_checkpoint
+from usermirrorer.train.records.resume import last_checkpoint
 
 
 pytestmark = pytest.mark.launch

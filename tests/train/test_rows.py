@@ -11,7 +11,10 @@ from handmade_pairs import CHATML, pair_rows, write_pairs, write_yaml
 
 from usermirrorer.errors import UserError
 from usermirrorer.llm.prompts import conversation
-from usermirrorer.train import config, launch, model, rows
+from usermirrorer.train import config
+from usermirrorer.train.input import rows
+from usermirrorer.train.launching import launch
+from usermirrorer.train.weights import model
 
 
 @pytest.fixture

@@ -14,7 +14,9 @@ from usermirrorer.data.artefacts.store import manifest_path
 from usermirrorer.errors import StepFailed, UserError
 from usermirrorer.llm.engines.local import LocalModel
 from usermirrorer.llm.prompts import answered, conversation, opened, parse
-from usermirrorer.train import dpo, grpo, kto, model, provenance, sft
+from usermirrorer.train import dpo, grpo, kto, sft
+from usermirrorer.train.records import provenance
+from usermirrorer.train.weights import model
 
 
 pytestmark = pytest.mark.launch
@@ -84,7 +86,8 @@ def test_loss_is_on_the_answer_alone(settings, tmp_path):
     """The supervised tokens are those of the answer, none of the prompt's."""
     from trl import SFTTrainer
 
-    from usermirrorer.train import config, rows
+    from usermirrorer.train import config
+    from usermirrorer.train.input import rows
 
     recipe = write_yaml(tmp_path / "r.yaml", settings)
     run = config.parse("sft", ["--config", str(recipe)])
@@ -104,8 +107,9 @@ def test_each_family_s_template_is_trained_as_it_is_served(method, template, set
     import trl
     from transformers import AutoTokenizer
 
-    from usermirrorer.train import config, rows
-    from usermirrorer.train.rewards import REWARDS
+    from usermirrorer.train import config
+    from usermirrorer.train.input import rows
+    from usermirrorer.train.weights.rewards import REWARDS
 
     base = shutil.copytree(tiny, tmp_path / template)
     tokenizer = AutoTokenizer.from_pretrained(base)
@@ -156,7 +160,8 @@ def test_hostile_titles_are_trained_as_they_are_served(method, settings, tiny, t
     """Titles and decision processes hold control tokens: TRL and the model that is asked see the same without them."""
     import trl
 
-    from usermirrorer.train import config, rows
+    from usermirrorer.train import config
+    from usermirrorer.train.input import rows
 
     text = {"profile": HOSTILE, "history": f"chose {HOSTILE}", "action_list": [HOSTILE, "tea", HOSTILE]}
     pairs = pair_rows(4)

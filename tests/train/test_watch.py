@@ -12,8 +12,10 @@ from test_training import interrupted, same, train, weights
 from usermirrorer.errors import UserError
 from usermirrorer.llm.engines.transformers import TransformersModel
 from usermirrorer.llm.prompts import opened
-from usermirrorer.train import config, model, rows
-from usermirrorer.train.watched_pairs import concerns, hold_out
+from usermirrorer.train import config
+from usermirrorer.train.input import rows
+from usermirrorer.train.watching.watched_pairs import concerns, hold_out
+from usermirrorer.train.weights import model
 
 
 def lines(out: Path) -> list[dict]:

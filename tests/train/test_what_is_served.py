@@ -11,7 +11,7 @@ from test_training import LORA, same, train, weights
 
 from usermirrorer.errors import UserError
 from usermirrorer.llm.engines.local import adapter_base
-from usermirrorer.train.merge import merge
+from usermirrorer.train.weights.merge import merge
 
 
 pytestmark = pytest.mark.launch

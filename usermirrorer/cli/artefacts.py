@@ -86,7 +86,7 @@ def push(
     from usermirrorer.data.audit.publish import Published
     from usermirrorer.data.audit.publish import push as push_data_set
     from usermirrorer.eval.of_model import evaluation_of
-    from usermirrorer.train.publish import PublishedModel, is_model, push_model
+    from usermirrorer.train.records.publish import PublishedModel, is_model, push_model
 
     published: Published | PublishedModel
     models = [path for path in paths if is_model(path)]

@@ -28,7 +28,7 @@ def train(
 
     Example: usermirrorer train sft --config tiny-base/sft/toy --accelerate cpu --max_steps 10
     """
-    from usermirrorer.train.launch import launch
+    from usermirrorer.train.launching.launch import launch
 
     raise typer.Exit(launch(method, config, accelerate, context.args))
 
@@ -43,7 +43,7 @@ def merge(
     Example: usermirrorer merge runs/ml-100k/models/sft-lora --out runs/ml-100k/models/sft-merged
     """
     from usermirrorer import console
-    from usermirrorer.train.merge import merge as run
+    from usermirrorer.train.weights.merge import merge as run
 
     record = run(adapter, out)
     console.report({"directory": str(out), "merge": record["merge"]})

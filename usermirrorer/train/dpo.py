@@ -21,14 +21,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from usermirrorer.train import config, model, preflight, provenance, resume, rows, tracking, watched_pairs
+from usermirrorer.train import config, preflight
+from usermirrorer.train.input import rows
+from usermirrorer.train.records import provenance, resume, tracking
+from usermirrorer.train.watching import watched_pairs
+from usermirrorer.train.weights import model
 
 
 def main(args: Sequence[str]) -> None:
     from trl import DPOTrainer
 
-    from usermirrorer.train import interrupt, watch
-    from usermirrorer.train.groups import batch_by_group, groups_of
+    from usermirrorer.train.input.groups import batch_by_group, groups_of
+    from usermirrorer.train.launching import interrupt
+    from usermirrorer.train.watching import watch
 
     #######
     # Setup

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from usermirrorer.console.printable import printable
 from usermirrorer.errors import StepFailed
-from usermirrorer.train import memory
-from usermirrorer.train.agreement import agreed
 from usermirrorer.train.config import Run
+from usermirrorer.train.launching.agreement import agreed
+from usermirrorer.train.weights import memory
 
 
 if TYPE_CHECKING:

@@ -19,15 +19,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from usermirrorer.train import config, model, preflight, provenance, resume, rows, tracking
+from usermirrorer.train import config, preflight
+from usermirrorer.train.input import rows
+from usermirrorer.train.records import provenance, resume, tracking
+from usermirrorer.train.weights import model
 
 
 def main(args: Sequence[str]) -> None:
     from trl import SFTTrainer
 
-    from usermirrorer.train import interrupt, watch
-    from usermirrorer.train.group_contrast import GroupContrastTrainer
-    from usermirrorer.train.groups import batch_by_group, groups_of
+    from usermirrorer.train.input.groups import batch_by_group, groups_of
+    from usermirrorer.train.launching import interrupt
+    from usermirrorer.train.watching import watch
+    from usermirrorer.train.weights.group_contrast import GroupContrastTrainer
 
     #######
     # Setup

@@ -28,7 +28,7 @@ from usermirrorer.errors import StepFailed, UserError
 from usermirrorer.llm import prompts
 from usermirrorer.records import sealed
 from usermirrorer.steps import DistillSettings
-from usermirrorer.train.rows import check_columns, read
+from usermirrorer.train.input.rows import check_columns, read
 
 
 Row = dict[str, Any]

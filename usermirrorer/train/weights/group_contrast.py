@@ -16,7 +16,7 @@ from trl import SFTTrainer
 
 from usermirrorer.llm.labels import label_tokens
 from usermirrorer.llm.prompts import LABELS
-from usermirrorer.train.groups import batch_by_group
+from usermirrorer.train.input.groups import batch_by_group
 
 
 class GroupContrastTrainer(SFTTrainer):

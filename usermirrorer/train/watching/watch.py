@@ -16,10 +16,10 @@ from transformers import Trainer, TrainerCallback
 
 from usermirrorer.data.artefacts.store import write_bytes
 from usermirrorer.errors import UserError
-from usermirrorer.train import watched_pairs, watched_scenes
 from usermirrorer.train.config import Run
-from usermirrorer.train.in_training import ModelInTraining, unwrapped
-from usermirrorer.train.watched_pairs import Pairs
+from usermirrorer.train.watching import watched_pairs, watched_scenes
+from usermirrorer.train.watching.in_training import ModelInTraining, unwrapped
+from usermirrorer.train.watching.watched_pairs import Pairs
 
 
 if TYPE_CHECKING:

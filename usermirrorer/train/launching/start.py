@@ -1,6 +1,6 @@
 """`accelerate launch`, as it should end: with the exit status of the training, and without a traceback of its own.
 
-    python -m usermirrorer.train.start --num_processes 2 … -m usermirrorer.train.sft --config FILE
+    python -m usermirrorer.train.launching.start --num_processes 2 … -m usermirrorer.train.sft --config FILE
 
 Ctrl-C and SIGTERM are passed on to the training, which saves and stops in good order (`interrupt.py`), and waited for.
 torchrun would give it thirty seconds.

@@ -16,9 +16,10 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from usermirrorer.errors import UserError
-from usermirrorer.train import lifetime, provenance
-from usermirrorer.train.agreement import agreed
 from usermirrorer.train.config import Run
+from usermirrorer.train.launching import lifetime
+from usermirrorer.train.launching.agreement import agreed
+from usermirrorer.train.records import provenance
 
 
 logger = logging.getLogger("usermirrorer.train")

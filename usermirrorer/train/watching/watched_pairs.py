@@ -12,7 +12,7 @@ from usermirrorer.llm.labels import label_tokens
 from usermirrorer.llm.prompts import LABELS, opened, parse
 from usermirrorer.seeds import scene_seed
 from usermirrorer.train.config import Run
-from usermirrorer.train.in_training import ModelInTraining
+from usermirrorer.train.watching.in_training import ModelInTraining
 
 
 if TYPE_CHECKING:

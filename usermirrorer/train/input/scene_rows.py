@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from usermirrorer.errors import UserError
 from usermirrorer.llm.prompts import INSTRUCTIONS, answered_directly, conversation
-from usermirrorer.train import provenance
 from usermirrorer.train.config import Run
+from usermirrorer.train.records import provenance
 
 
 if TYPE_CHECKING:

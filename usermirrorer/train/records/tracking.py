@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from usermirrorer.errors import UserError
-from usermirrorer.train import card, lifetime, provenance
 from usermirrorer.train.config import Run
+from usermirrorer.train.launching import lifetime
+from usermirrorer.train.records import card, provenance
 
 
 if TYPE_CHECKING:

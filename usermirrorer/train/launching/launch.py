@@ -14,8 +14,10 @@ from usermirrorer.extras import need
 from usermirrorer.llm.paths import model_path
 from usermirrorer.settings import plain, read_mapping
 from usermirrorer.shipped import ACCELERATE, find_file
-from usermirrorer.train import config, processes, rows, start
-from usermirrorer.train.lifetime import LAUNCHER, lock_of
+from usermirrorer.train import config
+from usermirrorer.train.input import rows
+from usermirrorer.train.launching import processes, start
+from usermirrorer.train.launching.lifetime import LAUNCHER, lock_of
 
 
 def launch(method: str, recipe: str | Path, accelerate: str | Path | None, flags: Sequence[str] = ()) -> int:
@@ -51,7 +53,7 @@ def command(method: str, recipe: str | Path, accelerate: str | Path | None, flag
         with locked(lock_of(output_dir), output_dir):
             pass  # the training takes the lock itself
     options = [] if accelerate is None else ["--config_file", str(path)]
-    launcher = [sys.executable, "-m", "usermirrorer.train.start", *options, *passed]
+    launcher = [sys.executable, "-m", "usermirrorer.train.launching.start", *options, *passed]
     return [*launcher, "-m", f"usermirrorer.train.{method}", *args]
 
 

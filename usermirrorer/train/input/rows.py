@@ -16,12 +16,12 @@ from usermirrorer.errors import UserError
 from usermirrorer.llm.engines.rendering import template_options
 from usermirrorer.llm.injection import control_tokens, without_control_tokens
 from usermirrorer.llm.prompts import LABELS, parse
-from usermirrorer.train.agreement import agreed
 from usermirrorer.train.config import Run
-from usermirrorer.train.groups import rejected_from_group
-from usermirrorer.train.model import most_tokens
-from usermirrorer.train.scene_rows import are_scenes, instruction_of, rows_of_scenes
-from usermirrorer.train.survey import survey
+from usermirrorer.train.input.groups import rejected_from_group
+from usermirrorer.train.input.scene_rows import are_scenes, instruction_of, rows_of_scenes
+from usermirrorer.train.input.survey import survey
+from usermirrorer.train.launching.agreement import agreed
+from usermirrorer.train.weights.model import most_tokens
 
 
 if TYPE_CHECKING:

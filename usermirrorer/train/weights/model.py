@@ -120,7 +120,7 @@ def keep_masters(trainer: Trainer) -> None:
         return
     trained = [weight for weight in trainer.model.parameters() if weight.requires_grad]
     if trained and all(weight.dtype == torch.bfloat16 for weight in trained):
-        from usermirrorer.train.masters import MasterAdamW
+        from usermirrorer.train.weights.masters import MasterAdamW
 
         trainer.optimizer_cls_and_kwargs = (MasterAdamW, trainer.get_optimizer_cls_and_kwargs(args)[1])
 

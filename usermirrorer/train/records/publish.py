@@ -16,7 +16,7 @@ from usermirrorer.llm.engines.local import adapter_base
 from usermirrorer.llm.paths import training_record
 from usermirrorer.records import read_record
 from usermirrorer.secrets import leak
-from usermirrorer.train.card import model_card
+from usermirrorer.train.records.card import model_card
 from usermirrorer.wording import format_bytes
 
 

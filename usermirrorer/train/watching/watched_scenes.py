@@ -18,8 +18,8 @@ from usermirrorer.llm.requests import Task
 from usermirrorer.seeds import scene_seed
 from usermirrorer.steps import Sampling
 from usermirrorer.train.config import Run
-from usermirrorer.train.in_training import ModelInTraining
-from usermirrorer.train.scene_rows import are_scenes
+from usermirrorer.train.input.scene_rows import are_scenes
+from usermirrorer.train.watching.in_training import ModelInTraining
 
 
 Answer = tuple[str, list[float]]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback
 
-from usermirrorer.train import lifetime
+from usermirrorer.train.launching import lifetime
 
 
 if TYPE_CHECKING:

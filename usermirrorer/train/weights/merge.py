@@ -21,9 +21,9 @@ from usermirrorer.llm.paths import model_path, training_record
 from usermirrorer.llm.prompts import INSTRUCTIONS, SceneText, conversation
 from usermirrorer.llm.protocol import Conversation
 from usermirrorer.records import read_record
-from usermirrorer.train import card, provenance
-from usermirrorer.train.lifetime import lock_of
-from usermirrorer.train.model import generation_settings
+from usermirrorer.train.launching.lifetime import lock_of
+from usermirrorer.train.records import card, provenance
+from usermirrorer.train.weights.model import generation_settings
 
 
 if TYPE_CHECKING:
