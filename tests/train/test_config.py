@@ -12,22 +12,11 @@ from usermirrorer.train import config
 
 
 ROOT = Path(__file__).parents[2]
-RECIPES = sorted(path for path in (ROOT / "recipes").rglob("*.yaml") if path.parent != ROOT / "recipes" / "data")
 ACCELERATE = sorted((ROOT / "accelerate_configs").glob("*.yaml"))
 
 
-def test_recipes_are_found():
-    assert len(RECIPES) >= 8
+def test_accelerate_configs_are_found():
     assert {path.stem for path in ACCELERATE} == {"cpu", "single_gpu", "ddp", "zero2", "zero3", "fsdp"}
-
-
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: str(path.relative_to(ROOT / "recipes")))
-def test_every_recipe_parses(path):
-    run = config.parse(path.parent.name, ["--config", str(path), "--use_cpu", "true"])
-    assert run.training.eval_strategy == "no"
-    assert run.training.max_length is not None
-    if run.method == "dpo":
-        assert run.training.precompute_ref_log_probs
 
 
 @pytest.mark.parametrize("model", ["qwen2.5-3b-instruct", "llama-3.2-3b-instruct"])
