@@ -43,8 +43,8 @@ def tiny(tmp_path_factory) -> Path:
     model = Qwen2ForCausalLM(
         Qwen2Config(
             vocab_size=len(fast),
-            hidden_size=32,
-            intermediate_size=64,
+            hidden_size=64,
+            intermediate_size=128,
             num_hidden_layers=2,
             num_attention_heads=2,
             num_key_value_heads=2,

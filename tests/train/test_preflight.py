@@ -40,8 +40,8 @@ def test_weights_are_counted_as_the_model_has_them(settings, tiny, tmp_path):
     shape = memory.shape_of(parsed(settings, tmp_path))
     assert shape.weights == shape.trained == sum(weight.numel() for weight in model.parameters())
     adapted = memory.shape_of(parsed({**settings, **LORA}, tmp_path))
-    # Two layers of q (32 -> 32) and v (32 -> 32), rank 4.
-    assert (adapted.weights, adapted.trained) == (shape.weights, 2 * 2 * 4 * (32 + 32))
+    # Two layers of q (64 -> 64) and v (64 -> 64), rank 4.
+    assert (adapted.weights, adapted.trained) == (shape.weights, 2 * 2 * 4 * (64 + 64))
 
 
 def test_each_way_to_save_memory_saves_some(settings, tmp_path):

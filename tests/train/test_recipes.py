@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from test_training import LORA, train
+from test_training import LORA, train, weights
 
 from usermirrorer.shipped import ACCELERATE, headline, shipped
 from usermirrorer.train import config
@@ -99,3 +99,19 @@ def adapter(tiny, pairs, tmp_path_factory) -> Path:
     settings |= {"output_dir": str(path / "out"), "report_to": "none", "learning_rate": 1e-2}
     out = train("sft", path, settings)
     return Path(shutil.copytree(out, path / "adapter"))
+
+
+@pytest.mark.launch
+def test_four_bits_learn_in_all_layers_after_a_look_in_evaluation_mode(settings, pairs, tmp_path):
+    """The reference's log-probabilities and what is watched read the model in evaluation mode."""
+    pytest.importorskip("bitsandbytes", reason="NOT TESTED: QLoRA needs bitsandbytes")
+    settings |= {
+        **LORA,
+        "load_in_4bit": True,
+        "precompute_ref_log_probs": True,
+        "watch_steps": 1,
+        "learning_rate": 1e-2,
+    }
+    out = train("dpo", tmp_path, settings)
+    moved = {name: bool(weight.any()) for name, weight in weights(out).items() if "lora_B" in name}
+    assert len(moved) == 4 and all(moved.values())

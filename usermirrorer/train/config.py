@@ -8,7 +8,6 @@ rate.
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import sys
@@ -211,8 +210,6 @@ def check(
 
 
 def _parser(method: str) -> TrlParser:
-    # PEFT imports it where it is installed, and on a CPU it then says what it lacks, whatever is trained.
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     import trl
 
     # Names must be spelled out: argparse would accept --learning_rat for --learning_rate.
@@ -275,9 +272,11 @@ def exit_status(method: str, main: Any) -> int:
         known = told(error) or _out_of_memory(error, method)
         if known is None:
             raise
-        # A run that failed on its way may have left a progress bar on the line.
-        start = "" if isinstance(known, UserError) else "\n"
-        print(f"{start}error: {printable(str(known))}", file=sys.stderr)
+        wrong_input = isinstance(known, UserError)
+        # Wrong input is the same for all processes of a machine: one says so.
+        if not wrong_input or os.environ.get("LOCAL_RANK", "0") == "0":
+            # A run that failed on its way may have left a progress bar on the line.
+            print(f"{'' if wrong_input else chr(10)}error: {printable(str(known))}", file=sys.stderr)
         return 2 if isinstance(known, UserError) else 1
     return 0
 

@@ -74,11 +74,16 @@ def train(trainer: Trainer, checkpoint: str | None) -> dict[str, float]:
 
     Ends the process with 128 + the signal's number, as shells do, if a signal stopped it.
     """
+    import torch
+
+    if trainer.args.device.type == "cpu":
+        # DDP numbers CPUs as if they were GPUs, and torch does not know how to load a checkpoint to "cpu:0".
+        trainer.args.__dict__["_setup_devices"] = torch.device("cpu")
     stop = StopInOrder(trainer)
     trainer.add_callback(stop)
     metrics = trainer.train(resume_from_checkpoint=checkpoint).metrics
     if stop.received and trainer.state.global_step < trainer.state.max_steps:
-        logger.warning(
+        logger.info(
             f"stopped by {signal.Signals(stop.received).name} after step {trainer.state.global_step:,} of "
             f"{trainer.state.max_steps:,} and saved; the same command goes on from there"
         )

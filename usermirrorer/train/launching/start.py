@@ -9,7 +9,6 @@ torchrun would give it thirty seconds.
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import subprocess
 import sys
@@ -31,22 +30,18 @@ def run(command: Sequence[str], environment: Mapping[str, str]) -> int:
 
 def pass_signals_on() -> None:
     """From now on, give SIGINT and SIGTERM to the processes that this one has started, and go on waiting for them."""
-
-    def give(number: int, frame: FrameType | None) -> None:
-        for child in psutil.Process().children():
-            child.send_signal(number)
-
     for number in PASSED_ON:
-        signal.signal(number, give)
+        signal.signal(number, _give)
 
 
 def main(args: Sequence[str]) -> int:
     """`accelerate launch` with `args`; the exit status of the first process that failed, 0 if none did."""
     from accelerate.commands.launch import launch_command, launch_command_parser
+    from torch.distributed.elastic.multiprocessing import api
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    # torchrun's handlers would end the training at once, and its log would tell what the training tells already.
-    os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGHUP,SIGQUIT"
+    # torchrun puts its own handler in the place of any other, and its log would tell what the training tells already.
+    api._terminate_process_handler = _give
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     pass_signals_on()
     try:
@@ -56,6 +51,11 @@ def main(args: Sequence[str]) -> int:
     except ChildFailedError as error:
         return _as_shells_do(error.get_first_failure()[1].exitcode)
     return 0
+
+
+def _give(number: int, frame: FrameType | None) -> None:
+    for child in psutil.Process().children():
+        child.send_signal(number)
 
 
 def _as_shells_do(status: int) -> int:

@@ -62,6 +62,8 @@ def load(run: Run) -> dict[str, Any]:
     from trl import get_peft_config, get_quantization_config
 
     score_answers_alone()
+    if run.model.load_in_4bit:
+        keep_four_bits_differentiable()
     name = model_path(str(run.model.model_name_or_path))
     options = {
         "revision": run.model.model_revision,
@@ -106,6 +108,17 @@ def score_answers_alone() -> None:
     from trl.trainer import utils
 
     utils._use_triton = lambda device: device.type == "cpu" or _use_triton(device)
+
+
+def keep_four_bits_differentiable() -> None:
+    """Keep bitsandbytes from packing 4-bit weights for a CPU's inference when a model is read in evaluation mode.
+
+    bitsandbytes 0.50 never unpacks them, and its product of packed weights has no gradient: after the reference's
+    log-probabilities, or a look at the model on its way, all layers but the last few would stop learning.
+    """
+    from bitsandbytes.nn import modules
+
+    modules.has_avx512bf16 = lambda: False
 
 
 def keep_masters(trainer: Trainer) -> None:

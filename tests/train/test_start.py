@@ -1,0 +1,65 @@
+"""How a launched training ends: with its own exit status, one sentence, and in good order after a signal."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from handmade_pairs import write_yaml
+from test_training import same, weights
+
+from usermirrorer.train.records.resume import last_checkpoint
+
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.launch
+
+
+def launched(method: str, recipe: Path, *flags: str) -> list[str]:
+    return [sys.executable, "-m", "usermirrorer", "train", method, "--config", str(recipe), "--accelerate", *flags]
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_what_fails_inside_is_one_sentence_and_its_status(processes, settings, pairs, tmp_path):
+    """No page of accelerate's or torchrun's own, and no sentence for each process."""
+    recipe = write_yaml(tmp_path / "r.yaml", {**settings, "max_length": 16})
+    flags = ["cpu"] if processes == 1 else ["ddp", "--num_processes", "2", "--mixed_precision", "no"]
+    done = subprocess.run(launched("sft", recipe, *flags), cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2, done.stderr[-3000:]
+    assert done.stderr.count("error: ") == 1 and "are over max_length 16" in done.stderr
+    assert "Traceback" not in done.stderr and "ChildFailedError" not in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_command_saves_once_in_all_processes(number, settings, tmp_path):
+    settings |= {"max_steps": 80, "per_device_train_batch_size": 1}
+    recipe = write_yaml(tmp_path / "r.yaml", settings)
+    command = launched("sft", recipe, "ddp", "--num_processes", "2", "--mixed_precision", "no")
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    said = ""
+    while "/80" not in said:
+        letter = process.stderr.read(1)
+        assert letter, said[-3000:]
+        said += letter
+    time.sleep(0.3)
+    os.kill(process.pid, number)
+    said += process.communicate(timeout=60)[1]
+    assert process.returncode == 128 + number, said[-3000:]
+    assert said.count(f"stopped by {number.name} after step") == 1 and "Traceback" not in said
+    out = Path(settings["output_dir"])
+    stopped = json.loads((Path(last_checkpoint(out)) / "trainer_state.json").read_text())["global_step"]
+    assert 0 < stopped < 80
+    if number == signal.SIGTERM:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0 and "resuming from" in done.stderr, done.stderr[-3000:]
+        again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+        assert again.returncode == 0 and f"already trained: {out}, 80 steps" in again.stderr
+        whole = write_yaml(tmp_path / "w.yaml", {**settings, "output_dir": str(tmp_path / "whole")})
+        command[command.index(str(recipe))] = str(whole)
+        assert subprocess.run(command, cwd=ROOT, capture_output=True, timeout=120).returncode == 0
+        assert same(weights(out), weights(tmp_path / "whole"))
