@@ -18,13 +18,15 @@ MOST_LISTED = 10
 
 def train(
     context: typer.Context,
-    method: Annotated[str, typer.Argument(help="sft or dpo")],
+    method: Annotated[str, typer.Argument(help="sft, dpo, kto or grpo")],
     config: Annotated[str, typer.Option(metavar="NAME|FILE", help="Recipe: TRL's keys; see `usermirrorer recipes`.")],
     accelerate: Annotated[
         str | None, typer.Option(metavar="NAME|FILE", help="cpu, single_gpu, ddp, zero2, zero3, fsdp or your own.")
     ] = None,
 ) -> None:
     """Pairs → a fine-tuned model, by `accelerate launch`. Further flags are its own or override the recipe's keys.
+
+    The same command goes on with an interrupted run; --fresh starts it over.
 
     Example: usermirrorer train sft --config tiny-base/sft/toy --accelerate cpu --max_steps 10
     """
