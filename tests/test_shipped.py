@@ -17,7 +17,7 @@ from usermirrorer.shipped import ACCELERATE, DATA, find_file, headline, shipped
 
 
 ROOT = Path(__file__).parent.parent
-KINDS = (DATA, "sft", "dpo", ACCELERATE)
+KINDS = (DATA, "sft", "dpo", "kto", "grpo", ACCELERATE)
 NAMES = [(kind, name) for kind in KINDS for name in shipped(kind)]
 
 

@@ -27,7 +27,7 @@ def recipes(
     from usermirrorer.train.config import METHODS
 
     uses = {DATA: "build --config", **{method: f"train {method} --config" for method in METHODS}}
-    uses[ACCELERATE] = "train sft|dpo --config RECIPE --accelerate"
+    uses[ACCELERATE] = "train METHOD --config RECIPE --accelerate"
     if name is None:
         if out is not None:
             raise UserError(f"--out {out}: which recipe? Write usermirrorer recipes NAME --out {out}")

@@ -48,7 +48,8 @@ def prepare(run: Run, tokenizer: PreTrainedTokenizerBase) -> tuple[Dataset, dict
     """
     training, name = run.training, run.pairs.dataset_name
     with training.main_process_first(desc="reading pairs"):
-        rows = _as_served(read(run), tokenizer)
+        instruction = instruction_of(run)
+        rows = _as_served(read(name, run.pairs.dataset_split, run.method, instruction), tokenizer)
     limit = most_tokens(run)
     kept, counts = agreed(training, lambda: survey(rows, tokenizer, limit, run.pairs.max_over_length, name))
     rows = rows.select_columns(list(COLUMNS[run.method])).select(kept)
@@ -71,17 +72,16 @@ def check_columns(name: str, method: str) -> None:
             _check_columns(columns_of(first), method, str(first))
 
 
-def read(run: Run) -> Dataset:
+def read(name: str, split: str, method: str, instruction: str | None = "direct") -> Dataset:
     """All rows as `prompt`, `chosen` (and `rejected`), lists of messages, and `scene_id` if they have one.
 
-    Scenes become rows with the label alone (`scene_rows.py`). Published rows (`messages_chosen`,
-    `messages_rejected`: whole conversations) are split before the last message.
+    Scenes become rows with the label alone, asked under `instruction` (`scene_rows.py`). Published rows
+    (`messages_chosen`, `messages_rejected`: whole conversations) are split before the last message.
     """
-    name, method = run.pairs.dataset_name, run.method
-    rows = load_rows(name, run.pairs.dataset_split, REMEDY)
+    rows = load_rows(name, split, REMEDY)
     _check_columns(rows.column_names, method, name)
     if are_scenes(rows.column_names):
-        rows = rows_of_scenes(rows, name, instruction_of(run))
+        rows = rows_of_scenes(rows, name, instruction)
     wanted, types = list(COLUMNS[method]), rows.features.arrow_schema
     # Lines of JSON may have messages of any shape.
     if any(name not in types.names or types.field(name).type != PAIRS.field(name).type for name in wanted):

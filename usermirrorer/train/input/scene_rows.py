@@ -22,28 +22,27 @@ def are_scenes(columns: Collection[str]) -> bool:
     return set(COLUMNS) <= set(columns)
 
 
-def instruction_of(run: Run) -> str:
-    """The instruction under which scenes are asked: SFT trains the label alone; GRPO goes on as its model was trained.
+def instruction_of(run: Run) -> str | None:
+    """The instruction under which scenes are asked: SFT trains the label alone, GRPO goes on as its model was trained.
 
-    Raises UserError if that is not known.
+    None if that is not known.
     """
     if run.method == "sft":
         return "direct"
-    base = str(run.model.model_name_or_path)
-    instruction = provenance.read(base).get("prompt")
-    if instruction not in INSTRUCTIONS:
-        raise UserError(
-            f"{run.pairs.dataset_name}: these are scenes, and {base} does not say under which instruction it was "
-            "trained; start from a model that `usermirrorer train sft` saved, or train on pairs"
-        )
-    return str(instruction)
+    instruction = provenance.read(str(run.model.model_name_or_path)).get("prompt")
+    return instruction if instruction in INSTRUCTIONS else None
 
 
-def rows_of_scenes(scenes: Dataset, place: str, instruction: str) -> Dataset:
+def rows_of_scenes(scenes: Dataset, place: str, instruction: str | None) -> Dataset:
     """One row for each scene: its prompt under the instruction, and the choice's label as `chosen`.
 
-    Raises UserError if the texts were withheld for their licence.
+    Raises UserError if no instruction is known or the texts were withheld for their licence.
     """
+    if instruction is None:
+        raise UserError(
+            f"{place}: these are scenes, and the model does not say under which instruction it was trained; start "
+            "from one that `usermirrorer train sft` saved, or train on pairs"
+        )
 
     def row(scene: dict[str, Any]) -> dict[str, Any]:
         if not scene["text"]["action_list"]:
