@@ -33,9 +33,17 @@ def announce(run: Run, data: Mapping[str, Any], samples: int) -> None:
     `samples` are seen in an epoch: rows, or for GRPO the answers to them.
     """
     training = run.training
+    packed = getattr(training, "packing", False)
+    if packed:
+        samples = math.ceil(data["tokens"] / training.max_length)
     per_process = math.ceil(samples / (training.per_device_train_batch_size * training.world_size))
     per_epoch = math.ceil(per_process / training.gradient_accumulation_steps)
     steps = training.max_steps if training.max_steps > 0 else math.ceil(per_epoch * training.num_train_epochs)
+    if packed:
+        logger.info(
+            f"packing: {data['kept']:,} rows in at least {samples:,} of {training.max_length:,} tokens, which "
+            "count as rows from here on"
+        )
     logger.info(
         f"batch: {batch_arithmetic(run)} = {run.global_batch} rows per step; {steps:,} steps of "
         f"{per_epoch:,} per epoch, {data['tokens']:,} tokens per epoch"
