@@ -181,7 +181,7 @@ def test_a_directory_without_a_model_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.engine
-def test_an_engine_closes_after_a_training_destroyed_the_process_groups(model_dir: str) -> None:
+def test_an_engine_closes_and_starts_again_after_a_training_destroyed_the_process_groups(model_dir: str) -> None:
     code = (
         "import sys, torch.distributed\n"
         "from usermirrorer.llm.engines.engine import close\n"
@@ -189,8 +189,10 @@ def test_an_engine_closes_after_a_training_destroyed_the_process_groups(model_di
         "model = VLLMModel(sys.argv[1])\n"
         "score = lambda: model.choice_probs([[{'role': 'user', 'content': 'x'}, "
         "{'role': 'assistant', 'content': 'Behavior: ['}]], [['A', 'B']])[0].tolist()\n"
-        "score()\n"
+        "before = score()\n"
         "torch.distributed.destroy_process_group()\n"
+        "close()\n"
+        "assert score() == before\n"
         "close()\n"
         "print('closed')\n"
     )

@@ -40,6 +40,9 @@ def check_room(run: Run, data: Mapping[str, Any]) -> None:
 def _check_room(run: Run, data: Mapping[str, Any]) -> None:
     training = run.training
     shape = memory.shape_of(run)
+    if shape is None:
+        logger.info("memory and disk: not known for a model with code of its own")
+        return
     longest = training.max_length if getattr(training, "packing", False) else data["longest"]
     if run.method == "grpo":
         longest += training.max_completion_length

@@ -51,6 +51,7 @@ def close() -> None:
             # A training in this process has destroyed torch's process groups, the engine's among them.
             if "process group" not in str(error):
                 raise
+            _forget_groups()
     gc.collect()
     if _cpu_threads:
         import torch
@@ -58,6 +59,15 @@ def close() -> None:
         # vLLM reduces torch to one thread and disables the setter; a training that follows needs both back.
         torch.set_num_threads, threads = _cpu_threads.pop()
         torch.set_num_threads(threads)
+
+
+def _forget_groups() -> None:
+    """Let vLLM make process groups anew: it keeps those that are gone, and the next engine would ask them."""
+    from vllm.distributed import parallel_state
+
+    for name, value in list(vars(parallel_state).items()):
+        if isinstance(value, parallel_state.GroupCoordinator):
+            setattr(parallel_state, name, None)
 
 
 def _start(path: str, runner: str, chosen: EngineSettings) -> LLM:

@@ -41,18 +41,21 @@ class Shape:
     vocabulary: int
 
 
-def shape_of(run: Run) -> Shape:
-    """The shape of the model that a run trains, without loading it."""
+def shape_of(run: Run) -> Shape | None:
+    """The shape of the model that a run trains, without loading it; None for a model with code of its own."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
     from trl import get_peft_config
 
     name = model_path(str(run.model.model_name_or_path))
     base = adapter_base(name)
     trust = run.training.trust_remote_code
     config = AutoConfig.from_pretrained(base or name, revision=run.model.model_revision, trust_remote_code=trust)
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return None
+    # Not `from_config`: under ZeRO-3 it would spread the weights over processes that are not here.
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust)
+        model = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config)
     weights = trained = sum(weight.numel() for weight in model.parameters())
     if run.model.use_peft:
         from peft import PeftConfig, get_peft_model
