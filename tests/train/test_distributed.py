@@ -87,7 +87,7 @@ def slow(*args, **options):
     time.sleep(1)
     return step(*args, **options)
 Trainer.training_step = slow
-sys.exit(config.exit_status(sft.main))
+sys.exit(config.exit_status("sft", sft.main))
 """
 
 
