@@ -152,7 +152,9 @@ def run(kind: str, method: str, recipe: dict[str, Any], path: Path) -> dict[str,
     file.write_text(yaml.safe_dump({**recipe, "output_dir": str(path / "out")}))
     command = [sys.executable, __file__, "--child", f"{method}-{kind}", str(file)]
     start = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    # A cache of its own: TRL keeps a reference's log-probabilities, and the next run would find them.
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(path / "cache")}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
         sys.exit(done.stderr[-3000:])
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
