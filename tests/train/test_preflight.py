@@ -76,7 +76,7 @@ def test_a_bfloat16_checkpoint_is_fourteen_bytes_a_weight(settings, tmp_path):
 def test_a_disk_without_room_ends_the_run_before_it_starts(settings, tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")(1, 1, 1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(StepFailed, match=r"needs .* GiB of disk and 0.00 GiB are free; make room"):
+    with pytest.raises(StepFailed, match=r"needs .* of disk and 1.0 kB are free; make room"):
         preflight.check_room(parsed(settings, tmp_path), {"longest": 100})
 
 

@@ -13,6 +13,7 @@ from usermirrorer.errors import StepFailed
 from usermirrorer.train.config import Run
 from usermirrorer.train.launching.agreement import agreed
 from usermirrorer.train.weights import memory
+from usermirrorer.wording import format_bytes
 
 
 if TYPE_CHECKING:
@@ -49,8 +50,8 @@ def _check_room(run: Run, data: Mapping[str, Any]) -> None:
     parts = memory.needed(run, shape, longest)
     device, has = memory.device_bytes()
     logger.info(
-        f"memory: about {memory.in_gib(parts)} a process at {longest:,} tokens a row; {device} has "
-        f"{has / 2**30:.2f} GiB"
+        f"memory: about {memory.described(parts)} a process at {longest:,} tokens a row; {device} has "
+        f"{format_bytes(has)}"
     )
     processes = training.world_size if device == "CPU" else 1
     if sum(parts.values()) * processes > has:
@@ -58,14 +59,14 @@ def _check_room(run: Run, data: Mapping[str, Any]) -> None:
     output_dir = Path(training.output_dir).absolute()
     output_dir.mkdir(parents=True, exist_ok=True)
     wanted, free = memory.disk_needed(run, shape), shutil.disk_usage(output_dir).free
-    one = memory.checkpoint_bytes(run, shape)
+    kept = format_bytes(round(memory.checkpoint_bytes(run, shape)))
     logger.info(
-        f"disk: {wanted / 2**30:.2f} GiB for the model and its checkpoints of {one / 2**30:.2f} GiB; "
-        f"{free / 2**30:.2f} GiB are free at {printable(str(output_dir))}"
+        f"disk: {format_bytes(round(wanted))} for the model and its checkpoints of {kept} each; {format_bytes(free)} are "
+        f"free at {printable(str(output_dir))}"
     )
     if wanted > free:
         raise StepFailed(
-            f"{output_dir}: the run needs {wanted / 2**30:.2f} GiB of disk and {free / 2**30:.2f} GiB are free; make "
+            f"{output_dir}: the run needs {format_bytes(round(wanted))} of disk and {format_bytes(free)} are free; make "
             "room, lower save_total_limit, or name another output_dir"
         )
 

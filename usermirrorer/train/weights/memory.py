@@ -13,6 +13,7 @@ from typing import Any
 from usermirrorer.llm.engines.local import adapter_base
 from usermirrorer.llm.paths import model_path
 from usermirrorer.train.config import Run
+from usermirrorer.wording import format_bytes
 
 
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "auto": 2}
@@ -179,7 +180,7 @@ def device_bytes() -> tuple[str, int]:
     return "CPU", int(psutil.virtual_memory().available)
 
 
-def in_gib(parts: Mapping[str, float]) -> str:
-    """The sum of parts in GiB, spelt out."""
-    spelt = " + ".join(f"{name} {size / 2**30:.2f}" for name, size in parts.items())
-    return f"{sum(parts.values()) / 2**30:.2f} GiB ({spelt})"
+def described(parts: Mapping[str, float]) -> str:
+    """The sum of parts, spelt out."""
+    spelt = " + ".join(f"{name} {format_bytes(round(size))}" for name, size in parts.items())
+    return f"{format_bytes(round(sum(parts.values())))} ({spelt})"
