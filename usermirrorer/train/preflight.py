@@ -61,13 +61,13 @@ def _check_room(run: Run, data: Mapping[str, Any]) -> None:
     wanted, free = memory.disk_needed(run, shape), shutil.disk_usage(output_dir).free
     kept = format_bytes(round(memory.checkpoint_bytes(run, shape)))
     logger.info(
-        f"disk: {format_bytes(round(wanted))} for the model and its checkpoints of {kept} each; {format_bytes(free)} are "
-        f"free at {printable(str(output_dir))}"
+        f"disk: {format_bytes(round(wanted))} for the model and its checkpoints of {kept} each; {format_bytes(free)} "
+        f"are free at {printable(str(output_dir))}"
     )
     if wanted > free:
         raise StepFailed(
-            f"{output_dir}: the run needs {format_bytes(round(wanted))} of disk and {format_bytes(free)} are free; make "
-            "room, lower save_total_limit, or name another output_dir"
+            f"{output_dir}: the run needs {format_bytes(round(wanted))} of disk and {format_bytes(free)} are free; "
+            "make room, lower save_total_limit, or name another output_dir"
         )
 
 
