@@ -74,6 +74,9 @@ EVIDENCE_WORDS = ("rarely", "sometimes", "often")
 
 EVIDENCE_PATTERN = re.escape(EVIDENCE).replace(re.escape("{}"), f"(?:{'|'.join(EVIDENCE_WORDS)})")
 
+EVIDENCE_LINE = re.compile(EVIDENCE_PATTERN + "$", re.MULTILINE)
+"""The words of the evidence at the end of any line of a prompt."""
+
 
 ROOM_FOR_TEMPLATE = 512
 """A generous bound on the tokens that a chat template adds."""

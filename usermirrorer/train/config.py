@@ -1,7 +1,7 @@
 """Settings of a training run: one recipe file over TRL's own keys, read strictly.
 
-A recipe sets the fields of TRL's configuration of the method (`SFTConfig`, `DPOConfig` …), of `ModelConfig`,
-`PairsArguments` and `WatchArguments`; command-line flags override the file. An unknown name is refused with its line
+A recipe sets the fields of TRL's configuration of the method (`SFTConfig`, `DPOConfig` …), of `ModelConfig`
+and of the classes below; command-line flags override the file. An unknown name is refused with its line
 and the closest match before any model is loaded: TRL's own scripts would train to the end with a misspelt learning
 rate.
 """
@@ -277,7 +277,7 @@ def exit_status(method: str, main: Any) -> int:
         if not wrong_input or os.environ.get("LOCAL_RANK", "0") == "0":
             # A run that failed on its way may have left a progress bar on the line.
             print(f"{'' if wrong_input else chr(10)}error: {printable(str(known))}", file=sys.stderr)
-        return 2 if isinstance(known, UserError) else 1
+        return 2 if wrong_input else 1
     return 0
 
 

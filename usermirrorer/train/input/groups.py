@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import logging
 import random
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from usermirrorer.errors import UserError
-from usermirrorer.llm.prompts import EVIDENCE_PATTERN, EXPOSURE_LIST
+from usermirrorer.llm.prompts import EVIDENCE_LINE, EXPOSURE_LIST
 
 
 if TYPE_CHECKING:
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from transformers import Trainer
 
 logger = logging.getLogger("usermirrorer.train")
-
-_EVIDENCE = re.compile(EVIDENCE_PATTERN + "$", re.MULTILINE)
 
 
 def groups_of(prompts: Sequence[Any]) -> list[int]:
@@ -35,7 +32,7 @@ def groups_of(prompts: Sequence[Any]) -> list[int]:
     found = []
     for prompt in prompts:
         question = next((turn["content"] for turn in reversed(prompt) if turn["role"] == "user"), "")
-        options = _EVIDENCE.sub("", question.rpartition(EXPOSURE_LIST)[2])
+        options = EVIDENCE_LINE.sub("", question.rpartition(EXPOSURE_LIST)[2])
         found.append(numbers.setdefault(options, len(numbers)))
     return found
 

@@ -6,9 +6,9 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from usermirrorer.errors import UserError
+from usermirrorer.llm.paths import training_record
 from usermirrorer.llm.prompts import INSTRUCTIONS, answered_directly, conversation
 from usermirrorer.train.config import Run
-from usermirrorer.train.records import provenance
 
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def instruction_of(run: Run) -> str | None:
     """
     if run.method == "sft":
         return "direct"
-    instruction = provenance.read(str(run.model.model_name_or_path)).get("prompt")
+    instruction = (training_record(str(run.model.model_name_or_path)) or {}).get("prompt")
     return instruction if instruction in INSTRUCTIONS else None
 
 

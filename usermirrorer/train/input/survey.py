@@ -22,7 +22,7 @@ from usermirrorer.data.artefacts import store
 from usermirrorer.errors import UserError
 from usermirrorer.llm.engines.rendering import template_options
 from usermirrorer.llm.labels import label_tokens
-from usermirrorer.llm.prompts import EVIDENCE_PATTERN, INSTRUCTIONS, LABELS, parse
+from usermirrorer.llm.prompts import EVIDENCE_LINE, INSTRUCTIONS, LABELS, parse
 from usermirrorer.llm.readability import describe_unreadable, words_of
 
 
@@ -34,7 +34,6 @@ logger = logging.getLogger("usermirrorer.train")
 
 # An option whose text is withheld for its licence: a label with nothing before the next one or the end.
 _BLANK_OPTION = re.compile(r"^\[[A-Z]\]\s*(?=^\[[A-Z]\]|\Z)", re.MULTILINE)
-_EVIDENCE = re.compile(EVIDENCE_PATTERN + "$", re.MULTILINE)
 _BATCH = 256
 
 
@@ -86,7 +85,7 @@ def survey(
             for column in answers:
                 check_prefix(tokenizer, prompts[k], texts[column][k], f"{name}: {ids[start + i]}")
                 labels.add(_label(batch[column][i]) or 0)
-            evidence += any(_EVIDENCE.search(m["content"]) for m in batch["prompt"][i] if m["role"] == "user")
+            evidence += any(EVIDENCE_LINE.search(m["content"]) for m in batch["prompt"][i] if m["role"] == "user")
             systems[_system(batch["prompt"][i])] += 1
             totals.append(max(lengths))
             answer_lengths.extend(length - len(prompts[k]) for length in lengths)

@@ -12,6 +12,7 @@ from typing import Any
 from usermirrorer.data.artefacts.find import find_artefacts
 from usermirrorer.data.artefacts.store import write_bytes
 from usermirrorer.errors import UserError
+from usermirrorer.llm.paths import training_record
 from usermirrorer.records import read_record, sealed
 from usermirrorer.secrets import redact
 from usermirrorer.train.config import Run
@@ -28,7 +29,7 @@ def record(run: Run, data: Mapping[str, Any]) -> dict[str, Any]:
     `data` is what `rows.prepare` says of the pairs; `bases` are the models behind this one, oldest first.
     """
     base = str(run.model.model_name_or_path)
-    bases = read(base).get("bases", [])
+    bases = (training_record(base) or {}).get("bases", [])
     return redact(
         {
             "prompt": data["prompt"],

@@ -54,7 +54,8 @@ def hold_out(run: Run, rows: Dataset) -> tuple[Dataset, Pairs]:
 
 def log_probabilities(model: ModelInTraining, pairs: Sequence[Mapping[str, Any]]) -> np.ndarray:
     """Sums of log-probabilities in nats, `(pairs, sides, parts)`: chosen and rejected, rationale and label."""
-    return np.array([[_of_answer(model, pair["prompt"], pair[side]) for side in SIDES] for pair in pairs])
+    labels = label_tokens(model.encode, LABELS, model.name)
+    return np.array([[_of_answer(model, pair["prompt"], pair[side], labels) for side in SIDES] for pair in pairs])
 
 
 def summary(values: np.ndarray) -> dict[str, float]:
@@ -85,14 +86,13 @@ def concerns(first: Mapping[str, float], now: Mapping[str, float], which: str) -
     return found
 
 
-def _of_answer(model: ModelInTraining, prompt: Any, answer: Any) -> tuple[float, float]:
+def _of_answer(model: ModelInTraining, prompt: Any, answer: Any, labels: Sequence[int]) -> tuple[float, float]:
     """Log-probabilities of an answer's rationale, up to the bracket, and of its label."""
     import torch
 
     rationale, label = parse(answer[-1]["content"], len(LABELS))
     [question, context] = model.tokens([list(prompt), opened(list(prompt), rationale)])
-    token = label_tokens(model.encode, LABELS, model.name)[label or 0]
-    tokens = torch.tensor([[*context, token]], device=model.model.device)
+    tokens = torch.tensor([[*context, labels[label or 0]]], device=model.model.device)
     answered = tokens.shape[1] - len(question)
     logits = model.model(input_ids=tokens, logits_to_keep=answered + 1, use_cache=False).logits[0, :-1].float()
     found = logits.log_softmax(-1).gather(1, tokens[0, -answered:, None])[:, 0].double()
