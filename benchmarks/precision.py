@@ -2,9 +2,9 @@
 
     python benchmarks/precision.py runs/models/smollm2-135m-instruct
 
-fp32 throughout (the baseline), bf16 autocast over fp32 weights (`bf16: true`), bf16 weights with fp32 masters (our
-recipes), bf16 weights alone (TRL with `dtype: bfloat16`: small steps are lost), and fp32 adapters over a bf16
-base (`use_peft: true`).
+fp32 throughout (the baseline), bf16 autocast over fp32 weights (`bf16: true`), bf16 weights with fp32 masters, the
+same with the output layer at the answer's tokens alone (our recipes), bf16 weights alone (TRL with `dtype: bfloat16`:
+small steps are lost), and fp32 adapters over a bf16 base (`use_peft: true`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def main() -> None:
     print(f"{platform.machine()}, {torch.get_num_threads()} threads, {flags or 'no bf16 instructions'}; {libraries}")
     print(f"{ROWS} rows of {TOKENS} tokens, the last {ANSWER} of them learnt; median of {STEPS} steps after one")
     baseline = 0.0
-    for name in ("fp32", "autocast", "masters", "bf16 alone", "adapters"):
+    for name in ("fp32", "autocast", "masters", "answers", "bf16 alone", "adapters"):
         seconds = median_step(model, name)
         baseline = baseline or seconds
         print(f"{name:12} {seconds:6.2f} s a step, {ROWS / seconds:5.2f} rows/s, {baseline / seconds:.2f} x fp32")
@@ -51,15 +51,16 @@ def median_step(model: str, name: str) -> float:
 
         learner = get_peft_model(learner, LoraConfig(r=16, target_modules="all-linear"))
     trained = [{"params": [weight for weight in learner.parameters() if weight.requires_grad]}]
-    optimizer = (MasterAdamW if name == "masters" else torch.optim.AdamW)(trained, lr=1e-5)
+    optimizer = (MasterAdamW if name in ("masters", "answers") else torch.optim.AdamW)(trained, lr=1e-5)
     tokens = torch.randint(100, 1000, (ROWS, TOKENS))
     labels = tokens.clone()
     labels[:, : TOKENS - ANSWER] = -100
+    scored = ANSWER + 1 if name == "answers" else TOKENS
     seconds = []
     for _ in range(STEPS + 1):
         start = time.perf_counter()
         with torch.autocast("cpu", torch.bfloat16) if name == "autocast" else nullcontext():
-            loss = learner(tokens, labels=labels).loss
+            loss = learner(tokens, labels=labels[:, -scored:], logits_to_keep=scored).loss
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

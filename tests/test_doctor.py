@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import json
 import shutil
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from test_cli import call
 
 from usermirrorer.doctor import access, examine, machine, versions
+from usermirrorer.doctor.model import check_model
 from usermirrorer.doctor.versions import Library
 from usermirrorer.shipped import pins
 
@@ -165,3 +167,13 @@ def test_a_model_is_seen_as_it_is_served_and_trained(healthy: list[Library], mak
     assert "the prompt is not a prefix of prompt and answer under the chat template" in problem
     [problem] = doctor("--model", tmp_path / "nowhere", status=1)["problems"]
     assert "nowhere" in problem
+
+
+@pytest.mark.parametrize("family", ["llama3_2", "qwen3"])
+def test_templates_that_ask_for_a_date_or_a_thought(family: str, make_model: Any, tmp_path: Path) -> None:
+    """They are rendered as in training: dated like the prompt, and without a thought of the model's own."""
+    model = Path(make_model(tmp_path / "model"))
+    template = importlib.resources.files("trl").joinpath(f"chat_templates/{family}.jinja").read_text()
+    (model / "chat_template.jinja").write_text(template.replace("<|eot_id|>", "<|im_end|>"))
+    facts, _ = check_model(str(model))
+    assert facts["end_of_turn"]["token"] == "<|im_end|>"

@@ -13,6 +13,7 @@ from usermirrorer.llm.engines.rendering import CHECKED, PROMPTS, Renderer
 from usermirrorer.llm.injection import control_tokens, without_control_tokens
 from usermirrorer.llm.prompts import PROMPT_DATE, conversation, opened
 from usermirrorer.llm.protocol import Conversation
+from usermirrorer.train.weights.model import end_of_turn
 
 
 def asked(renderer: Renderer, conversations: Sequence[Conversation]) -> list[list[int]]:
@@ -92,3 +93,10 @@ def test_a_template_that_looks_at_its_texts_is_asked_itself() -> None:
         assert renderer.frames == {("user",): None}
     finally:
         tokenizer.chat_template = before
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_answer_ends_with_the_token_that_ends_a_turn(family: str) -> None:
+    """Not with the thought that templates of thinking models put before every answer."""
+    tokenizer = model(family).tokenizer
+    assert tokenizer.convert_ids_to_tokens(end_of_turn(tokenizer)) == FAMILIES[family][0][-1]

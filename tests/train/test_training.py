@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 from usermirrorer.data.artefacts.store import manifest_path
 from usermirrorer.errors import StepFailed, UserError
 from usermirrorer.llm.engines.local import LocalModel
+from usermirrorer.llm.paths import record_in
 from usermirrorer.llm.prompts import answered, conversation, opened, parse
 from usermirrorer.train import dpo, grpo, kto, sft
 from usermirrorer.train.records import provenance
@@ -47,7 +48,8 @@ def same(a: dict, b: dict) -> bool:
 def interrupted(whole: Path, at: int, path: Path) -> Path:
     """The directory of a run that was stopped after step `at`, while it wrote the next checkpoint."""
     path.mkdir()
-    provenance.write(str(path), {key: value for key, value in provenance.read(whole).items() if key != "run"})
+    record = record_in(whole) or {}
+    provenance.write(str(path), {key: value for key, value in record.items() if key != "run"})
     for name in (f"checkpoint-{at}", "wandb_run_id"):
         source = whole / name
         if source.is_dir():

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from usermirrorer.llm.engines.local import LocalModel, adapter_base, model_config
+from usermirrorer.llm.engines.rendering import trained_tokens
 from usermirrorer.llm.identity import EXAMPLE
 from usermirrorer.llm.labels import label_tokens
 from usermirrorer.llm.prompts import LABELS, answered, conversation
+from usermirrorer.llm.protocol import Conversation
 from usermirrorer.train.input.survey import check_prefix
 from usermirrorer.train.weights.model import end_of_turn
 
@@ -29,8 +31,9 @@ def check_model(name: str) -> tuple[dict[str, Any], list[str]]:
         generation = GenerationConfig.from_model_config(config)
     question = conversation(EXAMPLE, "plain")
     [prompt] = model.tokens([question])
-    answer = [*question, {"role": "assistant", "content": answered("I like tea.", 0)}]
-    check_prefix(tokenizer, prompt, tokenizer.apply_chat_template(answer, return_dict=True)["input_ids"], name)
+    answer: Conversation = [*question, {"role": "assistant", "content": answered("I like tea.", 0)}]
+    [text] = trained_tokens(tokenizer, [answer])
+    check_prefix(tokenizer, prompt, text, name)
     label_tokens(model.encode, LABELS, name)
     end = end_of_turn(tokenizer)
     stops = _ids(generation.eos_token_id)

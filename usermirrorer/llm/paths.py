@@ -13,6 +13,9 @@ from usermirrorer.records import read_record
 
 WHOLE_FILE_BYTES, TAIL_BYTES = 64_000_000, 1_000_000
 
+RECORD = "usermirrorer.json"
+"""What a model that was trained here says of itself."""
+
 TINY_BASE = Path(__file__).parent.parent / "tiny_base"
 
 
@@ -46,8 +49,13 @@ def training_record(spec: str) -> dict[str, Any] | None:
     Raises UserError if it is damaged.
     """
     directory = model_directory(spec)
-    path = directory / "usermirrorer.json" if directory else None
-    if path is None or not os.path.lexists(path):
+    return record_in(directory) if directory else None
+
+
+def record_in(directory: Path) -> dict[str, Any] | None:
+    """The same, of the model in a directory."""
+    path = directory / RECORD
+    if not os.path.lexists(path):
         return None
     record = read_record(path, "copy the model's directory again")
     bases, data, prompt = record.get("bases", []), record.get("data") or {}, record.get("prompt")

@@ -38,13 +38,11 @@ _REFUSED_IN: Mapping[str, Mapping[str, tuple[Callable[[Any], bool], str]]] = {
 def check_objective(run: Run) -> None:
     """Raise UserError for the first setting that changes the objective of the run's method, or does nothing for it."""
     method, training = run.method, run.training
+    values = {**vars(training), **(getattr(training, "dataset_kwargs", None) or {})}
     for name, (refused, reason) in {**_REFUSED, **_REFUSED_IN.get(method, {})}.items():
-        value = getattr(training, name, None)
+        value = values.get(name)
         if value is not None and refused(value):
             raise UserError(f"{name}: {value} is refused: {reason}")
-    for name, value in (getattr(training, "dataset_kwargs", None) or {}).items():
-        if name == "skip_prepare_dataset" and value:
-            raise UserError(f"dataset_kwargs: {name}: {value} is refused: {_REFUSED[name][1]}")
     if method != "dpo" and run.watch.held_out_pairs:
         raise UserError(f"held_out_pairs: {run.watch.held_out_pairs} is refused: only DPO watches pairs; leave it out")
     _check_groups(run)

@@ -48,6 +48,12 @@ def template_options(tokenizer: Any) -> dict[str, bool]:
     return {"enable_thinking": False} if "enable_thinking" in tokenizer.chat_template else {}
 
 
+def trained_tokens(tokenizer: Any, conversations: Sequence[Conversation], **options: Any) -> list[list[int]]:
+    """Token ids of whole conversations, or of prompts ready for an answer, as they are trained on."""
+    options |= {"tokenize": True, "return_dict": True, "date_string": PROMPT_DATE, **template_options(tokenizer)}
+    return tokenizer.apply_chat_template(list(conversations), **options)["input_ids"]
+
+
 class Renderer:
     """The chat template and the tokenizer of the model called `name`."""
 

@@ -20,7 +20,7 @@ import numpy as np
 from usermirrorer.console.printable import printable
 from usermirrorer.data.artefacts import store
 from usermirrorer.errors import UserError
-from usermirrorer.llm.engines.rendering import template_options
+from usermirrorer.llm.engines.rendering import trained_tokens
 from usermirrorer.llm.labels import label_tokens
 from usermirrorer.llm.prompts import EVIDENCE_LINE, INSTRUCTIONS, LABELS, parse
 from usermirrorer.llm.readability import describe_unreadable, words_of
@@ -78,8 +78,8 @@ def survey(
         trainable = [i for i, reason in enumerate(to_drop) if not reason]
         if not trainable:
             continue
-        prompts = _render(tokenizer, [batch["prompt"][i] for i in trainable], add_generation_prompt=True)
-        texts = {c: _render(tokenizer, [batch["prompt"][i] + batch[c][i] for i in trainable]) for c in answers}
+        prompts = trained_tokens(tokenizer, [batch["prompt"][i] for i in trainable], add_generation_prompt=True)
+        texts = {c: trained_tokens(tokenizer, [batch["prompt"][i] + batch[c][i] for i in trainable]) for c in answers}
         for k, i in enumerate(trainable):
             lengths = [len(texts[column][k]) for column in answers]
             for column in answers:
@@ -180,11 +180,6 @@ def check_prefix(tokenizer: PreTrainedTokenizerBase, prompt: list[int], text: li
         f"{tokenizer.decode(text[at : at + 8])!r}), so training would differ from serving; use a model whose template "
         "renders both alike"
     )
-
-
-def _render(tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Any], **options: Any) -> list[list[int]]:
-    options |= {"tokenize": True, "return_dict": True, **template_options(tokenizer)}
-    return tokenizer.apply_chat_template(list(conversations), **options)["input_ids"]
 
 
 def _instruction(systems: Counter[str]) -> str | None:

@@ -12,13 +12,11 @@ from typing import Any
 from usermirrorer.data.artefacts.find import find_artefacts
 from usermirrorer.data.artefacts.store import write_bytes
 from usermirrorer.errors import UserError
-from usermirrorer.llm.paths import training_record
-from usermirrorer.records import read_record, sealed
+from usermirrorer.llm.paths import RECORD, training_record
+from usermirrorer.records import sealed
 from usermirrorer.secrets import redact
 from usermirrorer.train.config import Run
 
-
-RECORD = "usermirrorer.json"
 
 _LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "deepspeed", "usermirrorer")
 
@@ -44,12 +42,6 @@ def record(run: Run, data: Mapping[str, Any]) -> dict[str, Any]:
             "versions": versions(),
         }
     )
-
-
-def read(directory: str | Path) -> dict[str, Any]:
-    """The record of a model that was trained here; empty for any other model."""
-    path = Path(directory) / RECORD
-    return read_record(path, "copy the model's directory again") if path.is_file() else {}
 
 
 def windows(path: str) -> dict[str, dict[str, int]]:

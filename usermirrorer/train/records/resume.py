@@ -16,6 +16,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from usermirrorer.errors import UserError
+from usermirrorer.llm.paths import RECORD, record_in
 from usermirrorer.train.config import Run
 from usermirrorer.train.launching import lifetime
 from usermirrorer.train.launching.agreement import agreed
@@ -39,7 +40,7 @@ _WRITTEN = (
     "*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "adapter_config.json",
     "chat_template.jinja", "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt",
     "training_args.bin", "trainer_state.json", "train_results.json", "all_results.json", "wandb_run_id", "README.md",
-    "watched.jsonl", provenance.RECORD,
+    "watched.jsonl", RECORD,
 )  # fmt: skip
 
 
@@ -94,7 +95,7 @@ def _begin(run: Run, record: dict[str, Any]) -> tuple[str, str | None]:
     lifetime.hold(Path(output_dir))
     if run.fresh:
         _clear(Path(output_dir))
-    before = provenance.read(output_dir)
+    before = record_in(Path(output_dir))
     if before:
         _check_same_run(run, before, record)
         if "run" in before and not named:
@@ -112,7 +113,7 @@ def _clear(output_dir: Path) -> None:
     checkpoints = [path for path in output_dir.glob("checkpoint-*") if path.is_dir()]
     if not checkpoints and not any(output_dir.glob("*")):
         return
-    if not (output_dir / provenance.RECORD).is_file():
+    if not (output_dir / RECORD).is_file():
         raise UserError(f"--fresh: {output_dir} holds no training run, so nothing in it is deleted; name another one")
     for path in checkpoints:
         shutil.rmtree(path)
@@ -129,8 +130,8 @@ def _check_same_run(run: Run, before: Mapping[str, Any], now: Mapping[str, Any])
     """
     output_dir, remedy = run.training.output_dir, "name another output_dir, or start over with --fresh"
     for name in ("method", "base"):
-        if before[name] != now[name]:
-            raise UserError(f"{output_dir} holds another run ({name}: {before[name]} → {now[name]}); {remedy}")
+        if before.get(name) != now[name]:
+            raise UserError(f"{output_dir} holds another run ({name}: {before.get(name)} → {now[name]}); {remedy}")
     if before["data"]["fingerprint"] != now["data"]["fingerprint"]:
         raise UserError(
             f"{output_dir} holds a run on other pairs ({before['data']['path']}, fingerprint "

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from usermirrorer.errors import StepFailed, UserError
 from usermirrorer.llm.engines.local import adapter_base, model_config
+from usermirrorer.llm.engines.rendering import trained_tokens
 from usermirrorer.llm.paths import model_path
 from usermirrorer.llm.prompts import PROMPT_DATE
+from usermirrorer.llm.protocol import Conversation
 from usermirrorer.records import read_record
 from usermirrorer.train.config import Run
 
@@ -180,9 +182,9 @@ def generation_settings(base: GenerationConfig, tokenizer: PreTrainedTokenizerBa
 
 def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int:
     """The token that ends an assistant turn in the chat template: the first special token after the answer."""
-    turn = [{"role": "user", "content": "a"}]
-    prompt = tokenizer.apply_chat_template(turn, add_generation_prompt=True, return_dict=True)["input_ids"]
-    text = tokenizer.apply_chat_template([*turn, {"role": "assistant", "content": "b"}], return_dict=True)["input_ids"]
+    turn: Conversation = [{"role": "user", "content": "a"}]
+    [prompt] = trained_tokens(tokenizer, [turn], add_generation_prompt=True)
+    [text] = trained_tokens(tokenizer, [[*turn, {"role": "assistant", "content": "b"}]])
     for token in text[len(prompt) :]:
         if token in tokenizer.all_special_ids or token in tokenizer.added_tokens_decoder:
             return token
