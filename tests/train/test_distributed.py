@@ -65,7 +65,7 @@ def trained(recipe: dict, tmp_path_factory: pytest.TempPathFactory) -> Callable[
             out = tmp_path_factory.mktemp(f"{accelerate}-{method}") / "model"
             path = write_yaml(out.parent / "recipe.yaml", {**recipe, **settings, "output_dir": str(out)})
             flags = () if accelerate == "cpu" else TWO
-            started = command(method, path, accelerate, flags)
+            started, _ = command(method, path, accelerate, flags)
             done = subprocess.run(started, cwd=ROOT, capture_output=True, text=True, timeout=300)
             assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
             shared = "1 accumulated x 2 processes" if flags else "2 accumulated x 1 process"
@@ -128,7 +128,7 @@ def test_zero3_killed_while_it_saves_ends_in_the_same_weights(
     whole, out = trained("zero3"), tmp_path / "model"
     path = write_yaml(tmp_path / "recipe.yaml", {**recipe, "output_dir": str(out)})
     (tmp_path / "slow.py").write_text(SLOW)
-    started = ["slow" if part == "usermirrorer.train.sft" else part for part in command("sft", path, "zero3", TWO)]
+    started = ["slow" if part == "usermirrorer.train.sft" else part for part in command("sft", path, "zero3", TWO)[0]]
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
     with open(tmp_path / "log", "wb") as log:
         launcher = subprocess.Popen(started, cwd=ROOT, env=environment, stdout=log, stderr=log)
@@ -144,7 +144,7 @@ def test_zero3_killed_while_it_saves_ends_in_the_same_weights(
     assert len(running) >= 3 and not left, (tmp_path / "log").read_text()[-3000:]
     assert not (out / "model.safetensors").exists()
 
-    done = subprocess.run(command("sft", path, "zero3", TWO), cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command("sft", path, "zero3", TWO)[0], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
     assert "resuming from " in done.stderr
     assert losses(out) == losses(whole)

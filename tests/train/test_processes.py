@@ -87,7 +87,7 @@ def test_more_processes_than_gpus_are_refused() -> None:
 def test_accelerate_finds_its_flags_before_the_module(settings: dict, tmp_path: Path) -> None:
     recipe = write_yaml(tmp_path / "r.yaml", settings)
     flags = ["--num-processes=2", "--max_steps", "1", "--main_process_port", "0", "--mixed_precision", "no"]
-    command = launch.command("sft", recipe, "ddp", flags)
+    command, _ = launch.command("sft", recipe, "ddp", flags)
     at = command.index("-m", 2)
     assert command[at + 1] == "usermirrorer.train.sft" and command[-2:] == ["--max_steps", "1"]
     assert command[at - 5 : at] == ["--num-processes=2", "--main_process_port", "0", "--mixed_precision", "no"]

@@ -35,6 +35,25 @@ def test_what_fails_inside_is_one_sentence_and_its_status(processes, settings, p
     assert "Traceback" not in done.stderr and "ChildFailedError" not in done.stderr
 
 
+def test_what_is_shown_can_be_left_out_or_read_by_programs(settings, tmp_path):
+    recipe = write_yaml(tmp_path / "r.yaml", settings)
+    command = launched("sft", recipe, "cpu")
+    shown = [
+        subprocess.run([*command, flag], cwd=ROOT, capture_output=True, text=True, timeout=120)
+        for flag in ("--json", "--quiet")
+    ]
+    assert all(done.returncode == 0 for done in shown), [done.stderr[-3000:] for done in shown]
+    facts = json.loads(shown[0].stdout)
+    assert facts["directory"] == settings["output_dir"] and facts["method"] == "sft"
+    assert facts["run"]["steps"] == settings["max_steps"] and facts["run"]["last_loss"] > 0
+    assert " ".join(shown[1].stdout.split()) == f"saved: {settings['output_dir']}"  # it is complete already
+    assert shown[0].stderr == shown[1].stderr == ""
+    refused = subprocess.run(
+        [*command, "--json", "--max_length", "16"], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert refused.returncode == 2 and refused.stdout == "" and "are over max_length 16" in refused.stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_the_command_saves_once_in_all_processes(number, settings, tmp_path):
     settings |= {"max_steps": 80, "per_device_train_batch_size": 1}

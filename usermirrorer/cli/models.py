@@ -16,6 +16,7 @@ MOST_LISTED = 10
 """Requests without an answer that `simulate` prints; its file of errors has all."""
 
 
+@reports
 def train(
     context: typer.Context,
     method: Annotated[str, typer.Argument(help="sft, dpo, kto or grpo")],
@@ -32,7 +33,9 @@ def train(
     """
     from usermirrorer.train.launching.launch import launch
 
-    raise typer.Exit(launch(method, config, accelerate, context.args))
+    status = launch(method, config, accelerate, context.args)
+    if status:
+        raise typer.Exit(status)
 
 
 @reports

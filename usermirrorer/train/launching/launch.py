@@ -3,31 +3,44 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from usermirrorer import console
 from usermirrorer.data.artefacts.store import locked
 from usermirrorer.errors import unknown_name
 from usermirrorer.extras import need
-from usermirrorer.llm.paths import model_path
+from usermirrorer.llm.paths import model_path, record_in
 from usermirrorer.settings import plain, read_mapping
 from usermirrorer.shipped import ACCELERATE, find_file
 from usermirrorer.train import config
 from usermirrorer.train.input import rows
 from usermirrorer.train.launching import processes, start
 from usermirrorer.train.launching.lifetime import LAUNCHER, lock_of
+from usermirrorer.train.records.tracking import SILENT
 
 
 def launch(method: str, recipe: str | Path, accelerate: str | Path | None, flags: Sequence[str] = ()) -> int:
-    """Run the training that `command` describes; its exit status."""
+    """Run the training that `command` describes; its exit status. It logs no more than this command may print."""
+    words, output_dir = command(method, recipe, accelerate, flags)
     environment = {**os.environ, LAUNCHER: str(os.getpid())}
-    return start.run(command(method, recipe, accelerate, flags), environment)
+    if console.is_silent():
+        environment |= SILENT
+    status = start.run(words, environment, stdout=subprocess.DEVNULL if console.is_silent() else None)
+    record = record_in(output_dir) if output_dir.is_dir() else None
+    if status == 0 and record and console.is_silent():
+        console.headline(f"saved: {output_dir}")
+        console.report({"directory": str(output_dir), **record})
+    return status
 
 
-def command(method: str, recipe: str | Path, accelerate: str | Path | None, flags: Sequence[str] = ()) -> list[str]:
-    """`accelerate launch … -m usermirrorer.train.METHOD --config RECIPE …`, checked.
+def command(
+    method: str, recipe: str | Path, accelerate: str | Path | None, flags: Sequence[str] = ()
+) -> tuple[list[str], Path]:
+    """`accelerate launch … -m usermirrorer.train.METHOD --config RECIPE …`, checked, and its output_dir.
 
     `recipe` and `accelerate` are files or the names of shipped ones; without `accelerate`, the default of `accelerate
     config` holds. `flags` are accelerate's own and settings of the recipe, in any order. Raises UserError for a wrong
@@ -54,7 +67,7 @@ def command(method: str, recipe: str | Path, accelerate: str | Path | None, flag
             pass  # the training takes the lock itself
     options = [] if accelerate is None else ["--config_file", str(path)]
     launcher = [sys.executable, "-m", "usermirrorer.train.launching.start", *options, *passed]
-    return [*launcher, "-m", f"usermirrorer.train.{method}", *args]
+    return [*launcher, "-m", f"usermirrorer.train.{method}", *args], output_dir
 
 
 def _default() -> Path | None:

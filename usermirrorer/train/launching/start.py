@@ -21,9 +21,9 @@ import psutil
 PASSED_ON = (signal.SIGINT, signal.SIGTERM)
 
 
-def run(command: Sequence[str], environment: Mapping[str, str]) -> int:
+def run(command: Sequence[str], environment: Mapping[str, str], stdout: int | None = None) -> int:
     """Run a command to its end, whatever signals come meanwhile; its exit status, as shells count."""
-    process = subprocess.Popen(command, env=environment)
+    process = subprocess.Popen(command, env=environment, stdout=stdout)
     pass_signals_on()
     return _as_shells_do(process.wait())
 

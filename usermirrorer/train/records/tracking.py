@@ -20,11 +20,15 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("usermirrorer.train")
 
+SILENT = {"USERMIRRORER_SILENT": "1", "TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+"""Environment of a training that shows nothing but warnings."""
+
 
 def start_log(run: Run) -> None:
-    """Log to stderr, from one process."""
+    """Log to stderr, from one process; warnings alone if the training is `SILENT`."""
     logging.basicConfig(format="%(message)s")
-    logger.setLevel(logging.INFO if run.training.process_index == 0 else logging.WARNING)
+    silent = os.environ.get("USERMIRRORER_SILENT") == "1"
+    logger.setLevel(logging.INFO if run.training.process_index == 0 and not silent else logging.WARNING)
 
 
 def announce(run: Run, data: Mapping[str, Any], samples: int) -> None:
