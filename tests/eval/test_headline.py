@@ -8,7 +8,7 @@ from handmade import blind, frame, groups, predictions, scene
 
 from usermirrorer.eval.baselines import load_baselines, uniform
 from usermirrorer.eval.evaluate import evaluate
-from usermirrorer.eval.headline import headline, ranked
+from usermirrorer.eval.report.headline import headline, ranked
 
 
 PROBE = {

@@ -16,7 +16,7 @@ from usermirrorer.data.artefacts.journal import Journal
 from usermirrorer.data.artefacts.store import manifest_path
 from usermirrorer.errors import UserError
 from usermirrorer.eval.predict import PREDICTED, predict
-from usermirrorer.eval.report import report
+from usermirrorer.eval.report.compare import report
 from usermirrorer.eval.run import run_eval
 from usermirrorer.llm.choose import prompt_limit
 from usermirrorer.steps import EvalSettings, Sampling

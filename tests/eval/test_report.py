@@ -20,7 +20,7 @@ from usermirrorer.eval.baselines import load_baselines
 from usermirrorer.eval.card import PREDICTIONS, write_card
 from usermirrorer.eval.evaluate import evaluate
 from usermirrorer.eval.examples import examples
-from usermirrorer.eval.report import report
+from usermirrorer.eval.report.compare import report
 from usermirrorer.eval.scene_predictions import KEYS
 
 

@@ -7,7 +7,7 @@ import re
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from usermirrorer.eval.svg import WIDTH, Row, curve_plot, dot_plot, position_plot, reliability_plot
+from usermirrorer.eval.report.svg import WIDTH, Row, curve_plot, dot_plot, position_plot, reliability_plot
 
 
 LETTER = {"label": 9.0, "tick": 8.2, "value": 10.0}

@@ -56,7 +56,7 @@ from usermirrorer.data.sources.own.draft import draft
 from usermirrorer.errors import StepFailed, UserError
 from usermirrorer.eval.parents import bases_of
 from usermirrorer.eval.provenance import training_of
-from usermirrorer.eval.report import report
+from usermirrorer.eval.report.compare import report
 from usermirrorer.eval.run import run_eval
 from usermirrorer.eval.scenes import load_scenes
 from usermirrorer.llm import load_model

@@ -134,7 +134,7 @@ def report(
     Example: usermirrorer report runs/toy/eval
     """
     from usermirrorer import console
-    from usermirrorer.eval.report import report as run
+    from usermirrorer.eval.report.compare import report as run
 
     page = run(directories, out or directories[0])
     console.headline(f"report: {page}")

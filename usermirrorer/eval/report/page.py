@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from usermirrorer.console.printable import printable
 from usermirrorer.data.artefacts.card import cell, code_block
-from usermirrorer.eval.sections import sections
+from usermirrorer.eval.report.sections import sections
 
 
 TITLE = "User simulator evaluation"
@@ -30,7 +30,7 @@ def markdown(metrics: dict[str, Any]) -> str:
 
 def _render(template: str, metrics: dict[str, Any], autoescape: bool) -> str:
     environment = Environment(
-        loader=PackageLoader("usermirrorer.eval"),
+        loader=PackageLoader("usermirrorer.eval.report"),
         autoescape=autoescape,
         finalize=_shown,
         undefined=StrictUndefined,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from usermirrorer.eval.document import Figure, Section, Table, TableRow
-from usermirrorer.eval.svg import curve_plot
+from usermirrorer.eval.report.document import Figure, Section, Table, TableRow
+from usermirrorer.eval.report.svg import curve_plot
 
 
 def training(metrics: dict[str, Any]) -> Section:

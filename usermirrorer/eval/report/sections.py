@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from usermirrorer.eval.best_possible import FROM_TEXT
-from usermirrorer.eval.document import Commands, Example, Figure, Section, Table, TableRow
-from usermirrorer.eval.headline import headline, ranked
+from usermirrorer.eval.report.document import Commands, Example, Figure, Section, Table, TableRow
+from usermirrorer.eval.report.headline import headline, ranked
+from usermirrorer.eval.report.svg import Row, dot_plot, position_plot, reliability_plot
+from usermirrorer.eval.report.training import training
 from usermirrorer.eval.scene_predictions import COMPARED
-from usermirrorer.eval.svg import Row, dot_plot, position_plot, reliability_plot
 from usermirrorer.eval.table import (
     MEASURES,
     PROBE,
@@ -21,7 +22,6 @@ from usermirrorer.eval.table import (
     probe_line,
     remarks,
 )
-from usermirrorer.eval.training import training
 from usermirrorer.intervals import Estimate
 from usermirrorer.llm.prompts import LABELS
 from usermirrorer.wording import format_estimate

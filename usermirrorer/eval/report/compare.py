@@ -13,9 +13,9 @@ import polars as pl
 from usermirrorer.data.artefacts.store import write_bytes
 from usermirrorer.errors import UserError
 from usermirrorer.eval.evaluate import compare
-from usermirrorer.eval.headline import headline
-from usermirrorer.eval.page import markdown, page
 from usermirrorer.eval.parents import parents
+from usermirrorer.eval.report.headline import headline
+from usermirrorer.eval.report.page import markdown, page
 from usermirrorer.eval.saved import EXAMPLES, METRICS, RUN, read_predictions, read_saved
 from usermirrorer.eval.scene_predictions import KEYS
 from usermirrorer.eval.table import remarks
