@@ -26,13 +26,13 @@ def recipe(path: Path, **changes: object) -> DataRecipe:
 
 def test_the_writer_that_is_the_predictor_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """So its engine is started once."""
-    order, decide = [], module.decide
+    order, decide = [], module.run_decide
 
     def seen(name: str, work: Path, variant: str, *rest: object, **others: object) -> object:
         order.append(variant)
         return decide(name, work, variant, *rest, **others)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(module, "decide", seen)
+    monkeypatch.setattr(module, "run_decide", seen)
     build(recipe(tmp_path / "a.yaml"), tmp_path / "a", {})
     build(recipe(tmp_path / "b.yaml", predictor={"llm": "scripted:noisy"}), tmp_path / "b", {})
     assert order == ["weak", "strong", "strong", "weak"]

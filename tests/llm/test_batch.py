@@ -165,7 +165,7 @@ def test_fewer_answers_than_asked_for_fail(writer: BatchedModel, api: BatchAPI) 
         return good(request) | {"response": {"status_code": 200, "body": completion(request["body"], ["only"])}}
 
     api.answer = one_each
-    assert "gave 1 of 2 answers to a request: leave out --batch" in str(ask(writer, 1)[0])
+    assert "gave 1 of 2 answers to a request: leave out batch" in str(ask(writer, 1)[0])
 
 
 def test_a_batch_that_the_server_forgot_is_made_again(writer: BatchedModel, api: BatchAPI, tmp_path: Path) -> None:
@@ -209,5 +209,5 @@ def test_batches_are_for_writers_behind_one_server(writer: BatchedModel, tmp_pat
     with pytest.raises(UserError, match="batches give no probabilities"):
         writer.session().prepare([Weigh(user("x"), ["A", "B"])])
     for model in (load_model("scripted:reader"), load_model("openai:m", base_url="http://a/v1,http://b/v1")):
-        with pytest.raises(UserError, match="--batch is for openai:MODEL at one base URL"):
+        with pytest.raises(UserError, match="batches are for openai:MODEL at one base URL"):
             batched(model, tmp_path / "x")

@@ -16,7 +16,7 @@ from loopback_server import SOON, Reply, Server, completion, masked
 
 from usermirrorer.cli import main
 from usermirrorer.data.artefacts.store import finished_content, rows_written
-from usermirrorer.data.build import load
+from usermirrorer.data.build import build, load
 from usermirrorer.data.decisions.decide import decide
 from usermirrorer.data.decisions.score import score
 from usermirrorer.data.items.embeddings import embed_items
@@ -226,6 +226,26 @@ def test_decide_through_the_command_line(
     assert files(work / "decisions/toy/strong") == undisturbed["decisions"]
     assert sum(map(len, api.requests)) == SCENES and not server.seen
     assert not list((work / "decisions/toy/strong").glob(".batches*"))
+
+
+def test_a_recipe_writes_in_batches(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.route = api = BatchAPI()
+    api.answer = lambda request, number: good_result(request, good(request["body"]))
+    server.serves_vllm = True
+    monkeypatch.setattr("usermirrorer.llm.servers.batch.time.sleep", lambda seconds: None)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "name: x\nprompt: plain\ndomains: [{name: toy, exposure: logged, scenes: {train: 30, test: 10}}]\n"
+        f'strong: {{llm: "openai:m", base_url: "{server.url}", batch: true, n: 2}}\n'
+        "weak: {llm: scripted:noisy, n: 2}\npredictor: {llm: scripted:reader}\n"
+        "distill: {num: 5, min_accepted: 1}\n"
+    )
+    decided = next(one for one in build(read_data_recipe(recipe), tmp_path, {}) if "strong" in one.name)
+    assert decided.rows == 60 and sum(map(len, api.requests)) == 30 and not server.seen
+    recipe.write_text(recipe.read_text().replace("scripted:noisy", "scripted:noisy, batch: true"))
+    with pytest.raises(UserError, match="batches are for openai:MODEL at one base URL, not for 'scripted:noisy'"):
+        build(read_data_recipe(recipe), tmp_path / "new", {})
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_recipe_names_its_servers(tmp_path: Path) -> None:

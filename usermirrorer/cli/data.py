@@ -107,20 +107,11 @@ def decide(
     Example: usermirrorer decide toy --work runs/toy --variant strong --llm scripted:reader --prompt plain
     """
     from usermirrorer.console.steps import report_steps
-    from usermirrorer.data.artefacts.run import run_step
-    from usermirrorer.data.decisions.decide import decide as run
+    from usermirrorer.data.decisions.run import run_decide
     from usermirrorer.llm import load_model
 
     model = load_model(llm, base_url=base_url, concurrency=concurrency, engine=engine)
-    place = f"decisions/{domain}/{variant}"
-    batches = work / place / ".batches.json"
-    if batch:
-        from usermirrorer.llm.servers.batch import batched
-
-        model = batched(model, batches)
-    answer = partial(run, domain, work, variant, model, settings)
-    report_steps(run_step(f"decide {domain} {variant}", answer, work, [place], resumes=True))
-    batches.unlink(missing_ok=True)
+    report_steps(run_decide(domain, work, variant, model, settings, batch))
 
 
 @reports

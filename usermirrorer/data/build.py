@@ -9,7 +9,7 @@ from pathlib import Path
 from usermirrorer.console import headline, say
 from usermirrorer.console.steps import StepReport, show_build
 from usermirrorer.data.artefacts.run import run_step
-from usermirrorer.data.decisions.decide import decide
+from usermirrorer.data.decisions.run import run_decide
 from usermirrorer.data.decisions.score import score
 from usermirrorer.data.items.embeddings import embed_items
 from usermirrorer.data.log.prepare import prepare
@@ -55,10 +55,8 @@ def build(
     for variant, writer in writers:
         chosen = writer.settings(recipe.prompt, recipe.seed)
         for name in domains:
-            answer = partial(decide, name, work, variant, models[variant], chosen)
-            place = f"decisions/{name}/{variant}"
-            reports += run_step(
-                f"decide {name} {variant}", answer, work, [place], resumes=True, prices=writer.dollars_per_million
+            reports += run_decide(
+                name, work, variant, models[variant], chosen, writer.batch, writer.dollars_per_million
             )
     for name in domains:
         places = [f"predictions/{name}/{variant}" for variant in recipe.writers]
@@ -78,7 +76,12 @@ def build(
 
 def load(asked: Writer | Predictor) -> LanguageModel:
     """The model that a recipe names, where and how it says."""
-    return load_model(asked.llm, base_url=asked.base_url, concurrency=asked.concurrency, engine=asked.engine)
+    model = load_model(asked.llm, base_url=asked.base_url, concurrency=asked.concurrency, engine=asked.engine)
+    if isinstance(asked, Writer) and asked.batch:
+        from usermirrorer.llm.servers.batch import check_batched
+
+        check_batched(model)
+    return model
 
 
 def prepare_domain(domain: str, raw: Path | None, work: Path, settings: PrepareSettings) -> list[StepReport]:

@@ -64,6 +64,7 @@ class Writer(Sampling):
     n: int = DecideSettings.n
     base_url: str | list[str] | None = None
     concurrency: int | None = None
+    batch: bool = False
     engine: EngineSettings = field(default_factory=EngineSettings)
     dollars_per_million: list[float] | None = None  # prompt and completion tokens, for --dry-run and progress
     tokens_per_second: float | None = None  # of all engines together, for --dry-run

@@ -75,9 +75,14 @@ class BatchedModel:
 
 def batched(model: LanguageModel, kept: Path) -> BatchedModel:
     """The model through the Batch API. Raises UserError if it is not behind one server."""
+    return BatchedModel(check_batched(model), kept)
+
+
+def check_batched(model: LanguageModel) -> OpenAIModel:
+    """The model, which is behind one server. Raises UserError if it is not."""
     if not isinstance(model, OpenAIModel) or not model.servers.is_one:
-        raise UserError(f"--batch is for openai:MODEL at one base URL, not for '{model.name}': leave it out")
-    return BatchedModel(model, kept)
+        raise UserError(f"batches are for openai:MODEL at one base URL, not for '{model.name}': leave out batch")
+    return model
 
 
 class BatchAPISession:
@@ -98,7 +103,7 @@ class BatchAPISession:
         """See `Session`. Raises UserError for a request that is not to write."""
         writes = [request for request in requests if isinstance(request, Write)]
         if len(writes) < len(requests):
-            raise UserError(f"{self._model.name}: batches give no probabilities of options; leave out --batch")
+            raise UserError(f"{self._model.name}: batches give no probabilities of options; leave out batch")
         # Slots count answers, of which a request has several.
         self.slots = max(self.slots, MOST_REQUESTS * TOGETHER * max(write.n for write in writes))
         return [self._model.body(write) for write in writes]
@@ -153,12 +158,10 @@ class BatchAPISession:
             result: list[Output] | RequestFailed | None = found.get(digest)
             expected = self._bodies.get(digest, {}).get("n", 0)
             if isinstance(result, list) and len(result) < expected:
-                told = f"{self._model.name} gave {len(result)} of {expected} answers to a request: leave out --batch"
+                told = f"{self._model.name} gave {len(result)} of {expected} answers to a request: leave out batch"
                 result = RequestFailed(told)
             if result is None and digest in self._keys and self._rounds[digest] >= ROUNDS:
-                result = RequestFailed(
-                    f"{ROUNDS} batches gave no answer to a request: start again, or without --batch"
-                )
+                result = RequestFailed(f"{ROUNDS} batches gave no answer to a request: start again, or without batch")
             if not isinstance(result, list):
                 missing.append(digest)
             if result is not None:
