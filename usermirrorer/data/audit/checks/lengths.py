@@ -14,6 +14,7 @@ from usermirrorer.data.audit.checks.result import MAX_BAD_ROWS, BadRow, Check
 from usermirrorer.data.audit.checks.rules import bad_rows
 from usermirrorer.errors import UserError, unknown_name
 from usermirrorer.llm.choose import prompt_limit
+from usermirrorer.llm.engines.rendering import trained_tokens
 from usermirrorer.llm.injection import control_tokens, without_control_tokens
 from usermirrorer.llm.prompts import INSTRUCTIONS, conversation, shed_history
 from usermirrorer.llm.protocol import Conversation, LanguageModel
@@ -120,8 +121,7 @@ def _rendered_lengths(counter: TokenCounter, conversations: Sequence[Conversatio
         return []
     control = control_tokens(counter.tokenizer)
     plain = [without_control_tokens(messages, control) for messages in conversations]
-    rows = counter.tokenizer.apply_chat_template(plain, tokenize=True, return_dict=True)
-    return list(map(len, rows["input_ids"]))
+    return list(map(len, trained_tokens(counter.tokenizer, plain)))
 
 
 def _quantiles(lengths: Sequence[int]) -> str:
