@@ -43,7 +43,7 @@ def rehearse(directory: Path, scenes: int) -> None:
     if not raw.exists():
         # In a process of its own: a child's peak of memory counts what its parent held when it was started.
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            pool.submit(write_log, raw, max(scenes // 40, 200), max(scenes // 200, 200), 12 * scenes).result()
+            pool.submit(write_log, raw, max(scenes // 20, 200), max(scenes // 200, 200), 12 * scenes).result()
     command = [sys.executable, "-m", "usermirrorer"]
     num = scenes // 100
     steps = {
