@@ -157,8 +157,10 @@ def test_a_step_that_was_broken_off_says_what_it_goes_on_from(
         patch.setattr(ScriptedWriter, "generate", breaks)
         assert call(here, *args).status == 1
     screen = call(here, *args)
-    assert fits(screen) and screen.out.startswith("decide toy weak: resumes after 128 rows in ")
-    assert "(128 rows of an earlier run kept; " in screen.words
+    resumed = re.match(r"decide toy weak: resumes after (\d+) rows in ", screen.out)
+    # How many scenes the first batch held is a matter of time.
+    assert fits(screen) and resumed and int(resumed[1]) in range(2, 129, 2)
+    assert f"({resumed[1]} rows of an earlier run kept; " in screen.words
     again = json.loads(call(here, *args, "--json").out)["steps"][0]
     assert again["state"] == "already made" and again["resumed_from"] == 0
 
