@@ -30,10 +30,9 @@ def launch(method: str, recipe: str | Path, accelerate: str | Path | None, flags
     if console.is_silent():
         environment |= SILENT
     status = start.run(words, environment, stdout=subprocess.DEVNULL if console.is_silent() else None)
-    record = record_in(output_dir) if output_dir.is_dir() else None
-    if status == 0 and record and console.is_silent():
+    if status == 0 and console.is_silent():
         console.headline(f"saved: {output_dir}")
-        console.report({"directory": str(output_dir), **record})
+        console.report({"directory": str(output_dir), **(record_in(output_dir) or {})})
     return status
 
 
