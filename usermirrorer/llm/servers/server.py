@@ -217,7 +217,7 @@ class Servers:
         self._in_vain += 1
         if self._in_vain < self.patience.hopeless:
             return error
-        return self._lost(f"{self._in_vain} requests in a row got no answer, the last: {error}")
+        return self._lost(f"{self.patience.hopeless} requests in a row got no answer, the last: {error}")
 
     def _lost(self, reason: str) -> ServerLost:
         error = ServerLost(reason)
