@@ -217,14 +217,22 @@ def write_result(work: Path, arms: list[str], scenes: int) -> str:
         rows = ", ".join(f"{name} {state['max_steps'] * BATCH:,}" for name, state in zip(LEARNT, states, strict=True))
         parts.append(f"## {arm}: rows learnt from, each as often as it was seen: {rows}")
         parts.append((work / arm / "report" / "report.md").read_text())
-        curve = json.loads((work / arm / "eval-curve" / "metrics.json").read_text())["models"]
-        lines = [
-            f"| {name} | {row['contexts']['full']['argmax_accuracy']['value']:.3f} |" for name, row in curve.items()
-        ]
-        parts.append("\n".join([f"| SFT, {CURVE_SCENES} test scenes | arg-max accuracy |", "|---|---|", *lines]))
+        parts.append(curve_table(json.loads((work / arm / "eval-curve" / "metrics.json").read_text())))
     text = "\n\n".join(parts) + "\n"
     (work / "RESULT.md").write_text(text)
     return text
+
+
+def curve_table(metrics: dict) -> str:
+    """SFT's checkpoints in the order of their steps."""
+    measured = {int(name.removeprefix("step-")): row["contexts"]["full"] for name, row in metrics["models"].items()}
+    lines = [f"| SFT, {CURVE_SCENES} test scenes | arg-max accuracy |", "|---|---|"]
+    for step, row in sorted(measured.items()):
+        accuracy = row["macro"]["argmax_accuracy"]
+        lines.append(
+            f"| after {step} steps | {accuracy['value']:.3f} [{accuracy['low']:.3f}, {accuracy['high']:.3f}] |"
+        )
+    return "\n".join(lines)
 
 
 def machine() -> str:
