@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -221,3 +223,17 @@ def test_two_threads_may_ask_at_a_time(server: Server, model: OpenAIModel) -> No
     for thread in threads:
         thread.join()
     assert found == {"a": "a / 0", "b": "b / 0"}
+
+
+def test_a_process_that_asked_a_server_by_name_ends_in_silence(server: Server) -> None:
+    """A name is looked up in a thread, and CPython 3.12 starts none any more when the interpreter ends."""
+    code = """
+import sys
+from usermirrorer.llm import load_model
+from usermirrorer.steps import Sampling
+model = load_model("openai:m", base_url=sys.argv[1])
+print(model.generate([[{"role": "user", "content": "a"}]], 1, Sampling(max_tokens=20), [1])[0][0].text)
+"""
+    url = server.url.replace("127.0.0.1", "localhost")
+    done = subprocess.run([sys.executable, "-c", code, url], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "a / 0\n", "")

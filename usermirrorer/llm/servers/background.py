@@ -63,11 +63,23 @@ def _loop() -> asyncio.AbstractEventLoop:
         stopped = asyncio.Event()
         started.set_result((asyncio.get_running_loop(), stopped))
         await stopped.wait()
+        unanswered = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in unanswered:
+            task.cancel()
+        await asyncio.gather(*unanswered, return_exceptions=True)
         if client.cache_info().currsize:
             await client().close()
 
+    def serve() -> None:
+        # `asyncio.run` ends by starting a thread, which CPython 3.12 refuses once the interpreter is ending.
+        loop = asyncio.new_event_loop()
+        try:
+            loop.run_until_complete(run())
+        finally:
+            loop.close()
+
     # A daemon: what a command leaves unanswered must not keep it from ending.
-    thread = threading.Thread(target=asyncio.run, args=[run()], name="requests to servers", daemon=True)
+    thread = threading.Thread(target=serve, name="requests to servers", daemon=True)
     thread.start()
     loop, stopped = started.result()
 
